@@ -1,0 +1,264 @@
+//! The packed description of a VM, as it comes in the bundle, and its validation.
+
+use core::fmt;
+
+use bitflags::bitflags;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::feature::Features;
+use super::policy::Policy;
+use crate::host::bundle;
+
+/// The longest command line in bytes.
+pub const COMMAND_LINE: usize = 512;
+/// The least memory of a VM in bytes.
+pub const MIN_MEMORY: u64 = 2 << 20;
+/// Memory comes in pieces of this many bytes.
+pub const MEMORY_STEP: u64 = 2 << 20;
+/// The most memory of a VM in bytes: it stays below the local APIC's page.
+pub const MAX_MEMORY: u64 = 3 << 30;
+/// [`VmDesc::cpu`]: any CPU.
+pub const ANY_CPU: u32 = u32::MAX;
+/// The shortest and the longest time slice in microseconds.
+pub const SLICE_US: core::ops::RangeInclusive<u32> = 100..=1_000_000;
+
+bitflags! {
+    /// Options of a VM.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Options: u32 {
+        /// Hold the VMCS against the manual's rules before every entry, not only after a failed one.
+        const CHECK_ENTRIES = 1 << 0;
+        /// Give the VM a 16550 UART at COM1, joined to its console.
+        const UART = 1 << 1;
+        /// Offer the hypercall ABI.
+        const ABI = 1 << 2;
+        /// The VM may reset itself; otherwise a reset ends it.
+        const MAY_RESET = 1 << 3;
+    }
+}
+
+/// A VM description as packed by `xtask`. Numbers are little endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmDesc {
+    /// The VM's name, padded with zeros.
+    pub name: [u8; bundle::NAME],
+    /// The name of its image in the bundle, padded with zeros.
+    pub image: [u8; bundle::NAME],
+    /// RAM in bytes, from guest-physical address 0: a multiple of [`MEMORY_STEP`].
+    pub memory: u64,
+    /// [`Features`] that the VM does without.
+    pub without: u64,
+    /// Ends the VM after this many milliseconds, 0 for never.
+    pub time_limit_ms: u64,
+    /// Virtual CPUs; 1 in this version.
+    pub vcpus: u32,
+    /// The CPU that runs the VM, or [`ANY_CPU`].
+    pub cpu: u32,
+    /// A [`Policy`].
+    pub policy: u32,
+    /// [`Options`].
+    pub options: u32,
+    /// The longest time that the VM runs while others wait, in microseconds: [`SLICE_US`].
+    pub slice_us: u32,
+    /// Length of the command line.
+    pub command_line_length: u32,
+    /// The command line, UTF-8, padded with zeros.
+    pub command_line: [u8; COMMAND_LINE],
+}
+
+const _: () = assert!(size_of::<VmDesc>() == 112 + COMMAND_LINE);
+
+/// A description that has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Vm<'a> {
+    /// The VM's name.
+    pub name: &'a str,
+    /// The name of its image.
+    pub image: &'a str,
+    /// RAM in bytes.
+    pub memory: u64,
+    /// What it does without.
+    pub without: Features,
+    /// Milliseconds after which it ends, 0 for never.
+    pub time_limit_ms: u64,
+    /// The CPU that runs it, `None` for any.
+    pub cpu: Option<u32>,
+    /// Its execution policy.
+    pub policy: Policy,
+    /// Its options.
+    pub options: Options,
+    /// Its time slice in microseconds.
+    pub slice_us: u32,
+    /// Its command line.
+    pub command_line: &'a str,
+}
+
+/// Why a description is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescError {
+    /// Its size is not that of [`VmDesc`].
+    Size(usize),
+    /// The VM's name is malformed.
+    Name,
+    /// The image's name is malformed.
+    Image,
+    /// The memory is not a multiple of [`MEMORY_STEP`] from [`MIN_MEMORY`] to [`MAX_MEMORY`].
+    Memory(u64),
+    /// Unknown bits in `without`.
+    Without(u64),
+    /// A number of vCPUs that this version does not run.
+    Vcpus(u32),
+    /// An unknown policy.
+    Policy(u32),
+    /// Unknown options.
+    Options(u32),
+    /// A time slice out of range.
+    Slice(u32),
+    /// The command line is too long or not UTF-8.
+    CommandLine,
+}
+
+impl fmt::Display for DescError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            DescError::Size(n) => {
+                write!(
+                    f,
+                    "{n} bytes instead of {}: build hypervisor and bundle together",
+                    size_of::<VmDesc>()
+                )
+            }
+            DescError::Name => write!(f, "malformed name"),
+            DescError::Image => write!(f, "malformed image name"),
+            DescError::Memory(n) => write!(
+                f,
+                "memory of {n} bytes: it must be a multiple of {MEMORY_STEP} from {MIN_MEMORY} to {MAX_MEMORY}"
+            ),
+            DescError::Without(bits) => write!(f, "unknown features {bits:#x} in `without`"),
+            DescError::Vcpus(n) => write!(f, "{n} vCPUs: this version runs one per VM"),
+            DescError::Policy(n) => write!(f, "unknown policy {n}"),
+            DescError::Options(bits) => write!(f, "unknown options {bits:#x}"),
+            DescError::Slice(us) => write!(
+                f,
+                "time slice of {us} us: it must be from {} to {}",
+                SLICE_US.start(),
+                SLICE_US.end()
+            ),
+            DescError::CommandLine => write!(f, "malformed command line"),
+        }
+    }
+}
+
+impl VmDesc {
+    /// The description in these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`DescError::Size`] if they are too few or too many.
+    pub fn read(bytes: &[u8]) -> Result<VmDesc, DescError> {
+        VmDesc::read_from_bytes(bytes).map_err(|_| DescError::Size(bytes.len()))
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// The first fault found.
+    pub fn validate(&self) -> Result<Vm<'_>, DescError> {
+        let sound_memory =
+            (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) && self.memory % MEMORY_STEP == 0;
+        if !sound_memory {
+            return Err(DescError::Memory(self.memory));
+        }
+        if self.vcpus != 1 {
+            return Err(DescError::Vcpus(self.vcpus));
+        }
+        if !SLICE_US.contains(&self.slice_us) {
+            return Err(DescError::Slice(self.slice_us));
+        }
+        let (line, padding) = self
+            .command_line
+            .split_at_checked(self.command_line_length as usize)
+            .ok_or(DescError::CommandLine)?;
+        if line.contains(&0) || padding.iter().any(|&b| b != 0) {
+            return Err(DescError::CommandLine);
+        }
+        Ok(Vm {
+            name: bundle::name(&self.name).ok_or(DescError::Name)?,
+            image: bundle::name(&self.image).ok_or(DescError::Image)?,
+            memory: self.memory,
+            without: Features::from_bits(self.without).ok_or(DescError::Without(self.without))?,
+            time_limit_ms: self.time_limit_ms,
+            cpu: (self.cpu != ANY_CPU).then_some(self.cpu),
+            policy: Policy::from_number(self.policy).ok_or(DescError::Policy(self.policy))?,
+            options: Options::from_bits(self.options).ok_or(DescError::Options(self.options))?,
+            slice_us: self.slice_us,
+            command_line: core::str::from_utf8(line).map_err(|_| DescError::CommandLine)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> VmDesc {
+        let mut desc = VmDesc {
+            name: [0; 32],
+            image: [0; 32],
+            memory: 64 << 20,
+            without: Features::VPID.bits(),
+            time_limit_ms: 0,
+            vcpus: 1,
+            cpu: ANY_CPU,
+            policy: Policy::Pv as u32,
+            options: Options::UART.bits(),
+            slice_us: 10_000,
+            command_line_length: 2,
+            command_line: [0; COMMAND_LINE],
+        };
+        desc.name[..2].copy_from_slice(b"vm");
+        desc.image[..5].copy_from_slice(b"bench");
+        desc.command_line[..2].copy_from_slice(b"ab");
+        desc
+    }
+
+    fn refused(change: impl Fn(&mut VmDesc)) -> DescError {
+        let mut desc = sound();
+        change(&mut desc);
+        desc.validate().expect_err("accepted")
+    }
+
+    #[test]
+    fn a_sound_description_arrives_whole() {
+        let desc = sound();
+        let read = VmDesc::read(desc.as_bytes()).unwrap();
+        let vm = read.validate().unwrap();
+        assert_eq!((vm.name, vm.image, vm.command_line), ("vm", "bench", "ab"));
+        assert_eq!((vm.memory, vm.cpu, vm.policy), (64 << 20, None, Policy::Pv));
+        assert_eq!((vm.without, vm.options), (Features::VPID, Options::UART));
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        assert_eq!(VmDesc::read(&[0; 3]), Err(DescError::Size(3)));
+        assert_eq!(refused(|d| d.name = [0; 32]), DescError::Name);
+        assert_eq!(refused(|d| d.name[31] = b'x'), DescError::Name, "text behind the padding");
+        assert_eq!(refused(|d| d.image[0] = 0xff), DescError::Image);
+        assert_eq!(refused(|d| d.memory = 0), DescError::Memory(0));
+        assert_eq!(refused(|d| d.memory += 4096), DescError::Memory((64 << 20) + 4096));
+        assert_eq!(
+            refused(|d| d.memory = MAX_MEMORY + MEMORY_STEP),
+            DescError::Memory(MAX_MEMORY + MEMORY_STEP)
+        );
+        assert_eq!(refused(|d| d.without = 1 << 63), DescError::Without(1 << 63));
+        assert_eq!(refused(|d| d.vcpus = 2), DescError::Vcpus(2));
+        assert_eq!(refused(|d| d.policy = 9), DescError::Policy(9));
+        assert_eq!(refused(|d| d.options = 1 << 31), DescError::Options(1 << 31));
+        assert_eq!(refused(|d| d.slice_us = 0), DescError::Slice(0));
+        assert_eq!(refused(|d| d.command_line_length = 1), DescError::CommandLine);
+        assert_eq!(refused(|d| d.command_line_length = u32::MAX), DescError::CommandLine);
+        assert_eq!(refused(|d| d.command_line[0] = 0xff), DescError::CommandLine);
+    }
+}
