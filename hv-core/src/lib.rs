@@ -22,6 +22,10 @@ extern crate std;
 pub mod device;
 pub mod emulate;
 pub mod host;
+pub mod hypercall;
 pub mod hw;
 pub mod mem;
 pub mod vm;
+
+#[cfg(target_os = "none")]
+pub mod boot;

@@ -148,7 +148,7 @@ extensions! {
     sys = 5 v 1 {
         SHUTDOWN = 0 (code) -> "does not return" errors [InvalidArgument]:
             "Ends the VM and reports the code, 0 to 255.";
-        RESET = 1 () -> "does not return" errors []:
+        RESET = 1 () -> "does not return" errors [Denied]:
             "Starts the VM again from its image.";
         CRASH = 2 (gpa, length) -> "does not return" errors [BadLength, BadAddress]:
             "Ends the VM as crashed, with a message of at most one page and the vCPU's registers in the report.";

@@ -1,12 +1,12 @@
 //! Why a guest left guest mode, in words that hold for VT-x and AMD-V alike.
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $n:literal, $word:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $n:literal, $word:literal;)*) => {
         /// A neutral exit reason: the index of its counter in the read-only half.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason {
-            $($(#[$doc])* $name = $n,)*
+            $($(#[doc = $doc])* $name = $n,)*
         }
 
         impl Reason {
@@ -21,6 +21,11 @@ macro_rules! reasons {
             /// The name used in reports.
             pub const fn name(self) -> &'static str {
                 match self { $(Reason::$name => $word,)* }
+            }
+
+            /// What happened.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc),*),)* }
             }
         }
     };

@@ -9,6 +9,10 @@ pub struct Field {
     pub offset: usize,
     /// Its size in bytes.
     pub size: usize,
+    /// Its Rust type, as written in this crate.
+    pub ty: &'static str,
+    /// What it holds.
+    pub doc: &'static str,
 }
 
 /// Declares a wire structure: a `repr(C)` zerocopy type whose size and field offsets are asserted
@@ -17,7 +21,7 @@ macro_rules! wire {
     (
         $(#[$doc:meta])*
         pub struct $name:ident [$size:literal] {
-            $($(#[$fdoc:meta])* $offset:literal: $field:ident: $ty:ty,)*
+            $($(#[doc = $fdoc:literal])* $offset:literal: $field:ident: $ty:ty,)*
         }
     ) => {
         $(#[$doc])*
@@ -27,7 +31,7 @@ macro_rules! wire {
         )]
         #[repr(C)]
         pub struct $name {
-            $($(#[$fdoc])* pub $field: $ty,)*
+            $($(#[doc = $fdoc])* pub $field: $ty,)*
         }
 
         impl $name {
@@ -37,6 +41,8 @@ macro_rules! wire {
                     name: stringify!($field),
                     offset: $offset,
                     size: size_of::<$ty>(),
+                    ty: stringify!($ty),
+                    doc: concat!($($fdoc),*),
                 },)*
             ];
         }

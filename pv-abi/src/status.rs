@@ -1,7 +1,7 @@
 //! What a hypercall returns in RAX.
 
 macro_rules! statuses {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $word:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $word:literal;)*) => {
         /// The status of a hypercall, returned in RAX. The value, in RDX, is 0 unless the status is
         /// [`Status::Success`] or [`Status::Again`].
         ///
@@ -11,7 +11,7 @@ macro_rules! statuses {
         #[repr(u64)]
         #[must_use]
         pub enum Status {
-            $($(#[$doc])* $name = $code,)*
+            $($(#[doc = $doc])* $name = $code,)*
         }
 
         impl Status {
@@ -30,6 +30,11 @@ macro_rules! statuses {
             /// The name that the specification uses.
             pub const fn name(self) -> &'static str {
                 match self { $(Status::$name => $word,)* }
+            }
+
+            /// What it says.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Status::$name => concat!($($doc),*),)* }
             }
         }
     };

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The devices that an unmodified guest expects, as state machines without hardware.
+
+pub mod apic;
+pub mod uart;

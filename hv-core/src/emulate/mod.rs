@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Instructions that exit, one file for each kind: what they do to the guest's state.
+
+pub mod cpuid;
+pub mod cr;
+pub mod debug;
+pub mod mmio;
+pub mod msr;
+pub mod port;

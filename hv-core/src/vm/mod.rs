@@ -1,5 +1,22 @@
 //! A virtual machine and what it is made of.
 
 pub mod desc;
+pub mod exit;
 pub mod feature;
+pub mod handle;
+pub mod hardware;
+pub mod image;
+pub mod outbox;
 pub mod policy;
+pub mod registers;
+pub mod run;
+pub mod vcpu;
+
+pub use crate::hw::vmx::controls::{Event, EventKind};
+pub use desc::Options;
+pub use exit::{Exit, Leave, Outcome};
+pub use feature::Features;
+pub use hardware::Hardware;
+pub use policy::Policy;
+pub use registers::{Gpr, Registers};
+pub use vcpu::{Vcpu, Vm};

@@ -1,0 +1,214 @@
+//! Patch sites: branches that cost one NOP until `init` turns them into jumps.
+//!
+//! A site is a 5-byte NOP in the instruction stream and a record of it in the section
+//! `shim_sites`, whose name is a C identifier so that the linker supplies its bounds. The record
+//! holds distances, not addresses, so it needs no relocation at run time.
+
+use core::arch::asm;
+
+use bitflags::bitflags;
+
+/// What a site tests for. The numbers are those of [`Operations`]' bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Key {
+    /// Paravane is there: hypercalls can be made.
+    Call = 0,
+    Cpuid = 1,
+    Halt = 2,
+    Timer = 3,
+    Eoi = 4,
+    Console = 5,
+    Clock = 6,
+    CrShadow = 7,
+    Sys = 8,
+    TscExits = 9,
+    /// The local APIC is reached by memory instead of MSRs.
+    XApic = 16,
+    /// The timer counts down instead of comparing the TSC.
+    OneShot = 17,
+    /// Not a branch: a VMCALL that becomes a VMMCALL.
+    AmdCall = 32,
+    /// Marks the section's existence; never patched.
+    Anchor = 33,
+}
+
+bitflags! {
+    /// What is done otherwise than by the native instruction, as `init` decided.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Operations: u32 {
+        /// Hypercalls can be made: Paravane is there, whatever the mode.
+        const CALL = 1 << Key::Call as u32;
+        /// CPUID comes from the mirror.
+        const CPUID = 1 << Key::Cpuid as u32;
+        /// Idling is a call.
+        const HALT = 1 << Key::Halt as u32;
+        /// The timer is armed by the shared deadline.
+        const TIMER = 1 << Key::Timer as u32;
+        /// The end of an interrupt is signalled by the shared flag.
+        const EOI = 1 << Key::Eoi as u32;
+        /// The console is reached by call or ring.
+        const CONSOLE = 1 << Key::Console as u32;
+        /// Time comes from the clock in the read-only half.
+        const CLOCK = 1 << Key::Clock as u32;
+        /// Writes of CR0, CR4 and XCR0 that change nothing are dropped.
+        const CR_SHADOW = 1 << Key::CrShadow as u32;
+        /// Reset and shutdown are calls.
+        const SYS = 1 << Key::Sys as u32;
+        /// RDTSC exits, so coarse time does without it.
+        const TSC_EXITS = 1 << Key::TscExits as u32;
+        /// Native: the local APIC is reached by memory.
+        const XAPIC = 1 << Key::XApic as u32;
+        /// Native: the timer is the count-down timer.
+        const ONE_SHOT = 1 << Key::OneShot as u32;
+    }
+}
+
+/// Whether `init` enabled the operation `KEY`: a NOP if it did not, a jump if it did.
+///
+/// It is a branch that the compiler sees as one, so the body of `if enabled()` moves out of line.
+#[inline(always)]
+pub(crate) fn enabled<const KEY: u32>() -> bool {
+    #[cfg(not(any(target_vendor = "apple", windows)))]
+    // SAFETY: a NOP touches nothing; as a jump it goes to `patched`, which the compiler was told of.
+    unsafe {
+        asm!(
+            "2: .byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+            ".pushsection shim_sites, \"aR\", @progbits",
+            ".balign 4",
+            ".long 2b - ., {patched} - ., {key}",
+            ".popsection",
+            patched = label { return true },
+            key = const KEY,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    false
+}
+
+/// One record of the section.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Record {
+    /// The site, relative to this field.
+    site: i32,
+    /// Where to jump, relative to this field.
+    target: i32,
+    key: u32,
+}
+
+/// The instruction `jmp rel32` at `site` to `target`, or `None` if it is out of reach.
+fn jump(site: u64, target: u64) -> Option<[u8; 5]> {
+    let distance = target.wrapping_sub(site.wrapping_add(5)) as i64;
+    let [a, b, c, d] = i32::try_from(distance).ok()?.to_le_bytes();
+    Some([0xe9, a, b, c, d])
+}
+
+/// The records, in the order of the link.
+#[cfg(not(any(target_vendor = "apple", windows)))]
+fn records() -> &'static [Record] {
+    let (start, stop): (*const Record, *const Record);
+    // SAFETY: the block only takes addresses. Its own record makes sure that the section, and with
+    // it the two symbols, exists in every image that holds this function.
+    unsafe {
+        asm!(
+            "lea {start}, [rip + __start_shim_sites]",
+            "lea {stop}, [rip + __stop_shim_sites]",
+            ".pushsection shim_sites, \"aR\", @progbits",
+            ".balign 4",
+            ".long 0, 0, {key}",
+            ".popsection",
+            start = out(reg) start,
+            stop = out(reg) stop,
+            key = const Key::Anchor as u32,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    let length = (stop as usize - start as usize) / size_of::<Record>();
+    // SAFETY: the linker puts the records of all objects between the two symbols; nobody writes
+    // them.
+    unsafe { core::slice::from_raw_parts(start, length) }
+}
+
+#[cfg(any(target_vendor = "apple", windows))]
+fn records() -> &'static [Record] {
+    &[]
+}
+
+/// Turns every site of the `operations` into a jump, and VMCALL into VMMCALL if `amd`. Returns how
+/// many sites were patched.
+///
+/// # Safety
+///
+/// CPL 0; no other CPU runs this image yet; the text is mapped where it runs and CR4.CET is 0
+/// (CR0.WP cannot be cleared otherwise). Sites that have been patched stay so.
+pub(crate) unsafe fn patch(operations: Operations, amd: bool) -> usize {
+    use x86_64::registers::control::{Cr0, Cr0Flags};
+
+    let selected = |record: &&Record| match record.key {
+        key if key == Key::AmdCall as u32 => amd,
+        key if key < 32 => operations.bits() & 1 << key != 0,
+        _ => false,
+    };
+    x86_64::instructions::interrupts::without_interrupts(|| {
+        let cr0 = Cr0::read_raw();
+        // SAFETY: only WP changes, and what is written until it is restored is the text below.
+        unsafe { Cr0::write_raw(cr0 & !Cr0Flags::WRITE_PROTECT.bits()) };
+        let mut patched = 0;
+        for record in records().iter().filter(selected) {
+            let site = (&raw const record.site as u64).wrapping_add_signed(record.site.into());
+            if record.key == Key::AmdCall as u32 {
+                // SAFETY: the record is of a VMCALL, 0F 01 C1, which differs in its last byte only.
+                unsafe { (site as *mut u8).add(2).write_volatile(0xd9) };
+                patched += 1;
+                continue;
+            }
+            let target =
+                (&raw const record.target as u64).wrapping_add_signed(record.target.into());
+            if let Some(bytes) = jump(site, target) {
+                // SAFETY: the record is of a 5-byte NOP in text that the caller says is mapped;
+                // this function holds no site, so it does not rewrite what it executes.
+                unsafe { (site as *mut [u8; 5]).write_volatile(bytes) };
+                patched += 1;
+            }
+        }
+        // SAFETY: this is the value that CR0 had. The write also serialises, which makes the new
+        // instructions visible to this CPU (SDM vol. 3, Handling Self- and Cross-Modifying Code).
+        unsafe { Cr0::write_raw(cr0) };
+        patched
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_lands_on_its_target() {
+        let decode = |site: u64, bytes: [u8; 5]| {
+            assert_eq!(bytes[0], 0xe9);
+            let distance = i32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+            site.wrapping_add(5).wrapping_add_signed(distance.into())
+        };
+        for (site, target) in
+            [(0x10_0000, 0x10_0005), (0x10_0000, 0x0f_0000), (0xffff_ffff_8000_0000, u64::MAX)]
+        {
+            assert_eq!(decode(site, jump(site, target).unwrap()), target);
+        }
+        assert_eq!(jump(0, 1 << 32), None);
+    }
+
+    #[test]
+    fn a_site_is_recorded_with_its_nop_and_not_taken() {
+        assert!(!enabled::<{ Key::Cpuid as u32 }>());
+        let mut nops = 0;
+        for record in records().iter().filter(|record| record.key < 32) {
+            let site = (&raw const record.site as u64).wrapping_add_signed(record.site.into());
+            // SAFETY: the record points at five bytes of this program's text.
+            let bytes = unsafe { (site as *const [u8; 5]).read() };
+            assert_eq!(bytes, [0x0f, 0x1f, 0x44, 0x00, 0x00]);
+            nops += 1;
+        }
+        assert!(nops > 0);
+    }
+}

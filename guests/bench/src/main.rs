@@ -1,0 +1,48 @@
+//! The benchmark guest: what each operation of a kernel costs, per operation, in the guest's TSC
+//! ticks and in exits.
+//!
+//! Options: `workload=NAME,NAME` (default: all), `ops=N` operations of each instead of the table's
+//! number, `shim=auto|native|pv`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod measure;
+#[cfg(target_os = "none")]
+mod table;
+#[cfg(target_os = "none")]
+mod workloads;
+
+#[cfg(target_os = "none")]
+guest_kernel::guest!("bench", run);
+
+#[cfg(target_os = "none")]
+fn run() -> u8 {
+    use guest_kernel::{info, println, pv};
+
+    let options = info::options();
+    let selected = || table::WORKLOADS.iter().filter(|w| options.selects("workload", w.name));
+    let mut rows = 0;
+    for workload in selected() {
+        if workload.needs_pv && !pv::active() {
+            continue;
+        }
+        let ops = options.number("ops").filter(|&n| n > 0).unwrap_or(workload.ops);
+        let row = measure::row(workload, ops);
+        println!("@bench row {row}");
+        rows += 1;
+    }
+    if selected().next().is_none() {
+        println!("@bench fail no such workload: {}", options.value("workload").unwrap_or_default());
+        return 1;
+    }
+    println!("@bench done rows={rows}");
+    0
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!(
+        "bench is a kernel: build it with --target x86_64-unknown-none, or use `cargo xtask run bench`"
+    );
+    std::process::exit(2);
+}

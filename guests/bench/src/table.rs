@@ -1,0 +1,70 @@
+//! The workloads, and the mix.
+
+use crate::measure::Meter;
+use crate::workloads::{console, cpu, memory, mixed, time};
+
+/// A workload.
+pub struct Workload {
+    /// Its number in marks and rows.
+    pub id: u64,
+    /// Its name.
+    pub name: &'static str,
+    /// How many operations it does unless told otherwise.
+    pub ops: u64,
+    /// Whether it exists only with the shim in use.
+    pub needs_pv: bool,
+    /// Does that many operations in sections of the meter.
+    pub run: fn(&mut Meter, u64),
+}
+
+const fn any(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { id, name, ops, needs_pv: false, run }
+}
+
+const fn pv(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { id, name, ops, needs_pv: true, run }
+}
+
+/// Every workload, in the order in which they run.
+pub const WORKLOADS: &[Workload] = &[
+    pv(1, "null-hypercall", 1000, cpu::null_hypercall),
+    any(2, "cpuid", 1000, cpu::cpuid_leaf),
+    any(3, "clock-read", 1000, cpu::clock_read),
+    any(4, "msr-read", 1000, cpu::msr_read),
+    any(5, "msr-write", 1000, cpu::msr_write),
+    any(6, "context-switch", 1000, memory::context_switch),
+    any(7, "page-fault", 1000, memory::page_fault),
+    any(8, "timer-tick", 100, time::timer_tick),
+    any(9, "idle-wake", 100, time::idle_wake),
+    any(10, "self-ipi", 1000, time::self_ipi),
+    any(11, "eoi", 100, time::eoi),
+    any(12, "later-deadline", 1000, time::later_deadline),
+    any(13, "console-line", 20, console::line),
+    pv(14, "console-ring", 20, console::ring),
+    any(15, "cr-toggle", 1000, cpu::cr_toggle),
+    any(16, "cr-redundant", 1000, cpu::cr_redundant),
+    any(17, "port-io", 1000, cpu::port_io),
+    any(18, "port-console", 79, console::port),
+    any(19, "first-touch", 64, memory::first_touch),
+    any(20, "mixed", 20, mixed::run),
+];
+
+/// One round of the mix, a day in the life of a small kernel in brief: how often it does what.
+///
+/// An operation of the workload `mixed` is one round. The numbers are fixed: they are part of what
+/// a published figure means.
+pub const MIX: &[(u64, fn())] = &[
+    (32, cpu::op::clock_read),
+    (16, time::op::later_deadline),
+    (16, memory::op::switch_there_and_back),
+    (8, memory::op::page_fault),
+    (8, time::op::idle_wake),
+    (4, time::op::timer_tick),
+    (4, cpu::op::cpuid_leaf),
+    (2, time::op::self_ipi),
+    (2, cpu::op::msr_read),
+    (2, cpu::op::cr_toggle),
+    (1, cpu::op::msr_write),
+    (1, cpu::op::port_io),
+    (1, console::op::line),
+];

@@ -1,0 +1,7 @@
+//! The workloads. Modules `op` hold one operation each, for the workload and for the mix.
+
+pub mod console;
+pub mod cpu;
+pub mod memory;
+pub mod mixed;
+pub mod time;

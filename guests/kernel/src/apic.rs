@@ -1,0 +1,68 @@
+//! The local APIC: x2APIC where CPUID offers it, else xAPIC. Its registers are the shim's business.
+
+use x86_64::apic::{self, Register};
+use x86_64::cpuid::cpuid;
+use x86_64::instructions::port::Port;
+
+use crate::pv;
+
+/// The vector of the APIC timer.
+pub const TIMER_VECTOR: u8 = 0x40;
+/// The vector that the guests use for interrupts to themselves.
+pub const SELF_VECTOR: u8 = 0x50;
+const SPURIOUS_VECTOR: u8 = 0xff;
+
+/// IA32_APIC_BASE.
+pub const APIC_BASE_MSR: u32 = 0x1b;
+/// Where the xAPIC's registers are; that page is mapped uncached.
+pub(crate) const MMIO: u64 = 0xfee0_0000;
+/// The masks of a PC's 8259s.
+const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
+
+pub(crate) fn has_x2apic() -> bool {
+    cpuid(1, 0).ecx & 1 << 21 != 0
+}
+
+pub(crate) fn init() {
+    if !pv::present() {
+        // A PC's 8259s may be unmasked, with vectors in the exceptions' range.
+        for port in PIC_MASKS {
+            // SAFETY: masks every line; nothing here uses the 8259s.
+            unsafe { Port::<u8>::new(port).write(0xff) };
+        }
+    }
+    // SAFETY: `pv::init` told the shim which mode the CPU has. A spurious interrupt has no handler
+    // and ends the guest with a message: nothing here can cause one.
+    unsafe { apic::enable(SPURIOUS_VECTOR) };
+}
+
+/// Ends the interrupt in service that has the highest priority.
+#[inline]
+pub fn end_of_interrupt() {
+    apic::eoi();
+}
+
+/// Sends an interrupt with `vector` to this CPU. Without a handler it ends the guest with a message.
+#[inline]
+pub fn send_to_self(vector: u8) {
+    // SAFETY: every vector has a stub that leads to a handler or to that message.
+    unsafe { apic::self_ipi(vector) };
+}
+
+/// Sends an NMI to this CPU.
+pub fn send_nmi_to_self() {
+    const NMI: u32 = 0b100 << 8;
+    // SAFETY: as `send_to_self`.
+    unsafe { apic::send_ipi(apic::id(), NMI) };
+}
+
+/// The current count of the timer.
+pub(crate) fn timer_count() -> u32 {
+    apic::read(Register::TimerCurrent)
+}
+
+/// Sets the initial count of the timer: starts it, or stops it with 0.
+pub(crate) fn set_timer_count(count: u32) {
+    // SAFETY: the timer's vector has a stub.
+    unsafe { apic::write(Register::TimerInitial, count) };
+}

@@ -1,0 +1,88 @@
+//! GDT and TSS.
+
+use core::cell::UnsafeCell;
+
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::load_tss;
+use x86_64::registers::segmentation::SegmentSelector;
+use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable};
+use x86_64::structures::tss::TaskStateSegment;
+
+/// Selectors of the GDT. The last two bits of a user selector are its privilege level.
+pub mod selector {
+    /// 64-bit kernel code.
+    pub const KERNEL_CODE: u64 = 0x08;
+    /// Kernel data.
+    pub const KERNEL_DATA: u64 = 0x10;
+    /// 32-bit kernel code: compatibility mode.
+    pub const KERNEL_CODE_32: u64 = 0x18;
+    /// 16-bit kernel code: the image's first 64 KiB.
+    pub const KERNEL_CODE_16: u64 = 0x20;
+    /// User data.
+    pub const USER_DATA: u64 = 0x28 | 3;
+    /// 64-bit user code.
+    pub const USER_CODE: u64 = 0x30 | 3;
+}
+
+/// The entry of the TSS's stack table on which a double fault is handled: the usual stack may be
+/// what caused it.
+pub(crate) const DOUBLE_FAULT_STACK: u16 = 0;
+
+const STACK: usize = 16 << 10;
+
+#[repr(align(16))]
+struct Stack(UnsafeCell<[u8; STACK]>);
+// SAFETY: only the CPU uses the bytes, as the stack of one handler at a time.
+unsafe impl Sync for Stack {}
+
+impl Stack {
+    const fn new() -> Stack {
+        Stack(UnsafeCell::new([0; STACK]))
+    }
+
+    fn top(&'static self) -> VirtAddr {
+        VirtAddr::from_ptr(self.0.get()) + STACK as u64
+    }
+}
+
+static PRIVILEGE_STACK: Stack = Stack::new();
+static FAULT_STACK: Stack = Stack::new();
+
+static TSS: Once<TaskStateSegment> = Once::new();
+static GDT: Once<GlobalDescriptorTable<16>> = Once::new();
+
+/// A 16-bit code segment of 64 KiB that begins where the image does, at 1 MiB.
+const KERNEL_CODE_16: u64 = 0x0000_9b10_0000_ffff;
+
+pub(crate) fn init() {
+    let tss = TSS.call_once(|| {
+        let mut tss = TaskStateSegment::new();
+        tss.privilege_stack_table[0] = PRIVILEGE_STACK.top();
+        tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = FAULT_STACK.top();
+        tss
+    });
+    let gdt = GDT.call_once(|| {
+        let mut gdt = GlobalDescriptorTable::empty();
+        let user = |flags: DescriptorFlags| Descriptor::UserSegment(flags.bits());
+        gdt.append(user(DescriptorFlags::KERNEL_CODE64));
+        gdt.append(user(DescriptorFlags::KERNEL_DATA));
+        gdt.append(user(DescriptorFlags::KERNEL_CODE32));
+        gdt.append(Descriptor::UserSegment(KERNEL_CODE_16));
+        gdt.append(user(DescriptorFlags::USER_DATA));
+        gdt.append(user(DescriptorFlags::USER_CODE64));
+        gdt.append(Descriptor::tss_segment(tss));
+        gdt
+    });
+    gdt.load();
+    // SAFETY: the selectors name the segments that were just appended, in this order; code and data
+    // are flat like the boot code's.
+    unsafe {
+        CS::set_reg(SegmentSelector(selector::KERNEL_CODE as u16));
+        for set in [DS::set_reg, ES::set_reg, SS::set_reg] {
+            set(SegmentSelector(selector::KERNEL_DATA as u16));
+        }
+        load_tss(SegmentSelector(0x38));
+    }
+}

@@ -1,0 +1,95 @@
+//! The shim: its initialisation, and the area of the one vCPU.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Once;
+use x86_64::area::{self, SharedPage};
+use x86_64::detect::{Found, Paravane};
+use x86_64::{InitOptions, Mode, Operations, PhysAddr, Selection, VirtAddr};
+
+use crate::{apic, end};
+
+static SHARED: SharedPage = SharedPage::new();
+static SELECTION: Once<Selection> = Once::new();
+/// Where the read-only half is; 0 while no area is registered.
+static INFO: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn init(command_line: &str) {
+    let mode = Mode::from_command_line(command_line);
+    let options = InitOptions {
+        mode: mode.unwrap_or_default(),
+        xapic: (!apic::has_x2apic()).then(|| VirtAddr::new(apic::MMIO)),
+        debug_exit: Some(end::DEBUG_EXIT),
+    };
+    // SAFETY: this is the only CPU, at CPL 0, identity mapped; the options say what CPUID says, and
+    // a debug exit that is not there is a port that nobody has.
+    let selection = unsafe { x86_64::init(options) }.unwrap_or_else(|error| panic!("{error}"));
+    SELECTION.call_once(|| selection);
+    if let Err(error) = mode {
+        panic!("{error}");
+    }
+    if present() {
+        register();
+    }
+}
+
+/// Registers the area. Its counters are read in every mode; the shim decides what else it is for.
+///
+/// # Panics
+///
+/// If the hypervisor refuses, or the read-only half is above the identity mapping.
+pub fn register() {
+    let gpa = PhysAddr::new(&raw const SHARED as u64);
+    // SAFETY: memory is identity mapped, the page is this vCPU's alone.
+    let area = unsafe {
+        area::register(&SHARED, gpa, |info| {
+            assert!(info.as_u64() < 4 << 30, "the read-only half is beyond 4 GiB");
+            INFO.store(info.as_u64(), Ordering::Relaxed);
+            NonNull::new(info.as_u64() as *mut _).expect("the read-only half is not at 0")
+        })
+    };
+    if let Err(error) = area {
+        panic!("{error}");
+    }
+}
+
+/// Takes the registration back.
+pub fn unregister() {
+    INFO.store(0, Ordering::Relaxed);
+    // SAFETY: the guests keep no copy of the area.
+    if let Err(error) = unsafe { area::unregister() } {
+        panic!("area.unregister: {error}");
+    }
+}
+
+/// What CPUID says of Paravane; `None` without it.
+pub fn paravane() -> Option<&'static Paravane> {
+    match &SELECTION.get()?.found {
+        Found::Paravane(paravane) => Some(paravane),
+        _ => None,
+    }
+}
+
+/// Whether Paravane is there, so that calls can be made in every mode.
+pub fn present() -> bool {
+    x86_64::operations().contains(Operations::CALL)
+}
+
+/// Whether anything but measuring is paravirtual.
+pub fn active() -> bool {
+    !(x86_64::operations() - (Operations::CALL | Operations::XAPIC | Operations::ONE_SHOT))
+        .is_empty()
+}
+
+/// The vCPU's exits so far, marks left out, from the area: reading them takes none.
+#[inline]
+pub fn exits() -> Option<u64> {
+    area::current().map(|area| area.total_exits())
+}
+
+/// The guest-physical addresses of the shared and the read-only half, while they are registered.
+pub fn area_addresses() -> Option<(u64, u64)> {
+    let info = INFO.load(Ordering::Relaxed);
+    (info != 0).then_some((&raw const SHARED as u64, info))
+}

@@ -1,0 +1,339 @@
+//! The machine as all CPUs see it, and the making of VMs.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use pv_abi::area::{INFO_SIZE, VcpuInfo};
+use pv_abi::exit::Reason;
+use spin::Mutex;
+
+use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
+use crate::device::uart::Uart;
+use crate::emulate::cpuid::{CpuidModel, Facts};
+use crate::emulate::msr::MsrState;
+use crate::host::bundle::Bundle;
+use crate::hw::instructions::tsc;
+use crate::hw::live::Live;
+use crate::hw::physical::{TableMemory, zeroed_page};
+use crate::hw::vmx::capability::{Capabilities, MissingControls};
+use crate::hw::vmx::ept::{self, Ept};
+use crate::hw::vmx::guest::State;
+use crate::hw::vmx::setup::{self, Pages, ThisCpu};
+use crate::hw::vmx::vmcs::{Vmcs, VmxOn};
+use crate::hw::vmx::policy;
+use crate::mem::frames::{Frames, PAGE, Range};
+use crate::mem::guest::GuestMemory;
+use crate::mem::nested::{Access, NestedTable};
+use crate::mem::tlb::Generation;
+use crate::vm::desc;
+use crate::vm::image::{self, ImageError};
+use crate::vm::outbox::Outbox;
+use crate::vm::vcpu::Registered;
+use crate::vm::{Features, Options, Registers, Vcpu, Vm};
+
+/// What all CPUs share. It is built by the first CPU and then only read, but for what says
+/// otherwise by its type.
+pub struct Machine {
+    /// What VMX can do here.
+    pub caps: Capabilities,
+    /// The TSC's frequency in Hz.
+    pub tsc_hz: u64,
+    /// Whether guests can have XSAVE.
+    pub xsave: bool,
+    /// Whether the local APIC's timer has the TSC-deadline mode.
+    pub tsc_deadline: bool,
+    /// Free memory. Taken when a VM starts or ends, never on the exit path.
+    pub frames: Mutex<Frames>,
+    /// Two pages that let every port exit.
+    pub io_bitmaps: u64,
+    /// The page whose accesses mean the local APIC.
+    pub apic_access: u64,
+    /// VMs that are waiting to be run, by CPU.
+    pub queues: [Mutex<alloc::vec::Vec<Box<Instance>>>; crate::host::acpi::MAX_CPUS],
+    /// CPUs that have come up.
+    pub online: AtomicU32,
+    /// Nonzero once the queues are filled.
+    pub go: AtomicU32,
+    /// CPUs that still run VMs.
+    pub busy: AtomicU32,
+    /// The TSC at which the VMs started, for the log.
+    pub started: AtomicU64,
+}
+
+/// A VM as its CPU holds it.
+pub struct Instance {
+    /// The vCPU.
+    pub vcpu: Vcpu,
+    /// Its VMCS, unless it is current.
+    pub vmcs: Option<Vmcs>,
+    /// What VMX keeps for it.
+    pub state: State,
+    /// Pages that its controls point to.
+    pub pages: Pages,
+    /// What stays in the CPU while it runs.
+    pub live: Live,
+    /// It waits for an interrupt.
+    pub halted: bool,
+    /// Its VMCS has been written.
+    pub written: bool,
+    /// Where it starts.
+    pub start: image::Start,
+    /// Its image, for a reset.
+    image: &'static [u8],
+    command_line: String,
+    /// Its RAM, to be zeroed and given back.
+    ram: Range,
+}
+
+/// Why a VM cannot be made.
+#[derive(Debug)]
+pub enum MakeError {
+    /// The bundle has no image of this name.
+    NoImage,
+    /// The image is no good.
+    Image(ImageError),
+    /// There is no free memory of that size.
+    NoMemory(u64),
+    /// The CPU lacks what the policy needs.
+    Controls(MissingControls),
+}
+
+impl fmt::Display for MakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MakeError::NoImage => write!(f, "its image is not in the bundle"),
+            MakeError::Image(error) => write!(f, "{error}"),
+            MakeError::NoMemory(bytes) => {
+                write!(f, "no {bytes} contiguous bytes of memory are free: give it less")
+            }
+            MakeError::Controls(missing) => write!(f, "{missing}"),
+        }
+    }
+}
+
+/// The APIC timer counts at this fraction of the TSC: the nearest to 25 MHz that divides it.
+fn timer_ratio(tsc_hz: u64) -> NonZeroU32 {
+    let ratio = (tsc_hz / 25_000_000).clamp(1, 1 << 16) as u32;
+    NonZeroU32::new(ratio).unwrap_or(NonZeroU32::MIN)
+}
+
+impl Instance {
+    /// Makes a VM in its reset state.
+    ///
+    /// # Errors
+    ///
+    /// [`MakeError`]; memory taken until then is lost, as the machine will not start.
+    pub fn new(
+        machine: &'static Machine,
+        on: &VmxOn,
+        bundle: &Bundle<'static>,
+        desc: &desc::Vm<'_>,
+        number: u8,
+    ) -> Result<Box<Instance>, MakeError> {
+        let caps = &machine.caps;
+        let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
+        let features = policy::features(desc.policy, caps.features(), desc.without);
+        let controls =
+            policy::controls(desc.policy, features, caps).map_err(MakeError::Controls)?;
+        let no_memory = || MakeError::NoMemory(desc.memory);
+        let mut frames = machine.frames.lock();
+        let frames = &mut *frames;
+
+        let align = if desc.memory >= 1 << 30 { 1 << 30 } else { 2 << 20 };
+        let ram = frames
+            .allocate(desc.memory, align)
+            .or_else(|| frames.allocate(desc.memory, 2 << 20))
+            .ok_or_else(no_memory)?;
+        let ram_base = ram.start as *mut u8;
+        // SAFETY: the range was just allocated, is mapped as all RAM is, and from now on belongs
+        // to the VM; Rust objects are never put there.
+        let memory = unsafe { GuestMemory::new(ram_base, ram.length()) };
+
+        let info_range = frames.allocate(INFO_SIZE as u64, PAGE).ok_or_else(no_memory)?;
+        // SAFETY: just allocated and mapped; zeros are a valid `VcpuInfo`, which is plain data. The
+        // guest sees it read-only. It is never given back, so the reference may live for ever.
+        let info = unsafe {
+            core::ptr::write_bytes(info_range.start as *mut u8, 0, INFO_SIZE);
+            &mut *(info_range.start as *mut VcpuInfo)
+        };
+        let apic_page = zeroed_page(frames).ok_or_else(no_memory)?;
+        // SAFETY: a page of its own, zeroed; `ApicPage` is made of atomics, so that the CPU may
+        // change it as well. Never given back.
+        let apic_registers = unsafe { &*(apic_page as *const ApicPage) };
+
+        let info_gpa = desc.memory;
+        let mut tables = TableMemory(frames);
+        let largest = if features.contains(Features::NESTED_1G) {
+            3
+        } else if features.contains(Features::NESTED_2M) {
+            2
+        } else {
+            1
+        };
+        let mut nested =
+            NestedTable::<Ept>::new(&mut tables, largest).ok_or_else(no_memory)?;
+        let mut map = |gpa, hpa, length, access| {
+            nested.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
+        };
+        map(0, ram.start, ram.length(), Access::Full)?;
+        map(info_gpa, info_range.start, INFO_SIZE as u64, Access::ReadOnly)?;
+        if features.contains(Features::APIC_REGISTERS) {
+            let apic = crate::device::apic::DEFAULT_BASE;
+            map(apic, machine.apic_access, PAGE, Access::Full)?;
+        }
+        let eptp = ept::pointer(nested.root());
+        let msr_bitmaps = match features.contains(Features::MSR_BITMAP) {
+            true => Some(zeroed_page(frames).ok_or_else(no_memory)?),
+            false => None,
+        };
+        let vmcs = Vmcs::new(frames, caps, on).ok_or_else(no_memory)?;
+        let check = desc.options.contains(Options::CHECK_ENTRIES);
+        let vpid = u16::from(number).wrapping_add(1);
+
+        let ratio = timer_ratio(machine.tsc_hz);
+        let facts = Facts {
+            policy: desc.policy,
+            options: desc.options,
+            features,
+            tsc_hz: machine.tsc_hz,
+            apic_hz: (machine.tsc_hz / u64::from(ratio.get())) as u32,
+            vcpu: 0,
+            vcpus: 1,
+        };
+        let cpuid = CpuidModel::build(info, &ThisCpu, &facts);
+        info.version = pv_abi::VERSION;
+        info.size = INFO_SIZE as u32;
+        let config = Config {
+            id: 0,
+            bootstrap: true,
+            physical_bits: caps.physical_bits,
+            timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
+        };
+        let started = tsc();
+        let limit = desc.time_limit_ms.saturating_mul(machine.tsc_hz / 1000);
+        let vm = Vm {
+            number,
+            name: String::from(desc.name),
+            policy: desc.policy,
+            options: desc.options,
+            features,
+            memory,
+            generation: Generation::default(),
+            uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            tsc_hz: machine.tsc_hz,
+            info_gpa,
+            started,
+            slice: u64::from(desc.slice_us).saturating_mul(machine.tsc_hz / 1_000_000),
+            time_limit: if limit == 0 { u64::MAX } else { started.saturating_add(limit) },
+        };
+        let vcpu = Vcpu {
+            registers: Registers::default(),
+            due: 0,
+            info,
+            number: 0,
+            apic: VirtualApic::new(apic_registers, config),
+            cpuid,
+            msrs: MsrState::default(),
+            xcr0: 1,
+            xcr0_may: xcr0_may(machine.xsave),
+            cr4_may: caps.cr4_may & policy::CR4_KNOWN,
+            physical_bits: caps.physical_bits,
+            no_execute: caps.no_execute,
+            long_mode: false,
+            nmi: false,
+            delayed: None,
+            call: 0,
+            reason: Reason::Mark,
+            open: false,
+            registered: Registered::default(),
+            outbox: Outbox::new(number),
+            send_at: u64::MAX,
+            exited: 0,
+            // The guest's TSC starts at 0.
+            tsc_offset: started.wrapping_neg(),
+            contended: false,
+            slice_end: 0,
+            vm: Box::leak(Box::new(vm)),
+        };
+        let mut instance = Box::new(Instance {
+            vcpu,
+            vmcs: Some(vmcs),
+            state: setup::state(controls, eptp, vpid, msr_bitmaps, check),
+            pages: Pages {
+                apic: apic_page,
+                apic_access: machine.apic_access,
+                io_bitmaps: machine.io_bitmaps,
+            },
+            live: Live::reset(),
+            halted: false,
+            written: false,
+            start: image::Start { entry: 0, information: 0 },
+            image,
+            command_line: String::from(desc.command_line),
+            ram,
+        });
+        instance.load().map_err(MakeError::Image)?;
+        Ok(instance)
+    }
+
+    /// Zeroes the RAM and loads the image: before the first entry, and at a reset.
+    fn load(&mut self) -> Result<(), ImageError> {
+        let memory = &self.vcpu.vm.memory;
+        // The whole RAM is in range by its own size.
+        let _ = memory.zero(0, memory.size());
+        self.start = image::load(self.image, &self.command_line, memory)?;
+        self.vcpu.registers = Registers::default();
+        self.vcpu.registers.set(crate::vm::Gpr::Rbx, self.start.information.into());
+        Ok(())
+    }
+
+    /// Brings the VM back to its start. Nothing of the guest's registrations survives.
+    pub fn reset(&mut self) -> Result<(), ImageError> {
+        let vcpu = &mut self.vcpu;
+        vcpu.unregister();
+        vcpu.apic.init();
+        vcpu.msrs = MsrState::default();
+        vcpu.xcr0 = 1;
+        vcpu.long_mode = false;
+        vcpu.nmi = false;
+        vcpu.delayed = None;
+        vcpu.open = false;
+        vcpu.call = 0;
+        vcpu.info.exits = [pv_abi::area::Counter::default(); pv_abi::exit::SLOTS];
+        vcpu.info.calls = [pv_abi::area::Counter::default(); pv_abi::area::CALL_SLOTS];
+        vcpu.info.clock = pv_abi::area::Clock::default();
+        vcpu.info.vmreads = 0;
+        vcpu.info.vmwrites = 0;
+        if let Some(uart) = &vcpu.vm.uart {
+            *uart.lock() = Uart::new();
+        }
+        vcpu.attend();
+        self.live = Live::reset();
+        self.written = false;
+        self.halted = false;
+        self.load()
+    }
+
+    /// Gives the RAM back, zeroed.
+    pub fn release(self, machine: &Machine) {
+        let memory = &self.vcpu.vm.memory;
+        let _ = memory.zero(0, memory.size());
+        machine.frames.lock().release(self.ram);
+    }
+}
+
+/// XCR0 bits that guests may set: x87, SSE, AVX, AVX-512, PKRU, as far as the CPU has them.
+fn xcr0_may(xsave: bool) -> u64 {
+    use crate::hw::vmx::capability::Cpuid;
+    const KNOWN: u64 = 0b10_1110_0111;
+    if !xsave {
+        return 0;
+    }
+    let [eax, _, _, edx] = ThisCpu.cpuid(0xd, 0);
+    (u64::from(edx) << 32 | u64::from(eax)) & KNOWN
+}

@@ -1,0 +1,180 @@
+//! The steps of bring-up, in order.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use spin::Mutex;
+
+use super::entry::Protocol;
+use super::info::BootInfo;
+use super::machine::{Instance, Machine};
+use super::sched::{Cpu, schedule};
+use super::{finish, refuse, smp};
+use crate::host::acpi;
+use crate::host::bundle::Bundle;
+use crate::hw::physical::{Physical, zeroed_page};
+use crate::hw::vmx::capability::{Capabilities, Cpuid};
+use crate::hw::vmx::setup::{self, ThisCpu};
+use crate::hw::vmx::vmcs::VmxOn;
+use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time};
+use crate::mem::frames::{PAGE, Range};
+use crate::vm::desc::VmDesc;
+
+/// Size of the heap in bytes: the instruction decoder's tables take 100 KiB of it, a VM 10 KiB.
+const HEAP: u64 = 512 << 10;
+/// Memory below this is the firmware's, but for one page.
+const LOW_MEMORY: u64 = 1 << 20;
+/// What the boot code maps, and all that is mapped until the final tables stand.
+const BOOT_MAPPED: u64 = 4 << 30;
+
+pub fn start(protocol: Protocol, information: u64) -> ! {
+    let Some(mut info) = BootInfo::read(protocol, information) else {
+        refuse("the boot loader passed no memory map: boot by Multiboot2 or PVH");
+    };
+    let frames = &mut info.frames;
+    frames.reserve(paging::image());
+    if let Some(bundle) = info.bundle {
+        frames.reserve(bundle);
+    }
+    // A startup IPI can only name a page below 1 MiB. Some firmware puts modules there, so it is
+    // taken after the bundle.
+    let trampoline = frames.allocate_below(PAGE, PAGE, LOW_MEMORY);
+    frames.reserve(Range::new(0, LOW_MEMORY));
+
+    let Some(heap) = frames.allocate_below(HEAP, PAGE, BOOT_MAPPED) else {
+        refuse("no memory: the hypervisor needs 1 MiB below 4 GiB beside its image");
+    };
+    // SAFETY: just allocated, below 4 GiB and so mapped, and never released.
+    unsafe { init_heap(heap) };
+    let segments = cpu::init();
+    local_apic::init();
+    let has_1g_pages = ThisCpu.cpuid(0x8000_0000, 0)[0] > 0x8000_0000
+        && ThisCpu.cpuid(0x8000_0001, 0)[3] & 1 << 26 != 0;
+    if paging::protect(frames, has_1g_pages).is_none() {
+        refuse("no memory for the hypervisor's page tables");
+    }
+    defmt::info!(
+        "Paravane {=str}: {=u64} KiB of memory free",
+        env!("CARGO_PKG_VERSION"),
+        frames.free_bytes() / 1024
+    );
+
+    let caps = match Capabilities::read(&ThisCpu, &ThisCpu) {
+        Ok(caps) => caps,
+        Err(refusal) => refuse(refusal),
+    };
+    if let Some(missing) = setup::missing(&caps) {
+        refuse(format_args!("this CPU lacks {missing}, which Paravane needs"));
+    }
+    for (set, name, present) in caps.report() {
+        defmt::debug!("{=str}: {=str} {=bool}", set, name, present);
+    }
+    let tsc_hz = time::tsc_hz(&ThisCpu);
+    defmt::info!("TSC at {=u64} Hz; features {=u64:#x}", tsc_hz, caps.features().bits());
+
+    let bundle = match info.bundle {
+        Some(range) => bundle_bytes(range),
+        None => &[],
+    };
+    let bundle = match info.bundle.ok_or(crate::host::bundle::BundleError::Missing) {
+        Ok(_) => Bundle::parse(bundle),
+        Err(error) => Err(error),
+    };
+    let bundle = match bundle {
+        Ok(bundle) => bundle,
+        Err(error) => refuse(error),
+    };
+    crate::emulate::mmio::prepare();
+
+    let Some(on) = VmxOn::enter(frames, &caps) else {
+        refuse("no memory for the VMXON region");
+    };
+    let Ok(on) = on else {
+        refuse("the CPU refused VMXON: virtualization may be in use by firmware");
+    };
+    let xsave = setup::enable_xsave(&ThisCpu);
+    let Some((io_bitmaps, apic_access)) = shared_pages(frames) else {
+        refuse("no memory for the I/O bitmaps");
+    };
+    let rsdp = info.rsdp;
+    let machine: &'static Machine = Box::leak(Box::new(Machine {
+        caps,
+        tsc_hz,
+        xsave,
+        tsc_deadline: ThisCpu.cpuid(1, 0)[2] & 1 << 24 != 0,
+        frames: Mutex::new(info.frames),
+        io_bitmaps,
+        apic_access,
+        queues: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
+        online: AtomicU32::new(1),
+        go: AtomicU32::new(0),
+        busy: AtomicU32::new(0),
+        started: AtomicU64::new(0),
+    }));
+    let cpus = rsdp.and_then(|rsdp| acpi::cpus(&Physical, rsdp));
+    smp::start(machine, cpus, trampoline);
+    paging::close_trampoline();
+
+    distribute(machine, &on, &bundle);
+    machine.started.store(instructions::tsc(), Ordering::Relaxed);
+    machine.go.store(1, Ordering::Release);
+    run_cpu(machine, 0, Cpu { on, segments })
+}
+
+fn bundle_bytes(range: Range) -> &'static [u8] {
+    // SAFETY: the boot loader put the module there, within the mapped first 4 GiB, and the range
+    // was reserved before anything was allocated, so nothing else is ever put there.
+    unsafe { core::slice::from_raw_parts(range.start as *const u8, range.length() as usize) }
+}
+
+/// Two pages of ones, so that every port exits, and the APIC-access page, which nobody reads.
+fn shared_pages(frames: &mut crate::mem::frames::Frames) -> Option<(u64, u64)> {
+    let bitmaps = frames.allocate(PAGE.wrapping_mul(2), PAGE)?.start;
+    // SAFETY: just allocated and mapped.
+    unsafe { core::ptr::write_bytes(bitmaps as *mut u8, 0xff, 8192) };
+    Some((bitmaps, zeroed_page(frames)?))
+}
+
+/// Makes every VM of the bundle and gives each to a CPU: the one that it names, else in turn.
+fn distribute(machine: &'static Machine, on: &VmxOn, bundle: &Bundle<'static>) {
+    let online = machine.online.load(Ordering::Acquire);
+    let mut any = 0u32;
+    let mut number = 0u8;
+    for bytes in bundle.vms() {
+        let packed = match VmDesc::read(bytes) {
+            Ok(packed) => packed,
+            Err(error) => refuse(format_args!("VM {number}: {error}")),
+        };
+        let desc = match packed.validate() {
+            Ok(desc) => desc,
+            Err(error) => refuse(format_args!("VM {number}: {error}")),
+        };
+        let cpu = desc.cpu.unwrap_or_else(|| any.checked_rem(online).unwrap_or(0));
+        let Some(queue) = machine.queues.get(cpu as usize).filter(|_| cpu < online) else {
+            refuse(format_args!("VM \"{}\": there is no CPU {cpu}, only {online}", desc.name));
+        };
+        match Instance::new(machine, on, bundle, &desc, number) {
+            Ok(instance) => queue.lock().push(instance),
+            Err(error) => refuse(format_args!("VM \"{}\": {error}", desc.name)),
+        }
+        any = any.wrapping_add(1);
+        number = number.wrapping_add(1);
+    }
+    if number == 0 {
+        refuse("the bundle describes no VM");
+    }
+    machine.busy.store(online, Ordering::Release);
+}
+
+/// What every CPU does from here on. The last one to run out of VMs ends the run.
+pub fn run_cpu(machine: &'static Machine, index: usize, mut cpu: Cpu) -> ! {
+    let vms = machine.queues.get(index).map(|q| core::mem::take(&mut *q.lock()));
+    schedule(&mut cpu, machine, vms.unwrap_or_default());
+    if machine.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+        finish();
+    }
+    instructions::stop()
+}

@@ -1,0 +1,271 @@
+//! RDMSR and WRMSR: what each MSR is to a guest.
+//!
+//! An MSR that is not named here does not exist: #GP, as on a CPU without it. That includes those
+//! of VMX, SVM, SGX, performance monitoring and memory types, whose CPUID bits are not there.
+
+use crate::device::apic;
+use crate::vm::hardware::{Kept, LiveMsr};
+use crate::vm::{Features, Gpr, Hardware, Outcome, Vcpu};
+
+const TSC: u32 = 0x10;
+const PLATFORM_ID: u32 = 0x17;
+const TSC_ADJUST: u32 = 0x3b;
+const MICROCODE_REVISION: u32 = 0x8b;
+const SYSENTER_CS: u32 = 0x174;
+const SYSENTER_ESP: u32 = 0x175;
+const SYSENTER_EIP: u32 = 0x176;
+const MISC_ENABLE: u32 = 0x1a0;
+const DEBUGCTL: u32 = 0x1d9;
+const PAT: u32 = 0x277;
+const XSS: u32 = 0xda0;
+const EFER: u32 = 0xc000_0080;
+const FS_BASE: u32 = 0xc000_0100;
+const GS_BASE: u32 = 0xc000_0101;
+
+/// Fast strings; no branch trace store, no precise events.
+const MISC_ENABLE_RESET: u64 = 1 << 0 | 1 << 11 | 1 << 12;
+/// What a guest may change in MISC_ENABLE.
+const MISC_ENABLE_MAY: u64 = 1 << 0;
+
+const EFER_SCE: u64 = 1 << 0;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_NXE: u64 = 1 << 11;
+const CR0_PG: u64 = 1 << 31;
+/// LBR and BTF.
+const DEBUGCTL_MAY: u64 = 3;
+
+/// MSRs that exist only in the hypervisor.
+#[derive(Clone, Debug)]
+pub struct MsrState {
+    /// IA32_TSC_ADJUST.
+    pub tsc_adjust: u64,
+    /// IA32_MISC_ENABLE.
+    pub misc_enable: u64,
+    /// IA32_XSS: no supervisor state is offered, so it stays 0.
+    pub xss: u64,
+}
+
+impl Default for MsrState {
+    fn default() -> Self {
+        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0 }
+    }
+}
+
+/// The guest's access is illegal.
+struct Illegal;
+
+/// RDMSR.
+#[inline]
+pub fn rdmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    let msr = vcpu.registers.get(Gpr::Rcx) as u32;
+    let value = if msr == apic::MSR_APIC_BASE {
+        Ok(vcpu.apic.base())
+    } else {
+        read(vcpu, hardware, msr)
+    };
+    match value {
+        Ok(value) => {
+            vcpu.registers.set_edx_eax(value);
+            Outcome::Advance
+        }
+        Err(Illegal) => Outcome::PROTECTION,
+    }
+}
+
+fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, Illegal> {
+    if let Some(kept) = kept(msr) {
+        return Ok(hardware.kept(kept));
+    }
+    if let Some(live) = live(vcpu, msr) {
+        return Ok(hardware.live_msr(live));
+    }
+    let now = vcpu.now(hardware);
+    Ok(match msr {
+        TSC => now,
+        PLATFORM_ID | MICROCODE_REVISION => 0,
+        TSC_ADJUST => vcpu.msrs.tsc_adjust,
+        MISC_ENABLE => vcpu.msrs.misc_enable,
+        XSS if vcpu.vm.features.contains(Features::XSAVES) => vcpu.msrs.xss,
+        apic::MSR_TSC_DEADLINE => vcpu.apic.deadline(now),
+        _ if apic::MSR_X2APIC.contains(&msr) => {
+            vcpu.settle_eoi();
+            return vcpu.apic.msr_read(msr, now).map_err(|_| Illegal);
+        }
+        _ => return Err(Illegal),
+    })
+}
+
+/// WRMSR.
+#[inline]
+pub fn wrmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    let msr = vcpu.registers.get(Gpr::Rcx) as u32;
+    let value = vcpu.registers.edx_eax();
+    if msr == apic::MSR_TSC_DEADLINE {
+        // Whoever writes the MSR means this value, not what the shared half says.
+        vcpu.stop_following();
+        return write_deadline(vcpu, hardware, value);
+    }
+    if apic::MSR_X2APIC.contains(&msr) {
+        vcpu.settle_eoi();
+        let now = vcpu.now(hardware);
+        return match vcpu.apic.msr_write(msr, value, now) {
+            Ok(effect) => vcpu.apply(effect, hardware),
+            Err(_) => Outcome::PROTECTION,
+        };
+    }
+    match write(vcpu, hardware, msr, value) {
+        Ok(outcome) => outcome,
+        Err(Illegal) => Outcome::PROTECTION,
+    }
+}
+
+/// Arms the timer as a write of IA32_TSC_DEADLINE does.
+pub fn write_deadline(vcpu: &mut Vcpu, hardware: &mut impl Hardware, deadline: u64) -> Outcome {
+    let now = vcpu.now(hardware);
+    let effect = vcpu.apic.write_deadline(deadline, now);
+    vcpu.apply(effect, hardware)
+}
+
+fn write(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    msr: u32,
+    value: u64,
+) -> Result<Outcome, Illegal> {
+    if let Some(register) = kept(msr) {
+        write_kept(vcpu, hardware, register, value)?;
+        return Ok(Outcome::Advance);
+    }
+    if let Some(live) = live(vcpu, msr) {
+        let legal = match live {
+            LiveMsr::Lstar | LiveMsr::Cstar | LiveMsr::KernelGsBase => canonical(value),
+            LiveMsr::Fmask | LiveMsr::TscAux => value >> 32 == 0,
+            LiveMsr::Star => true,
+        };
+        if !legal {
+            return Err(Illegal);
+        }
+        hardware.set_live_msr(live, value);
+        return Ok(Outcome::Advance);
+    }
+    match msr {
+        apic::MSR_APIC_BASE => {
+            let effect = vcpu.apic.write_base(value).map_err(|_| Illegal)?;
+            return Ok(vcpu.apply(effect, hardware));
+        }
+        // TSC and TSC_ADJUST move together (SDM vol. 3, IA32_TSC_ADJUST MSR).
+        TSC => {
+            let delta = value.wrapping_sub(vcpu.now(hardware));
+            move_tsc(vcpu, hardware, delta);
+        }
+        TSC_ADJUST => {
+            let delta = value.wrapping_sub(vcpu.msrs.tsc_adjust);
+            move_tsc(vcpu, hardware, delta);
+        }
+        MISC_ENABLE => {
+            if (value ^ vcpu.msrs.misc_enable) & !MISC_ENABLE_MAY != 0 {
+                return Err(Illegal);
+            }
+            vcpu.msrs.misc_enable = value;
+        }
+        // The loader of microcode asks for the revision by writing 0 first.
+        MICROCODE_REVISION => {}
+        XSS if vcpu.vm.features.contains(Features::XSAVES) && value == 0 => {}
+        _ => return Err(Illegal),
+    }
+    Ok(Outcome::Advance)
+}
+
+fn move_tsc(vcpu: &mut Vcpu, hardware: &mut impl Hardware, delta: u64) {
+    if delta != 0 {
+        vcpu.msrs.tsc_adjust = vcpu.msrs.tsc_adjust.wrapping_add(delta);
+        vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(delta);
+        hardware.set_tsc_offset(vcpu.tsc_offset);
+        vcpu.attend();
+    }
+}
+
+fn write_kept(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    register: Kept,
+    value: u64,
+) -> Result<(), Illegal> {
+    let value = match register {
+        Kept::Efer => {
+            let old = hardware.kept(Kept::Efer);
+            let nx = if vcpu.no_execute { EFER_NXE } else { 0 };
+            let reserved = !(EFER_SCE | EFER_LME | EFER_LMA | nx);
+            let paging = hardware.kept(Kept::Cr0) & CR0_PG != 0;
+            if value & reserved != 0 || paging && (old ^ value) & EFER_LME != 0 {
+                return Err(Illegal);
+            }
+            // LMA is the CPU's; a write ignores it.
+            value & !EFER_LMA | old & EFER_LMA
+        }
+        Kept::Pat => {
+            let sound = value.to_le_bytes().iter().all(|t| matches!(t, 0 | 1 | 4..=7));
+            if sound { value } else { return Err(Illegal) }
+        }
+        Kept::Debugctl if value & !DEBUGCTL_MAY == 0 => value,
+        Kept::SysenterCs => value & 0xffff_ffff,
+        Kept::FsBase | Kept::GsBase | Kept::SysenterEsp | Kept::SysenterEip
+            if canonical(value) =>
+        {
+            value
+        }
+        _ => return Err(Illegal),
+    };
+    hardware.keep(register, value);
+    Ok(())
+}
+
+fn kept(msr: u32) -> Option<Kept> {
+    Some(match msr {
+        SYSENTER_CS => Kept::SysenterCs,
+        SYSENTER_ESP => Kept::SysenterEsp,
+        SYSENTER_EIP => Kept::SysenterEip,
+        DEBUGCTL => Kept::Debugctl,
+        PAT => Kept::Pat,
+        EFER => Kept::Efer,
+        FS_BASE => Kept::FsBase,
+        GS_BASE => Kept::GsBase,
+        _ => return None,
+    })
+}
+
+fn live(vcpu: &Vcpu, msr: u32) -> Option<LiveMsr> {
+    Some(match msr {
+        0xc000_0081 => LiveMsr::Star,
+        0xc000_0082 => LiveMsr::Lstar,
+        0xc000_0083 => LiveMsr::Cstar,
+        0xc000_0084 => LiveMsr::Fmask,
+        0xc000_0102 => LiveMsr::KernelGsBase,
+        0xc000_0103 if vcpu.vm.features.contains(Features::RDTSCP) => LiveMsr::TscAux,
+        _ => return None,
+    })
+}
+
+/// Whether bits 63:47 are all the same: four-level paging is all that is offered.
+fn canonical(address: u64) -> bool {
+    (address as i64) << 16 >> 16 == address as i64
+}
+
+/// MSRs that a guest may read and write without an exit where the policy lets them pass: those that
+/// the CPU switches with the vCPU and whose values only the guest sees.
+pub const PASS: &[u32] = &[
+    SYSENTER_CS,
+    SYSENTER_ESP,
+    SYSENTER_EIP,
+    FS_BASE,
+    GS_BASE,
+    LiveMsr::Star as u32,
+    LiveMsr::Lstar as u32,
+    LiveMsr::Cstar as u32,
+    LiveMsr::Fmask as u32,
+    LiveMsr::KernelGsBase as u32,
+];
+
+/// MSRs that a guest may read, and not write, without an exit.
+pub const PASS_READ: &[u32] = &[TSC, EFER, PAT];

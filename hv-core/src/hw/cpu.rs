@@ -1,0 +1,71 @@
+//! One CPU's own tables: GDT, TSS, and the stack for NMI, #DF and #MC.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+
+use x86_64::VirtAddr;
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::load_tss;
+use x86_64::registers::segmentation::SegmentSelector;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
+use x86_64::structures::tss::TaskStateSegment;
+
+use super::exceptions;
+
+/// Size of the stack for NMI, #DF and #MC in bytes.
+const IST_STACK: usize = 4096;
+
+/// What VM exits load again.
+#[derive(Clone, Copy)]
+pub struct HostSegments {
+    /// Code selector.
+    pub code: SegmentSelector,
+    /// Data selector.
+    pub data: SegmentSelector,
+    /// Task selector.
+    pub task: SegmentSelector,
+    /// Address of the TSS.
+    pub task_base: u64,
+    /// Address of the GDT.
+    pub gdt_base: u64,
+    /// Address of the IDT.
+    pub idt_base: u64,
+}
+
+/// Builds this CPU's tables and loads them. They live as long as the machine.
+pub fn init() -> HostSegments {
+    let stack = Box::leak(Box::new([0u8; IST_STACK])).as_ptr_range().end as u64;
+    let mut tss = TaskStateSegment::new();
+    let mut stacks = [VirtAddr::zero(); 7];
+    if let Some(slot) = stacks.get_mut(usize::from(exceptions::IST)) {
+        *slot = VirtAddr::new(stack & !15);
+    }
+    tss.interrupt_stack_table = stacks;
+    let tss: &'static TaskStateSegment = Box::leak(Box::new(tss));
+    let mut gdt = GlobalDescriptorTable::new();
+    let code = gdt.append(Descriptor::kernel_code_segment());
+    let data = gdt.append(Descriptor::kernel_data_segment());
+    let task = gdt.append(Descriptor::tss_segment(tss));
+    let gdt: &'static GlobalDescriptorTable = Box::leak(Box::new(gdt));
+    gdt.load();
+    // SAFETY: the selectors were just appended to the table that was just loaded, code and data as
+    // flat 64-bit kernel segments, the task as an available TSS that lives for ever.
+    unsafe {
+        CS::set_reg(code);
+        SS::set_reg(data);
+        DS::set_reg(data);
+        ES::set_reg(data);
+        load_tss(task);
+    }
+    let idt = exceptions::idt();
+    idt.load();
+    HostSegments {
+        code,
+        data,
+        task,
+        task_base: core::ptr::from_ref(tss) as u64,
+        gdt_base: core::ptr::from_ref(gdt) as u64,
+        idt_base: core::ptr::from_ref(idt) as u64,
+    }
+}

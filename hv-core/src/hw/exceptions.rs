@@ -1,0 +1,201 @@
+//! Exceptions and interrupts in the hypervisor itself.
+//!
+//! An exception in root mode is a bug: it is reported with registers and return addresses, which
+//! the host tool turns into a backtrace, and the machine stops. NMIs and the few interrupts that
+//! the hypervisor uses only have to bring a CPU out of guest mode or out of HLT.
+
+use core::arch::global_asm;
+use core::mem::size_of;
+
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::structures::idt::InterruptDescriptorTable;
+use zerocopy::IntoBytes;
+
+use super::output::{self, Text};
+use super::{instructions, local_apic};
+use crate::host::link::{Channel, HYPERVISOR};
+use crate::host::report::{Panic, Registers};
+
+/// IST index (from 0) of the stack for NMI, #DF and #MC, which can come at any instruction.
+pub const IST: u16 = 0;
+
+const VECTORS: usize = 256;
+const STUB: u64 = 16;
+const NMI: u64 = 2;
+
+/// What the stubs push, lowest address first.
+#[repr(C)]
+struct Frame {
+    /// R15 down to RAX, without RSP.
+    registers: [u64; 15],
+    vector: u64,
+    error_code: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+unsafe extern "C" {
+    static exception_stubs: u8;
+}
+
+// One 16-byte stub a vector. Vectors 8, 10-14, 17, 21, 29, 30 push an error code themselves.
+global_asm!(
+    ".balign 16",
+    ".global exception_stubs",
+    "exception_stubs:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30",
+    ".else",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp exception_common",
+    ".set vector, vector + 1",
+    ".endr",
+    "exception_common:",
+    "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
+    "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+    "cld",
+    "mov rdi, rsp",
+    "call {handle}",
+    "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+    "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
+    "add rsp, 16",
+    "iretq",
+    handle = sym handle,
+);
+
+/// The one interrupt descriptor table; it never changes, so all CPUs share it.
+pub fn idt() -> &'static InterruptDescriptorTable {
+    static IDT: Once<InterruptDescriptorTable> = Once::new();
+    IDT.call_once(|| {
+        let mut idt = InterruptDescriptorTable::new();
+        let stubs = &raw const exception_stubs as u64;
+        let address = |vector: u64| VirtAddr::new(stubs.wrapping_add(vector.wrapping_mul(STUB)));
+        // SAFETY: each stub is made for its vector, with or without an error code, and returns by
+        // IRETQ; the IST stack is set up with the TSS, before the table is loaded.
+        unsafe {
+            idt.divide_error.set_handler_addr(address(0));
+            idt.debug.set_handler_addr(address(1));
+            idt.non_maskable_interrupt.set_handler_addr(address(2)).set_stack_index(IST);
+            idt.breakpoint.set_handler_addr(address(3));
+            idt.overflow.set_handler_addr(address(4));
+            idt.bound_range_exceeded.set_handler_addr(address(5));
+            idt.invalid_opcode.set_handler_addr(address(6));
+            idt.device_not_available.set_handler_addr(address(7));
+            idt.double_fault.set_handler_addr(address(8)).set_stack_index(IST);
+            idt.invalid_tss.set_handler_addr(address(10));
+            idt.segment_not_present.set_handler_addr(address(11));
+            idt.stack_segment_fault.set_handler_addr(address(12));
+            idt.general_protection_fault.set_handler_addr(address(13));
+            idt.page_fault.set_handler_addr(address(14));
+            idt.x87_floating_point.set_handler_addr(address(16));
+            idt.alignment_check.set_handler_addr(address(17));
+            idt.machine_check.set_handler_addr(address(18)).set_stack_index(IST);
+            idt.simd_floating_point.set_handler_addr(address(19));
+            idt.virtualization.set_handler_addr(address(20));
+            for vector in 32..VECTORS {
+                if let Some(entry) = idt.slice_mut(32..).get_mut(vector.wrapping_sub(32)) {
+                    entry.set_handler_addr(address(vector as u64));
+                }
+            }
+        }
+        idt
+    })
+}
+
+extern "C" fn handle(frame: &Frame) {
+    match frame.vector {
+        // A kick from another CPU: being here is all it is for.
+        NMI => {}
+        32.. => local_apic::end_of_interrupt(frame.vector),
+        _ => fail(frame),
+    }
+}
+
+fn fail(frame: &Frame) -> ! {
+    let r = &frame.registers;
+    let reg = |i: usize| r.get(14usize.wrapping_sub(i)).copied().unwrap_or(0);
+    let rbp = reg(4);
+    // Pushed in the order RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8 to R15.
+    let gpr = core::array::from_fn(|i| match i {
+        0..=3 => reg(i),
+        4 => frame.rsp,
+        _ => reg(i.wrapping_sub(1)),
+    });
+    let report = Panic {
+        cpu: u64::from(local_apic::id()),
+        vector: frame.vector,
+        error_code: frame.error_code,
+        registers: Registers {
+            gpr,
+            rip: frame.rip,
+            rflags: frame.rflags,
+            cs: frame.cs,
+            ss: frame.ss,
+            ..control_registers()
+        },
+        backtrace: backtrace(rbp),
+    };
+    send(&report, b"exception in the hypervisor");
+}
+
+fn control_registers() -> Registers {
+    use x86_64::registers::control::{Cr0, Cr2, Cr3, Cr4, Efer};
+    Registers {
+        cr0: Cr0::read_raw(),
+        cr2: Cr2::read_raw(),
+        cr3: Cr3::read_raw().0.start_address().as_u64(),
+        cr4: Cr4::read_raw(),
+        efer: Efer::read_raw(),
+        ..Registers::default()
+    }
+}
+
+/// Reports a panic of the hypervisor's own code and stops.
+pub fn panic(text: &[u8]) -> ! {
+    let rbp: u64;
+    // SAFETY: copies a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    let report = Panic {
+        cpu: u64::from(local_apic::id()),
+        vector: crate::host::report::NO_VECTOR,
+        error_code: 0,
+        registers: control_registers(),
+        backtrace: backtrace(rbp),
+    };
+    send(&report, text);
+}
+
+fn send(report: &Panic, text: &[u8]) -> ! {
+    let mut payload = Text::<{ size_of::<Panic>() + 512 }>::new();
+    payload.push(report.as_bytes());
+    payload.push(text);
+    output::send_unlocked(HYPERVISOR, Channel::Panic, payload.as_bytes());
+    output::send_unlocked(HYPERVISOR, Channel::Done, &[]);
+    instructions::stop()
+}
+
+/// Return addresses, by the chain of frame pointers.
+fn backtrace(mut rbp: u64) -> [u64; 16] {
+    core::array::from_fn(|_| {
+        // Frames stand in the identity-mapped first 4 GiB or anywhere in RAM; a chain that leaves
+        // plausible addresses or does not climb has ended or is damaged.
+        if rbp < 0x1000 || rbp % 8 != 0 || rbp >= 1 << 40 {
+            rbp = 0;
+            return 0;
+        }
+        let frame = rbp as *const [u64; 2];
+        // SAFETY: aligned and in the range in which stacks are mapped. If the chain is damaged the
+        // worst is a second exception, whose report ends the same way.
+        let [next, address] = unsafe { frame.read_volatile() };
+        rbp = if next > rbp { next } else { 0 };
+        address
+    })
+}

@@ -1,0 +1,47 @@
+//! Instructions without a wrapper in the x86_64 crate.
+
+use core::arch::asm;
+
+/// RDTSC.
+#[inline(always)]
+pub fn tsc() -> u64 {
+    // SAFETY: the hypervisor runs at CPL 0 and in root mode, where RDTSC always works; it reads a
+    // counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Reads an MSR.
+///
+/// # Safety
+///
+/// The CPU has the MSR, otherwise the read is a #GP in the hypervisor.
+#[inline(always)]
+pub unsafe fn rdmsr(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the caller vouches for the MSR; reading it changes no memory.
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Writes an MSR.
+///
+/// # Safety
+///
+/// The CPU has the MSR, the value is legal for it, and what it changes is the caller's to change.
+#[inline(always)]
+pub unsafe fn wrmsr(msr: u32, value: u64) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
+    }
+}
+
+/// Stops the CPU for ever.
+pub fn stop() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}

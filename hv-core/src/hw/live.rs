@@ -1,0 +1,114 @@
+//! vCPU state that stays in the CPU while the vCPU runs, and is switched with it: see the state
+//! table in the documentation.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use core::arch::asm;
+
+use super::instructions::{rdmsr, wrmsr};
+use super::vmx::setup::{debug_register, set_debug_register};
+use crate::vm::hardware::LiveMsr;
+
+const MSRS: [LiveMsr; 6] = [
+    LiveMsr::Star,
+    LiveMsr::Lstar,
+    LiveMsr::Cstar,
+    LiveMsr::Fmask,
+    LiveMsr::KernelGsBase,
+    LiveMsr::TscAux,
+];
+
+/// Room for every state component that this version offers (up to AVX-512 and PKRU: 2,696 bytes).
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Extended([u8; 3072]);
+
+/// The saved state of a vCPU that is not on a CPU.
+#[derive(Debug)]
+pub struct Live {
+    msrs: [u64; MSRS.len()],
+    debug: [u64; 5],
+    cr2: u64,
+    extended: Box<Extended>,
+}
+
+/// The debug registers in [`Live::debug`].
+const DEBUG: [u8; 5] = [0, 1, 2, 3, 6];
+const DR6_RESET: u64 = 0xffff_0ff0;
+
+impl Live {
+    /// The state after reset.
+    pub fn reset() -> Live {
+        let mut extended = Box::new(Extended([0; 3072]));
+        // FCW and MXCSR as after FNINIT and reset; with XSAVE, an empty header initializes all.
+        for (at, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
+            if let Some(byte) = extended.0.get_mut(at) {
+                *byte = value;
+            }
+        }
+        Live { msrs: [0; MSRS.len()], debug: [0, 0, 0, 0, DR6_RESET], cr2: 0, extended }
+    }
+
+    /// Puts the state into this CPU. `xsave`: by XRSTOR, of the components in XCR0.
+    pub fn load(&self, xcr0: u64, xsave: bool, rdtscp: bool) {
+        for (msr, &value) in MSRS.into_iter().zip(&self.msrs) {
+            if rdtscp || msr != LiveMsr::TscAux {
+                // SAFETY: these come with long mode, or with RDTSCP; values were legal when they
+                // were read or checked. The hypervisor uses none of them.
+                unsafe { wrmsr(msr as u32, value) };
+            }
+        }
+        for (number, &value) in DEBUG.into_iter().zip(&self.debug) {
+            set_debug_register(number, value);
+        }
+        let area = self.extended.0.as_ptr();
+        // SAFETY: the area is 64-byte aligned, large enough for what XCR0 can hold here, and was
+        // written by `save` or is the initial one. XCR0 was checked. The hypervisor is compiled
+        // without vector registers, so nothing of its own is lost.
+        unsafe {
+            asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack, preserves_flags));
+            if xsave {
+                set_xcr0(xcr0);
+                asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            } else {
+                asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
+            }
+        }
+    }
+
+    /// Takes the state from this CPU.
+    pub fn save(&mut self, xsave: bool, rdtscp: bool) {
+        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
+            if rdtscp || msr != LiveMsr::TscAux {
+                // SAFETY: as in `load`.
+                *value = unsafe { rdmsr(msr as u32) };
+            }
+        }
+        for (number, value) in DEBUG.into_iter().zip(&mut self.debug) {
+            *value = debug_register(number);
+        }
+        self.cr2 = x86_64::registers::control::Cr2::read_raw();
+        let area = self.extended.0.as_mut_ptr();
+        // SAFETY: as in `load`.
+        unsafe {
+            if xsave {
+                asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            } else {
+                asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+            }
+        }
+    }
+}
+
+/// Sets XCR0.
+///
+/// # Safety
+///
+/// The CPU has XSAVE and CR4.OSXSAVE is on; the value is legal.
+unsafe fn set_xcr0(value: u64) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
+    }
+}

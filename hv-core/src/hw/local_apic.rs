@@ -1,0 +1,158 @@
+//! The host's own local APIC: identity, IPIs to start and to kick CPUs, the timer that ends HLT.
+
+use core::ptr;
+
+use super::instructions::{rdmsr, tsc, wrmsr};
+
+const APIC_BASE: u32 = 0x1b;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ENABLE: u64 = 1 << 11;
+const X2APIC_MSRS: u32 = 0x800;
+const TSC_DEADLINE: u32 = 0x6e0;
+
+/// Register numbers: the offset in the xAPIC page divided by 16.
+const ID: u32 = 0x2;
+const EOI: u32 = 0xb;
+const SPURIOUS: u32 = 0xf;
+const ICR_LOW: u32 = 0x30;
+const ICR_HIGH: u32 = 0x31;
+const LVT_TIMER: u32 = 0x32;
+
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_TSC_DEADLINE: u32 = 2 << 17;
+const SOFTWARE_ENABLE: u32 = 1 << 8;
+const DELIVERY_PENDING: u32 = 1 << 12;
+const ASSERT: u32 = 1 << 14;
+
+/// The vector that ends an idle CPU's HLT.
+const TIMER_VECTOR: u32 = 0xf0;
+const SPURIOUS_VECTOR: u32 = 0xff;
+
+fn base() -> u64 {
+    // SAFETY: every CPU with long mode has a local APIC and thus this MSR.
+    unsafe { rdmsr(APIC_BASE) }
+}
+
+fn page(register: u32) -> *mut u32 {
+    let page = base() & 0xf_ffff_f000;
+    (page.wrapping_add(u64::from(register) << 4)) as *mut u32
+}
+
+fn read(register: u32) -> u32 {
+    if base() & BASE_X2APIC != 0 {
+        // SAFETY: in x2APIC mode the registers named above are MSRs from 800h on.
+        unsafe { rdmsr(X2APIC_MSRS.wrapping_add(register)) as u32 }
+    } else {
+        // SAFETY: in xAPIC mode the page is mapped (it lies below 4 GiB) and uncached by the MTRRs.
+        unsafe { ptr::read_volatile(page(register)) }
+    }
+}
+
+fn write(register: u32, value: u32) {
+    if base() & BASE_X2APIC != 0 {
+        // SAFETY: as in `read`; the callers write what the registers allow.
+        unsafe { wrmsr(X2APIC_MSRS.wrapping_add(register), u64::from(value)) }
+    } else {
+        // SAFETY: as in `read`.
+        unsafe { ptr::write_volatile(page(register), value) }
+    }
+}
+
+/// This CPU's APIC ID.
+pub fn id() -> u32 {
+    if base() & BASE_X2APIC != 0 { read(ID) } else { read(ID) >> 24 }
+}
+
+/// Enables the APIC by software and masks its timer; other local interrupts stay as the firmware
+/// left them, the legacy PICs are masked. Called once on each CPU.
+///
+/// The enable bit of IA32_APIC_BASE is never cleared: some APICs cannot be enabled again.
+pub fn init() {
+    if base() & BASE_ENABLE == 0 {
+        // SAFETY: enabling the APIC is legal from the disabled state.
+        unsafe { wrmsr(APIC_BASE, base() | BASE_ENABLE) };
+    }
+    write(LVT_TIMER, LVT_MASKED | TIMER_VECTOR);
+    write(SPURIOUS, SOFTWARE_ENABLE | SPURIOUS_VECTOR);
+    for pic_mask in [0x21, 0xa1] {
+        // SAFETY: masks every input of the legacy PICs, which the hypervisor does not use.
+        unsafe { x86_64::instructions::port::Port::<u8>::new(pic_mask).write(0xff) };
+    }
+}
+
+/// Ends the interrupt in service, unless it was the spurious one, which is not in service.
+pub fn end_of_interrupt(vector: u64) {
+    if vector != u64::from(SPURIOUS_VECTOR) {
+        write(EOI, 0);
+    }
+}
+
+fn send(target: u32, command: u32) {
+    if base() & BASE_X2APIC != 0 {
+        let icr = u64::from(target) << 32 | u64::from(command);
+        // SAFETY: the x2APIC's interrupt command register takes target and command in one write.
+        unsafe { wrmsr(X2APIC_MSRS.wrapping_add(ICR_LOW), icr) };
+    } else {
+        write(ICR_HIGH, target << 24);
+        write(ICR_LOW, command);
+        while read(ICR_LOW) & DELIVERY_PENDING != 0 {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// INIT, then two startup IPIs to the page number `page` (SDM vol. 3, "MP Initialization
+/// Protocol"), with the pauses it asks for counted in TSC ticks of `per_us` a microsecond.
+pub fn start_cpu(target: u32, page: u8, per_us: u64, started: impl Fn() -> bool) {
+    const INIT: u32 = 5 << 8;
+    const STARTUP: u32 = 6 << 8;
+    let wait = |us: u64| {
+        let end = tsc().wrapping_add(us.saturating_mul(per_us));
+        while tsc() < end && !started() {
+            core::hint::spin_loop();
+        }
+    };
+    send(target, INIT | ASSERT);
+    wait(10_000);
+    for pause in [200, 100_000] {
+        if !started() {
+            send(target, STARTUP | u32::from(page));
+            wait(pause);
+        }
+    }
+}
+
+/// Brings a CPU out of guest mode or HLT by NMI: an ordinary interrupt would wait for a guest that
+/// has interrupts off on an emulator whose external-interrupt exit waits for IF.
+pub fn kick(target: u32) {
+    const NMI: u32 = 4 << 8;
+    send(target, NMI | ASSERT);
+}
+
+/// Halts this CPU until an interrupt or, at the latest, TSC `deadline`.
+pub fn halt_until(deadline: u64, has_tsc_deadline: bool) {
+    if !has_tsc_deadline {
+        // Without that timer mode an idle CPU polls: it is correct, and hot.
+        core::hint::spin_loop();
+        return;
+    }
+    write(LVT_TIMER, LVT_TSC_DEADLINE | TIMER_VECTOR);
+    // SAFETY: the mode was selected above and the caller has found it in CPUID. The fence is the
+    // SDM's: a memory-mapped write of the LVT is not ordered before WRMSR otherwise.
+    unsafe {
+        core::arch::asm!("mfence", options(nostack, preserves_flags));
+        wrmsr(TSC_DEADLINE, deadline);
+    }
+    x86_64::instructions::interrupts::enable_and_hlt();
+    x86_64::instructions::interrupts::disable();
+    // SAFETY: as above; 0 disarms.
+    unsafe { wrmsr(TSC_DEADLINE, 0) };
+    write(LVT_TIMER, LVT_MASKED | TIMER_VECTOR);
+}
+
+/// Takes one pending interrupt of the host: opens the window for one instruction.
+pub fn take_interrupts() {
+    x86_64::instructions::interrupts::enable();
+    x86_64::instructions::nop();
+    x86_64::instructions::interrupts::disable();
+}

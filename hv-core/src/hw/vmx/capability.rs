@@ -1,0 +1,331 @@
+//! What the CPU's VMX can do, from the capability MSRs (SDM vol. 3, appendix "VMX Capability
+//! Reporting Facility"), each read only if something announces it.
+
+mod allowed;
+mod refusal;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use bitflags::bitflags;
+
+pub use allowed::{Allowed, MissingControls};
+pub use refusal::Refusal;
+
+use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use crate::vm::feature::Features;
+
+/// Reads MSRs that are known to exist.
+pub trait ReadMsr {
+    /// The MSR's value.
+    fn read_msr(&self, msr: u32) -> u64;
+}
+
+/// Executes CPUID.
+pub trait Cpuid {
+    /// EAX, EBX, ECX and EDX.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
+}
+
+/// The MSRs' numbers.
+#[allow(missing_docs)]
+pub mod msr {
+    pub const IA32_FEATURE_CONTROL: u32 = 0x3a;
+    pub const IA32_VMX_BASIC: u32 = 0x480;
+    pub const IA32_VMX_PINBASED_CTLS: u32 = 0x481;
+    pub const IA32_VMX_PROCBASED_CTLS: u32 = 0x482;
+    pub const IA32_VMX_EXIT_CTLS: u32 = 0x483;
+    pub const IA32_VMX_ENTRY_CTLS: u32 = 0x484;
+    pub const IA32_VMX_MISC: u32 = 0x485;
+    pub const IA32_VMX_CR0_FIXED0: u32 = 0x486;
+    pub const IA32_VMX_CR0_FIXED1: u32 = 0x487;
+    pub const IA32_VMX_CR4_FIXED0: u32 = 0x488;
+    pub const IA32_VMX_CR4_FIXED1: u32 = 0x489;
+    pub const IA32_VMX_PROCBASED_CTLS2: u32 = 0x48b;
+    pub const IA32_VMX_EPT_VPID_CAP: u32 = 0x48c;
+    pub const IA32_VMX_TRUE_PINBASED_CTLS: u32 = 0x48d;
+    pub const IA32_VMX_TRUE_PROCBASED_CTLS: u32 = 0x48e;
+    pub const IA32_VMX_TRUE_EXIT_CTLS: u32 = 0x48f;
+    pub const IA32_VMX_TRUE_ENTRY_CTLS: u32 = 0x490;
+    pub const IA32_VMX_VMFUNC: u32 = 0x491;
+}
+
+bitflags! {
+    /// IA32_FEATURE_CONTROL.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FeatureControl: u64 {
+        /// The MSR cannot be written before the next reset.
+        const LOCKED = 1 << 0;
+        /// VMXON works inside SMX operation.
+        const VMX_INSIDE_SMX = 1 << 1;
+        /// VMXON works outside SMX operation.
+        const VMX_OUTSIDE_SMX = 1 << 2;
+    }
+
+    /// IA32_VMX_EPT_VPID_CAP.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct EptVpid: u64 {
+        /// Pages that can be executed and not read.
+        const EPT_EXECUTE_ONLY = 1 << 0;
+        /// Page walks of length 4.
+        const EPT_WALK_4 = 1 << 6;
+        /// Page walks of length 5.
+        const EPT_WALK_5 = 1 << 7;
+        /// Uncacheable EPT structures.
+        const EPT_UNCACHEABLE = 1 << 8;
+        /// Write-back EPT structures.
+        const EPT_WRITE_BACK = 1 << 14;
+        /// 2 MiB pages.
+        const EPT_2M = 1 << 16;
+        /// 1 GiB pages.
+        const EPT_1G = 1 << 17;
+        /// INVEPT.
+        const INVEPT = 1 << 20;
+        /// Accessed and dirty flags.
+        const EPT_ACCESSED_DIRTY = 1 << 21;
+        /// Exit qualifications of EPT violations tell more of the guest's page tables.
+        const EPT_ADVANCED_EXIT_INFORMATION = 1 << 22;
+        /// Supervisor shadow-stack control.
+        const EPT_SUPERVISOR_SHADOW_STACK = 1 << 23;
+        /// INVEPT of one EPT.
+        const INVEPT_SINGLE_CONTEXT = 1 << 25;
+        /// INVEPT of all.
+        const INVEPT_ALL_CONTEXT = 1 << 26;
+        /// INVVPID.
+        const INVVPID = 1 << 32;
+        /// INVVPID of one address.
+        const INVVPID_ADDRESS = 1 << 40;
+        /// INVVPID of one VPID.
+        const INVVPID_SINGLE_CONTEXT = 1 << 41;
+        /// INVVPID of all.
+        const INVVPID_ALL_CONTEXT = 1 << 42;
+        /// INVVPID of one VPID but for global pages.
+        const INVVPID_SINGLE_CONTEXT_RETAINING_GLOBALS = 1 << 43;
+    }
+
+    /// The flags of IA32_VMX_MISC.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Misc: u64 {
+        /// VM exits store EFER.LMA into the "IA-32e mode guest" entry control.
+        const STORES_LMA = 1 << 5;
+        /// Activity state HLT.
+        const ACTIVITY_HLT = 1 << 6;
+        /// Activity state shutdown.
+        const ACTIVITY_SHUTDOWN = 1 << 7;
+        /// Activity state wait-for-SIPI.
+        const ACTIVITY_WAIT_FOR_SIPI = 1 << 8;
+        /// Processor trace works in VMX operation.
+        const PROCESSOR_TRACE = 1 << 14;
+        /// VMWRITE may write the VM-exit information.
+        const VMWRITE_ANY_FIELD = 1 << 29;
+        /// Events by instruction may be injected with instruction length 0.
+        const INJECT_LENGTH_0 = 1 << 30;
+    }
+}
+
+/// What the CPU's VMX can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// To be written to the first 4 bytes of VMXON regions and VMCSs.
+    pub revision: u32,
+    /// Bytes of a VMXON region or VMCS, at most 4096.
+    pub vmcs_size: u32,
+    /// The memory type for VMCSs: 6 is write-back, 0 uncacheable.
+    pub vmcs_memory_type: u8,
+    /// INS and OUTS exits fill the instruction-information field.
+    pub ins_outs_information: bool,
+    /// Hardware exceptions may be injected with or without error code whatever their vector.
+    pub any_error_code: bool,
+    /// What firmware left in IA32_FEATURE_CONTROL.
+    pub feature_control: FeatureControl,
+    /// Pin-based controls.
+    pub pin_based: Allowed<PinBased>,
+    /// Primary processor-based controls.
+    pub primary: Allowed<Primary>,
+    /// Secondary processor-based controls.
+    pub secondary: Allowed<Secondary>,
+    /// VM-exit controls.
+    pub exit: Allowed<Exit>,
+    /// VM-entry controls.
+    pub entry: Allowed<Entry>,
+    /// EPT and VPID.
+    pub ept_vpid: EptVpid,
+    /// Activity states and others.
+    pub misc: Misc,
+    /// The VMX-preemption timer counts when this bit of the TSC changes.
+    pub preemption_timer_shift: u8,
+    /// CR3-target values.
+    pub cr3_targets: u32,
+    /// The recommended maximum of entries in an MSR list.
+    pub msr_list_entries: u32,
+    /// VM functions that can be enabled.
+    pub vm_functions: u64,
+    /// Bits of CR0 that must be 1 in VMX operation.
+    pub cr0_must: u64,
+    /// Bits of CR0 that may be 1 in VMX operation.
+    pub cr0_may: u64,
+    /// Bits of CR4 that must be 1 in VMX operation.
+    pub cr4_must: u64,
+    /// Bits of CR4 that may be 1 in VMX operation.
+    pub cr4_may: u64,
+    /// Width of physical addresses in bits.
+    pub physical_bits: u8,
+    /// Width of the addresses of VMX structures in bits: 32 on some old CPUs.
+    pub structure_bits: u8,
+    /// Width of linear addresses in bits.
+    pub linear_bits: u8,
+    /// EFER.NXE exists.
+    pub no_execute: bool,
+}
+
+impl Capabilities {
+    /// Asks the CPU.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is missing and that no VM can do without.
+    pub fn read(msrs: &impl ReadMsr, cpuid: &impl Cpuid) -> Result<Capabilities, Refusal> {
+        let [top, ..] = cpuid.cpuid(0, 0);
+        let [_, _, leaf1_ecx, _] = if top >= 1 { cpuid.cpuid(1, 0) } else { [0; 4] };
+        if leaf1_ecx & 1 << 5 == 0 {
+            return Err(Refusal::NoVmx);
+        }
+        let control = msrs.read_msr(msr::IA32_FEATURE_CONTROL);
+        let feature_control = FeatureControl::from_bits_retain(control);
+        if feature_control.contains(FeatureControl::LOCKED)
+            && !feature_control.contains(FeatureControl::VMX_OUTSIDE_SMX)
+        {
+            return Err(Refusal::LockedOff);
+        }
+
+        let basic = msrs.read_msr(msr::IA32_VMX_BASIC);
+        let true_controls = basic & 1 << 55 != 0;
+        let pick =
+            |old: u32, precise: u32| msrs.read_msr(if true_controls { precise } else { old });
+        let pin_based = pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS);
+        let primary = Allowed::<Primary>::from_msr(pick(
+            msr::IA32_VMX_PROCBASED_CTLS,
+            msr::IA32_VMX_TRUE_PROCBASED_CTLS,
+        ));
+        let exit = pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS);
+        let entry = pick(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS);
+        if !primary.can(Primary::ACTIVATE_SECONDARY_CONTROLS) {
+            return Err(Refusal::NoSecondaryControls);
+        }
+        let secondary =
+            Allowed::<Secondary>::from_msr(msrs.read_msr(msr::IA32_VMX_PROCBASED_CTLS2));
+        if !secondary.can(Secondary::ENABLE_EPT) {
+            return Err(Refusal::NoEpt);
+        }
+        let ept_vpid = EptVpid::from_bits_retain(msrs.read_msr(msr::IA32_VMX_EPT_VPID_CAP));
+        for (needed, refusal) in [
+            (EptVpid::EPT_WRITE_BACK, Refusal::NoEptWriteBack),
+            (EptVpid::EPT_WALK_4, Refusal::NoEptWalk4),
+            (EptVpid::INVEPT.union(EptVpid::INVEPT_SINGLE_CONTEXT), Refusal::NoInvept),
+        ] {
+            if !ept_vpid.contains(needed) {
+                return Err(refusal);
+            }
+        }
+        if !secondary.can(Secondary::UNRESTRICTED_GUEST) {
+            return Err(Refusal::NoUnrestrictedGuest);
+        }
+
+        let vm_functions = if secondary.can(Secondary::ENABLE_VM_FUNCTIONS) {
+            msrs.read_msr(msr::IA32_VMX_VMFUNC)
+        } else {
+            0
+        };
+        let misc = msrs.read_msr(msr::IA32_VMX_MISC);
+        let [extended_top, ..] = cpuid.cpuid(0x8000_0000, 0);
+        let leaf = |leaf: u32| if extended_top >= leaf { cpuid.cpuid(leaf, 0) } else { [0; 4] };
+        let [_, _, _, extended_features] = leaf(0x8000_0001);
+        let (physical_bits, linear_bits) = match leaf(0x8000_0008) {
+            [0, ..] => (36, 48),
+            [widths, ..] => (widths as u8, (widths >> 8) as u8),
+        };
+        Ok(Capabilities {
+            revision: basic as u32 & !(1 << 31),
+            vmcs_size: (basic >> 32) as u32 & 0x1fff,
+            vmcs_memory_type: (basic >> 50) as u8 & 0xf,
+            ins_outs_information: basic & 1 << 54 != 0,
+            any_error_code: basic & 1 << 56 != 0,
+            feature_control,
+            pin_based: Allowed::from_msr(pin_based),
+            primary,
+            secondary,
+            exit: Allowed::from_msr(exit),
+            entry: Allowed::from_msr(entry),
+            ept_vpid,
+            misc: Misc::from_bits_retain(misc),
+            preemption_timer_shift: misc as u8 & 0x1f,
+            cr3_targets: (misc >> 16) as u32 & 0x1ff,
+            msr_list_entries: ((misc >> 25) as u32 & 7).saturating_add(1).saturating_mul(512),
+            vm_functions,
+            cr0_must: msrs.read_msr(msr::IA32_VMX_CR0_FIXED0),
+            cr0_may: msrs.read_msr(msr::IA32_VMX_CR0_FIXED1),
+            cr4_must: msrs.read_msr(msr::IA32_VMX_CR4_FIXED0),
+            cr4_may: msrs.read_msr(msr::IA32_VMX_CR4_FIXED1),
+            physical_bits,
+            structure_bits: if basic & 1 << 48 != 0 { 32 } else { physical_bits },
+            linear_bits,
+            no_execute: extended_features & 1 << 20 != 0,
+        })
+    }
+
+    /// What to write to IA32_FEATURE_CONTROL before VMXON; `None` if firmware locked it (with VMX
+    /// on, else the capabilities would have been refused).
+    pub fn feature_control_to_write(&self) -> Option<u64> {
+        let open = !self.feature_control.contains(FeatureControl::LOCKED);
+        let wanted = FeatureControl::LOCKED | FeatureControl::VMX_OUTSIDE_SMX;
+        open.then_some((self.feature_control | wanted).bits())
+    }
+
+    /// The optional features in neutral words.
+    pub fn features(&self) -> Features {
+        let primary = |control| self.primary.can(control);
+        let secondary = |control| self.secondary.can(control);
+        let apic = primary(Primary::USE_TPR_SHADOW)
+            && secondary(
+                Secondary::VIRTUALIZE_APIC_ACCESSES.union(Secondary::VIRTUALIZE_X2APIC_MODE),
+            );
+        let vpid = EptVpid::INVVPID.union(EptVpid::INVVPID_SINGLE_CONTEXT);
+        let timer = self.pin_based.can(PinBased::ACTIVATE_PREEMPTION_TIMER);
+        let registers = apic && secondary(Secondary::APIC_REGISTER_VIRTUALIZATION);
+        let table = [
+            (Features::VPID, secondary(Secondary::ENABLE_VPID) && self.ept_vpid.contains(vpid)),
+            (Features::MSR_BITMAP, primary(Primary::USE_MSR_BITMAPS)),
+            (Features::IO_BITMAP, primary(Primary::USE_IO_BITMAPS)),
+            (Features::APIC_REGISTERS, registers),
+            (
+                Features::VIRTUAL_INTERRUPTS,
+                apic && secondary(Secondary::VIRTUAL_INTERRUPT_DELIVERY),
+            ),
+            (Features::NESTED_1G, self.ept_vpid.contains(EptVpid::EPT_1G)),
+            (Features::NESTED_2M, self.ept_vpid.contains(EptVpid::EPT_2M)),
+            (Features::PREEMPTION_TIMER, timer),
+            (Features::INVPCID, secondary(Secondary::ENABLE_INVPCID)),
+            (Features::RDTSCP, secondary(Secondary::ENABLE_RDTSCP)),
+            (Features::XSAVES, secondary(Secondary::ENABLE_XSAVES_XRSTORS)),
+            (Features::NEXT_RIP, true),
+        ];
+        table.into_iter().filter(|(_, there)| *there).map(|(feature, _)| feature).collect()
+    }
+
+    /// Every named capability, for the boot log: its set, its name, and whether it is there.
+    pub fn report(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
+        let Capabilities { ept_vpid, misc, .. } = *self;
+        let ept_vpid = EptVpid::all()
+            .iter_names()
+            .map(move |(name, flag)| ("EPT and VPID", name, ept_vpid.contains(flag)));
+        let misc = Misc::all()
+            .iter_names()
+            .map(move |(name, flag)| ("miscellaneous", name, misc.contains(flag)));
+        (self.pin_based.report())
+            .chain(self.primary.report())
+            .chain(self.secondary.report())
+            .chain(self.exit.report())
+            .chain(self.entry.report())
+            .chain(ept_vpid)
+            .chain(misc)
+    }
+}

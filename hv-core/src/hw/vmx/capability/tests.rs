@@ -1,0 +1,188 @@
+//! A CPU made of tables.
+
+use std::collections::BTreeMap;
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::*;
+
+/// A CPU made of tables; reading an MSR that it does not have panics, as RDMSR would fault.
+#[derive(Clone)]
+pub struct Fake {
+    pub msrs: BTreeMap<u32, u64>,
+    pub leaves: BTreeMap<u32, [u32; 4]>,
+}
+
+impl ReadMsr for Fake {
+    fn read_msr(&self, msr: u32) -> u64 {
+        *self.msrs.get(&msr).unwrap_or_else(|| panic!("MSR {msr:#x} was not announced"))
+    }
+}
+
+impl Cpuid for Fake {
+    fn cpuid(&self, leaf: u32, _: u32) -> [u32; 4] {
+        *self.leaves.get(&leaf).unwrap_or_else(|| panic!("leaf {leaf:#x} was not announced"))
+    }
+}
+
+fn controls(must: u32, may: u32) -> u64 {
+    u64::from(may) << 32 | u64::from(must)
+}
+
+impl Fake {
+    /// A CPU with everything that this file has names for.
+    pub fn rich() -> Fake {
+        let secondary = Secondary::all().bits();
+        let ept = EptVpid::all() - EptVpid::EPT_WALK_5 - EptVpid::EPT_SUPERVISOR_SHADOW_STACK;
+        let misc = Misc::all() - Misc::INJECT_LENGTH_0;
+        Fake {
+            msrs: BTreeMap::from([
+                (msr::IA32_FEATURE_CONTROL, 5),
+                (msr::IA32_VMX_BASIC, 1 << 55 | 6 << 50 | 1 << 54 | 4096 << 32 | 0x2b),
+                (msr::IA32_VMX_TRUE_PINBASED_CTLS, controls(0x16, 0xff)),
+                (msr::IA32_VMX_TRUE_PROCBASED_CTLS, controls(0x0400_6172, 0xfff9_fffe)),
+                (msr::IA32_VMX_TRUE_EXIT_CTLS, controls(0x0003_6dfb, 0x03ff_ffff)),
+                (msr::IA32_VMX_TRUE_ENTRY_CTLS, controls(0x0000_11fb, 0x0007_ffff)),
+                (msr::IA32_VMX_MISC, misc.bits() | 4 << 16 | 5),
+                (msr::IA32_VMX_CR0_FIXED0, 0x8000_0021),
+                (msr::IA32_VMX_CR0_FIXED1, 0xffff_ffff),
+                (msr::IA32_VMX_CR4_FIXED0, 0x2000),
+                (msr::IA32_VMX_CR4_FIXED1, 0x0037_27ff),
+                (msr::IA32_VMX_PROCBASED_CTLS2, controls(0, secondary)),
+                (msr::IA32_VMX_EPT_VPID_CAP, ept.bits()),
+                (msr::IA32_VMX_VMFUNC, 1),
+            ]),
+            leaves: BTreeMap::from([
+                (0, [1, 0, 0, 0]),
+                (1, [0, 0, 1 << 5, 0]),
+                (0x8000_0000, [0x8000_0008, 0, 0, 0]),
+                (0x8000_0001, [0, 0, 0, 1 << 20]),
+                (0x8000_0008, [48 << 8 | 40, 0, 0, 0]),
+            ]),
+        }
+    }
+
+    pub fn capabilities(&self) -> Result<Capabilities, Refusal> {
+        Capabilities::read(self, self)
+    }
+
+    fn clear(mut self, msr: u32, bits: u64) -> Fake {
+        *self.msrs.get_mut(&msr).unwrap() &= !bits;
+        self
+    }
+
+    fn without(mut self, msrs: &[u32]) -> Fake {
+        self.msrs.retain(|msr, _| !msrs.contains(msr));
+        self
+    }
+}
+
+#[test]
+fn a_rich_cpu_is_read_whole() {
+    let caps = Fake::rich().capabilities().unwrap();
+    assert_eq!((caps.revision, caps.vmcs_size, caps.vmcs_memory_type), (0x2b, 4096, 6));
+    assert_eq!((caps.preemption_timer_shift, caps.cr3_targets), (5, 4));
+    assert_eq!(caps.msr_list_entries, 512);
+    assert_eq!((caps.physical_bits, caps.structure_bits, caps.linear_bits), (40, 40, 48));
+    assert!(caps.no_execute && caps.ins_outs_information && !caps.any_error_code);
+    assert_eq!(caps.features(), Features::all());
+    let reported = |name, there| caps.report().any(|entry| (entry.1, entry.2) == (name, there));
+    assert!(reported("ENABLE_EPT", true) && reported("EPT_WALK_5", false));
+}
+
+#[test]
+fn no_msr_is_read_that_nothing_announces() {
+    let mut no_vmx = Fake::rich();
+    no_vmx.msrs.clear();
+    no_vmx.leaves.insert(1, [0; 4]);
+    assert_eq!(no_vmx.capabilities(), Err(Refusal::NoVmx));
+    no_vmx.leaves = BTreeMap::from([(0, [0; 4])]);
+    assert_eq!(no_vmx.capabilities(), Err(Refusal::NoVmx), "leaf 1 is announced too");
+
+    let no_functions = u64::from(Secondary::ENABLE_VM_FUNCTIONS.bits()) << 32;
+    let cpu = Fake::rich()
+        .clear(msr::IA32_VMX_PROCBASED_CTLS2, no_functions)
+        .without(&[msr::IA32_VMX_VMFUNC]);
+    assert_eq!(cpu.capabilities().unwrap().vm_functions, 0);
+
+    let mut narrow = Fake::rich();
+    narrow.leaves.retain(|leaf, _| *leaf < 0x8000_0001);
+    narrow.leaves.insert(0x8000_0000, [0x8000_0000, 0, 0, 0]);
+    let caps = narrow.capabilities().unwrap();
+    assert_eq!((caps.physical_bits, caps.linear_bits, caps.no_execute), (36, 48, false));
+}
+
+#[test]
+fn without_true_controls_the_old_msrs_count() {
+    let truth = [0x48d, 0x48e, 0x48f, 0x490];
+    let mut old = Fake::rich().clear(msr::IA32_VMX_BASIC, 1 << 55);
+    for (old_msr, precise) in (0x481..).zip(truth) {
+        let value = old.msrs[&precise];
+        old.msrs.insert(old_msr, value);
+    }
+    let cr3_load = u64::from(Primary::CR3_LOAD_EXITING.bits());
+    *old.msrs.get_mut(&msr::IA32_VMX_PROCBASED_CTLS).unwrap() |= cr3_load;
+    let caps = old.without(&truth).capabilities().unwrap();
+    let primary = caps.primary.adjust(Primary::HLT_EXITING, Primary::empty()).unwrap();
+    assert!(primary.contains(Primary::CR3_LOAD_EXITING), "default1 cannot be cleared");
+}
+
+#[test]
+fn each_thing_that_is_missing_is_refused_by_name() {
+    let secondary = |flag: Secondary| {
+        let bit = u64::from(flag.bits()) << 32;
+        Fake::rich().clear(msr::IA32_VMX_PROCBASED_CTLS2, bit)
+    };
+    let ept = |flag: EptVpid| Fake::rich().clear(msr::IA32_VMX_EPT_VPID_CAP, flag.bits());
+    let cases: Vec<(Fake, Refusal)> = [
+        (Fake::rich().clear(msr::IA32_FEATURE_CONTROL, 4), Refusal::LockedOff),
+        (
+            Fake::rich()
+                .clear(msr::IA32_VMX_TRUE_PROCBASED_CTLS, 1 << 63)
+                .without(&[msr::IA32_VMX_PROCBASED_CTLS2, msr::IA32_VMX_EPT_VPID_CAP]),
+            Refusal::NoSecondaryControls,
+        ),
+        (secondary(Secondary::ENABLE_EPT).without(&[msr::IA32_VMX_EPT_VPID_CAP]), Refusal::NoEpt),
+        (ept(EptVpid::EPT_WRITE_BACK), Refusal::NoEptWriteBack),
+        (ept(EptVpid::EPT_WALK_4), Refusal::NoEptWalk4),
+        (ept(EptVpid::INVEPT_SINGLE_CONTEXT), Refusal::NoInvept),
+        (secondary(Secondary::UNRESTRICTED_GUEST), Refusal::NoUnrestrictedGuest),
+    ]
+    .into();
+    let mut texts = std::collections::BTreeSet::new();
+    for (cpu, refusal) in cases {
+        assert_eq!(cpu.capabilities(), Err(refusal));
+        assert!(texts.insert(refusal.to_string()), "two refusals read the same");
+    }
+}
+
+#[test]
+fn firmware_that_left_the_lock_open_is_helped() {
+    let open = Fake::rich().clear(msr::IA32_FEATURE_CONTROL, !0);
+    assert_eq!(open.capabilities().unwrap().feature_control_to_write(), Some(5));
+    assert_eq!(Fake::rich().capabilities().unwrap().feature_control_to_write(), None);
+}
+
+#[test]
+fn features_follow_the_controls_they_need() {
+    let no_tpr = u64::from(Primary::USE_TPR_SHADOW.bits()) << 32;
+    let caps = Fake::rich().clear(msr::IA32_VMX_TRUE_PROCBASED_CTLS, no_tpr);
+    let apic = Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS;
+    assert_eq!(caps.capabilities().unwrap().features(), Features::all() - apic);
+    let no_invvpid = EptVpid::INVVPID_SINGLE_CONTEXT.bits();
+    let caps = Fake::rich().clear(msr::IA32_VMX_EPT_VPID_CAP, no_invvpid);
+    assert_eq!(caps.capabilities().unwrap().features(), Features::all() - Features::VPID);
+}
+
+#[test]
+fn controls_are_adjusted_to_what_the_cpu_allows() {
+    let allowed = Allowed::<Primary>::from_msr(controls(0x172, 0x172 | 1 << 7 | 1 << 12));
+    let value = allowed.adjust(Primary::HLT_EXITING, Primary::USE_IO_BITMAPS).unwrap();
+    assert_eq!(value.bits(), 0x172 | 1 << 7, "wanted and absent is left out");
+    let missing = allowed
+        .adjust(Primary::USE_MSR_BITMAPS | Primary::HLT_EXITING, Primary::empty())
+        .unwrap_err();
+    assert_eq!((missing.bits, missing.first), (1 << 28, "USE_MSR_BITMAPS"));
+    assert!(Refusal::from(missing).to_string().contains("USE_MSR_BITMAPS"));
+    assert_eq!((allowed.wrongly_clear(0x72), allowed.wrongly_set(0x172 | 1 << 3)), (0x100, 8));
+}

@@ -1,0 +1,257 @@
+//! The bits of the VMCS: controls, and the state that has no register of its own.
+
+use bitflags::{Flags, bitflags};
+
+pub use super::event::*;
+
+/// A set of VM-execution, VM-exit or VM-entry controls.
+pub trait Controls: Flags<Bits = u32> + Copy {
+    /// The manual's name of the set.
+    const NAME: &'static str;
+
+    /// The name of the lowest control in `bits`, or a word for one without a name.
+    fn name_of(bits: u32) -> &'static str {
+        let lowest = bits & bits.wrapping_neg();
+        let named = Self::FLAGS.iter().find(|f| f.value().bits() == lowest);
+        named.map_or("a reserved control", |flag| flag.name())
+    }
+}
+
+macro_rules! controls {
+    ($($(#[$doc:meta])* $set:ident $label:literal { $($bit:literal $name:ident $what:literal;)* })*) => {$(
+        bitflags! {
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+            pub struct $set: u32 {
+                $(#[doc = concat!($what, ".")] const $name = 1 << $bit;)*
+            }
+        }
+
+        impl Controls for $set {
+            const NAME: &'static str = $label;
+        }
+    )*};
+}
+
+controls! {
+    /// Pin-based VM-execution controls. The reserved bits that a CPU wants set have no name: keep
+    /// them with `from_bits_retain`. This holds for each of these sets.
+    PinBased "pin-based VM-execution controls" {
+        0 EXTERNAL_INTERRUPT_EXITING "Interrupts of the host exit";
+        3 NMI_EXITING "NMIs exit";
+        5 VIRTUAL_NMIS "NMI blocking is the guest's own";
+        6 ACTIVATE_PREEMPTION_TIMER "The VMX-preemption timer counts down in the guest";
+        7 PROCESS_POSTED_INTERRUPTS "Posted interrupts are processed without an exit";
+    }
+
+    /// Primary processor-based VM-execution controls.
+    Primary "primary processor-based VM-execution controls" {
+        2 INTERRUPT_WINDOW_EXITING "An exit as soon as the guest can take an interrupt";
+        3 USE_TSC_OFFSETTING "The TSC offset is added to what the guest reads";
+        7 HLT_EXITING "HLT exits";
+        9 INVLPG_EXITING "INVLPG exits";
+        10 MWAIT_EXITING "MWAIT exits";
+        11 RDPMC_EXITING "RDPMC exits";
+        12 RDTSC_EXITING "RDTSC and RDTSCP exit";
+        15 CR3_LOAD_EXITING "Moves to CR3 exit";
+        16 CR3_STORE_EXITING "Moves from CR3 exit";
+        19 CR8_LOAD_EXITING "Moves to CR8 exit";
+        20 CR8_STORE_EXITING "Moves from CR8 exit";
+        21 USE_TPR_SHADOW "The task priority is that of the virtual-APIC page";
+        22 NMI_WINDOW_EXITING "An exit as soon as the guest can take an NMI";
+        23 MOV_DR_EXITING "Moves to and from debug registers exit";
+        24 UNCONDITIONAL_IO_EXITING "Every port access exits";
+        25 USE_IO_BITMAPS "The I/O bitmaps say which port accesses exit";
+        27 MONITOR_TRAP_FLAG "An exit after every instruction";
+        28 USE_MSR_BITMAPS "The MSR bitmaps say which MSR accesses exit";
+        29 MONITOR_EXITING "MONITOR exits";
+        30 PAUSE_EXITING "PAUSE exits";
+        31 ACTIVATE_SECONDARY_CONTROLS "The secondary controls count";
+    }
+
+    /// Secondary processor-based VM-execution controls.
+    Secondary "secondary processor-based VM-execution controls" {
+        0 VIRTUALIZE_APIC_ACCESSES "Accesses to the APIC-access page are treated apart";
+        1 ENABLE_EPT "Extended page tables";
+        2 DESCRIPTOR_TABLE_EXITING "LGDT, LIDT, LLDT, LTR and their stores exit";
+        3 ENABLE_RDTSCP "RDTSCP works in the guest";
+        4 VIRTUALIZE_X2APIC_MODE "RDMSR and WRMSR of x2APIC registers are treated apart";
+        5 ENABLE_VPID "Tagged TLB entries";
+        6 WBINVD_EXITING "WBINVD exits";
+        7 UNRESTRICTED_GUEST "The guest may run unpaged and in real mode";
+        8 APIC_REGISTER_VIRTUALIZATION "APIC reads come from the virtual-APIC page";
+        9 VIRTUAL_INTERRUPT_DELIVERY "Interrupts are evaluated and delivered by the CPU";
+        10 PAUSE_LOOP_EXITING "A loop of PAUSEs at CPL 0 exits";
+        11 RDRAND_EXITING "RDRAND exits";
+        12 ENABLE_INVPCID "INVPCID works in the guest";
+        13 ENABLE_VM_FUNCTIONS "VMFUNC works in the guest";
+        14 VMCS_SHADOWING "VMREAD and VMWRITE in the guest use a shadow VMCS";
+        15 ENABLE_ENCLS_EXITING "ENCLS exits as its bitmap says";
+        16 RDSEED_EXITING "RDSEED exits";
+        17 ENABLE_PML "Page-modification logging";
+        18 EPT_VIOLATION_VE "EPT violations become exceptions of the guest";
+        19 CONCEAL_VMX_FROM_PT "Processor trace hides VMX";
+        20 ENABLE_XSAVES_XRSTORS "XSAVES and XRSTORS work in the guest";
+        22 MODE_BASED_EXECUTE_CONTROL "Execute permission in EPT is split by mode";
+        23 SUB_PAGE_WRITE_PERMISSIONS "Write permission in EPT by 128 bytes";
+        24 PT_USES_GUEST_PHYSICAL_ADDRESSES "Processor trace writes to guest-physical addresses";
+        25 USE_TSC_SCALING "The TSC multiplier applies to what the guest reads";
+        26 ENABLE_USER_WAIT_AND_PAUSE "TPAUSE, UMONITOR and UMWAIT work in the guest";
+        27 ENABLE_PCONFIG "PCONFIG works in the guest";
+        28 ENABLE_ENCLV_EXITING "ENCLV exits as its bitmap says";
+    }
+
+    /// Primary VM-exit controls.
+    Exit "VM-exit controls" {
+        2 SAVE_DEBUG_CONTROLS "DR7 and IA32_DEBUGCTL are saved";
+        9 HOST_ADDRESS_SPACE_SIZE "The host runs in 64-bit mode";
+        12 LOAD_IA32_PERF_GLOBAL_CTRL "IA32_PERF_GLOBAL_CTRL is loaded";
+        15 ACKNOWLEDGE_INTERRUPT_ON_EXIT "An external interrupt is acknowledged, its vector saved";
+        18 SAVE_IA32_PAT "IA32_PAT is saved";
+        19 LOAD_IA32_PAT "IA32_PAT is loaded";
+        20 SAVE_IA32_EFER "IA32_EFER is saved";
+        21 LOAD_IA32_EFER "IA32_EFER is loaded";
+        22 SAVE_PREEMPTION_TIMER_VALUE "What is left of the VMX-preemption timer is saved";
+        23 CLEAR_IA32_BNDCFGS "IA32_BNDCFGS is cleared";
+        24 CONCEAL_VMX_FROM_PT "Processor trace hides VM exits";
+        25 CLEAR_IA32_RTIT_CTL "IA32_RTIT_CTL is cleared";
+    }
+
+    /// VM-entry controls.
+    Entry "VM-entry controls" {
+        2 LOAD_DEBUG_CONTROLS "DR7 and IA32_DEBUGCTL are loaded";
+        9 IA32E_MODE_GUEST "The guest is in IA-32e mode";
+        10 ENTRY_TO_SMM "The guest is in system-management mode";
+        11 DEACTIVATE_DUAL_MONITOR "The dual-monitor treatment of SMIs ends";
+        13 LOAD_IA32_PERF_GLOBAL_CTRL "IA32_PERF_GLOBAL_CTRL is loaded";
+        14 LOAD_IA32_PAT "IA32_PAT is loaded";
+        15 LOAD_IA32_EFER "IA32_EFER is loaded";
+        16 LOAD_IA32_BNDCFGS "IA32_BNDCFGS is loaded";
+        17 CONCEAL_VMX_FROM_PT "Processor trace hides VM entries";
+        18 LOAD_IA32_RTIT_CTL "IA32_RTIT_CTL is loaded";
+    }
+}
+
+bitflags! {
+    /// Guest interruptibility state: what holds events off.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Interruptibility: u32 {
+        /// The instruction after STI.
+        const BLOCKING_BY_STI = 1 << 0;
+        /// The instruction after a load of SS.
+        const BLOCKING_BY_MOV_SS = 1 << 1;
+        /// System-management mode.
+        const BLOCKING_BY_SMI = 1 << 2;
+        /// From an NMI to its IRET.
+        const BLOCKING_BY_NMI = 1 << 3;
+        /// The exit came from inside an enclave.
+        const ENCLAVE_INTERRUPTION = 1 << 4;
+    }
+
+    /// Guest pending debug exceptions.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct PendingDebug: u64 {
+        /// Breakpoint condition of DR0.
+        const B0 = 1 << 0;
+        /// Breakpoint condition of DR1.
+        const B1 = 1 << 1;
+        /// Breakpoint condition of DR2.
+        const B2 = 1 << 2;
+        /// Breakpoint condition of DR3.
+        const B3 = 1 << 3;
+        /// At least one of the breakpoints was enabled.
+        const ENABLED_BREAKPOINT = 1 << 12;
+        /// Single-stepping or branch-stepping.
+        const BS = 1 << 14;
+        /// Inside a transactional region.
+        const RTM = 1 << 16;
+    }
+
+    /// Access rights of a guest segment register.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct AccessRights: u32 {
+        /// The type: accessed, for code and data.
+        const ACCESSED = 1 << 0;
+        /// The type: readable code, writable data.
+        const READ_WRITE = 1 << 1;
+        /// The type: conforming code, expand-down data.
+        const CONFORMING = 1 << 2;
+        /// The type: code.
+        const CODE = 1 << 3;
+        /// Code or data, not a system segment.
+        const CODE_OR_DATA = 1 << 4;
+        /// The descriptor's privilege level.
+        const DPL = 3 << 5;
+        /// Present.
+        const PRESENT = 1 << 7;
+        /// For software.
+        const AVAILABLE = 1 << 12;
+        /// 64-bit code.
+        const LONG = 1 << 13;
+        /// 32-bit default operand size, or stack.
+        const DEFAULT_BIG = 1 << 14;
+        /// The limit counts pages.
+        const GRANULARITY = 1 << 15;
+        /// The register holds no segment.
+        const UNUSABLE = 1 << 16;
+    }
+}
+
+impl AccessRights {
+    /// Flat readable 32-bit code of ring 0, accessed.
+    pub const FLAT_CODE_32: AccessRights = AccessRights::from_bits_retain(0xc09b);
+    /// As [`AccessRights::FLAT_CODE_32`], for 64-bit code.
+    pub const FLAT_CODE_64: AccessRights = AccessRights::from_bits_retain(0xa09b);
+    /// Flat writable data.
+    pub const FLAT_DATA: AccessRights = AccessRights::from_bits_retain(0xc093);
+    /// A busy 32-bit or 64-bit TSS.
+    pub const BUSY_TSS: AccessRights = AccessRights::from_bits_retain(0x008b);
+
+    /// The segment type, bits 3:0.
+    pub const fn kind(self) -> u32 {
+        self.bits() & 0xf
+    }
+
+    /// The descriptor privilege level.
+    pub const fn dpl(self) -> u32 {
+        self.bits() >> 5 & 3
+    }
+}
+
+/// Guest activity state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Activity {
+    /// Runs instructions.
+    Active = 0,
+    /// Halted by HLT.
+    Hlt = 1,
+    /// Shut down by a triple fault.
+    Shutdown = 2,
+    /// Waits for a startup IPI.
+    WaitForSipi = 3,
+}
+
+impl Activity {
+    /// The state with this number.
+    pub const fn from_number(number: u32) -> Option<Activity> {
+        Some(match number {
+            0 => Activity::Active,
+            1 => Activity::Hlt,
+            2 => Activity::Shutdown,
+            3 => Activity::WaitForSipi,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_control_is_named() {
+        assert_eq!(Primary::name_of(1 << 7 | 1 << 28), "HLT_EXITING");
+        assert_eq!(Primary::name_of(1 << 1), "a reserved control");
+    }
+}

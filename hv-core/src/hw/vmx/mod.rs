@@ -1,0 +1,21 @@
+//! Intel VT-x.
+
+pub mod capability;
+pub mod check;
+pub mod controls;
+pub mod ept;
+pub mod event;
+pub mod exit_reason;
+pub mod field;
+pub mod policy;
+pub mod qualification;
+pub mod reinject;
+
+#[cfg(target_os = "none")]
+mod enter;
+#[cfg(target_os = "none")]
+pub mod guest;
+#[cfg(target_os = "none")]
+pub mod setup;
+#[cfg(target_os = "none")]
+pub mod vmcs;

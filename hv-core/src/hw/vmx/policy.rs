@@ -1,0 +1,166 @@
+//! The execution policies as VMX controls.
+
+use super::capability::{Capabilities, MissingControls};
+use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use crate::vm::{Features, Policy};
+
+/// What a policy asks for beyond [`BASE`].
+struct Asked {
+    primary: Primary,
+    exceptions: u32,
+    /// Bits of CR0 and CR4 whose writes exit, beyond those that the hypervisor must own.
+    cr0: u64,
+    cr4: u64,
+    /// Features of the CPU that the policy uses when they are there.
+    features: Features,
+}
+
+/// #DB and #AC always exit: a guest can make their delivery raise them again without end, and
+/// inside of that loop the CPU takes no interrupt.
+const ALWAYS: u32 = 1 << 1 | 1 << 17;
+/// #DE, #UD, #NM, #NP, #SS, #GP, #PF, #MF, #XM.
+const FAULTS: u32 =
+    1 << 0 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 16 | 1 << 19;
+
+const TRAP_ALL: Asked = Asked {
+    primary: Primary::INVLPG_EXITING
+        .union(Primary::RDPMC_EXITING)
+        .union(Primary::RDTSC_EXITING)
+        .union(Primary::CR3_LOAD_EXITING)
+        .union(Primary::CR3_STORE_EXITING)
+        .union(Primary::CR8_LOAD_EXITING)
+        .union(Primary::CR8_STORE_EXITING)
+        .union(Primary::MOV_DR_EXITING)
+        .union(Primary::UNCONDITIONAL_IO_EXITING)
+        .union(Primary::PAUSE_EXITING),
+    exceptions: ALWAYS | FAULTS,
+    cr0: u64::MAX,
+    cr4: u64::MAX,
+    features: Features::from_bits_retain(
+        Features::VPID.bits()
+            | Features::NESTED_1G.bits()
+            | Features::NESTED_2M.bits()
+            | Features::PREEMPTION_TIMER.bits()
+            | Features::RDTSCP.bits()
+            | Features::INVPCID.bits()
+            | Features::XSAVES.bits()
+            | Features::NEXT_RIP.bits(),
+    ),
+};
+
+const HW_ASSIST: Asked = Asked {
+    primary: Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS),
+    exceptions: ALWAYS,
+    cr0: 0,
+    cr4: 0,
+    features: Features::all(),
+};
+
+fn asked(policy: Policy) -> &'static Asked {
+    match policy {
+        Policy::TrapAll => &TRAP_ALL,
+        Policy::HwAssist | Policy::Pv => &HW_ASSIST,
+    }
+}
+
+/// Bits of CR0 that the hypervisor owns: PE and PG, because EFER.LMA follows them; ET and NE, which
+/// VMX holds at 1; NW and CD, because the guest has no say in the host's caches.
+pub const CR0_OWNED: u64 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 29 | 1 << 30 | 1 << 31;
+/// Bits of CR4 that the hypervisor owns: PAE and PCIDE, whose changes have conditions on the mode,
+/// MCE and VMXE, which are the host's, and all that it does not know.
+pub const CR4_OWNED: u64 = !(CR4_KNOWN & !(1 << 5 | 1 << 6 | 1 << 13 | 1 << 17));
+/// Bits of CR4 that a guest may have: VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR,
+/// OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE.
+pub const CR4_KNOWN: u64 = 0x0077_0fff & !(1 << 12);
+
+/// The controls of a VM.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls {
+    /// Pin-based.
+    pub pin_based: PinBased,
+    /// Primary processor-based.
+    pub primary: Primary,
+    /// Secondary processor-based, without those that follow the mode of the virtual APIC.
+    pub secondary: Secondary,
+    /// VM exit.
+    pub exit: Exit,
+    /// VM entry.
+    pub entry: Entry,
+    /// The exception bitmap.
+    pub exceptions: u32,
+    /// The CR0 guest/host mask.
+    pub cr0_mask: u64,
+    /// The CR4 guest/host mask.
+    pub cr4_mask: u64,
+    /// The features that the VM has.
+    pub features: Features,
+}
+
+/// The features that a VM has: those of the CPU that the policy uses, less what the description
+/// takes away. Interrupts can be delivered by the CPU only where it also answers for the registers.
+pub fn features(policy: Policy, cpu: Features, without: Features) -> Features {
+    let mut features = cpu & asked(policy).features & !without;
+    if !features.contains(Features::APIC_REGISTERS) {
+        features.remove(Features::VIRTUAL_INTERRUPTS);
+    }
+    features | Features::PREEMPTION_TIMER
+}
+
+/// Works out the controls.
+///
+/// # Errors
+///
+/// What the CPU would have to have.
+pub fn controls(
+    policy: Policy,
+    features: Features,
+    caps: &Capabilities,
+) -> Result<Controls, MissingControls> {
+    let asked = asked(policy);
+    let has = |feature, control: Primary| if features.contains(feature) { control } else { Primary::empty() };
+    let apic = features.intersects(Features::APIC_REGISTERS);
+    let primary = Primary::USE_TSC_OFFSETTING
+        | Primary::HLT_EXITING
+        | Primary::MWAIT_EXITING
+        | Primary::MONITOR_EXITING
+        | Primary::ACTIVATE_SECONDARY_CONTROLS
+        | asked.primary.difference(Primary::USE_IO_BITMAPS | Primary::USE_MSR_BITMAPS)
+        | has(Features::MSR_BITMAP, Primary::USE_MSR_BITMAPS)
+        | has(Features::IO_BITMAP, Primary::USE_IO_BITMAPS)
+        | if features.contains(Features::IO_BITMAP) { Primary::empty() } else { Primary::UNCONDITIONAL_IO_EXITING }
+        | if apic { Primary::USE_TPR_SHADOW } else { Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING };
+    let table = [
+        (Features::VPID, Secondary::ENABLE_VPID),
+        (Features::RDTSCP, Secondary::ENABLE_RDTSCP),
+        (Features::INVPCID, Secondary::ENABLE_INVPCID),
+        (Features::XSAVES, Secondary::ENABLE_XSAVES_XRSTORS),
+        (Features::APIC_REGISTERS, Secondary::APIC_REGISTER_VIRTUALIZATION),
+        (Features::VIRTUAL_INTERRUPTS, Secondary::VIRTUAL_INTERRUPT_DELIVERY),
+    ];
+    let secondary = table
+        .into_iter()
+        .filter(|(feature, _)| features.contains(*feature))
+        .fold(Secondary::ENABLE_EPT | Secondary::UNRESTRICTED_GUEST, |set, (_, control)| set | control);
+    let exit = Exit::HOST_ADDRESS_SPACE_SIZE
+        | Exit::SAVE_DEBUG_CONTROLS
+        | Exit::SAVE_IA32_PAT
+        | Exit::LOAD_IA32_PAT
+        | Exit::SAVE_IA32_EFER
+        | Exit::LOAD_IA32_EFER;
+    let entry = Entry::LOAD_DEBUG_CONTROLS | Entry::LOAD_IA32_PAT | Entry::LOAD_IA32_EFER;
+    let pin_based = PinBased::EXTERNAL_INTERRUPT_EXITING
+        | PinBased::NMI_EXITING
+        | PinBased::VIRTUAL_NMIS
+        | PinBased::ACTIVATE_PREEMPTION_TIMER;
+    Ok(Controls {
+        pin_based: caps.pin_based.adjust(pin_based, PinBased::empty())?,
+        primary: caps.primary.adjust(primary, Primary::empty())?,
+        secondary: caps.secondary.adjust(secondary, Secondary::WBINVD_EXITING)?,
+        exit: caps.exit.adjust(exit, Exit::empty())?,
+        entry: caps.entry.adjust(entry, Entry::empty())?,
+        exceptions: asked.exceptions,
+        cr0_mask: CR0_OWNED | asked.cr0,
+        cr4_mask: CR4_OWNED | asked.cr4,
+        features,
+    })
+}

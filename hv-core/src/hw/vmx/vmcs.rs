@@ -1,0 +1,163 @@
+//! VMX operation and the current VMCS, as ownership.
+//!
+//! [`VmxOn`] exists on a CPU that is in VMX operation. [`Vmcs::activate`] makes a VMCS current and
+//! borrows that CPU, so there is one current VMCS at most, and only [`ActiveVmcs`] can read and
+//! write. [`ActiveVmcs::deactivate`] clears it, so that its data is in memory and it may move.
+
+use core::arch::asm;
+use core::cell::Cell;
+use core::marker::PhantomData;
+
+use super::capability::Capabilities;
+use super::field::{Access, Field, ReadWrite, VmcsRead, VmcsWrite, Width};
+use crate::hw::instructions::wrmsr;
+use crate::hw::physical::zeroed_page;
+use crate::mem::frames::Frames;
+
+/// A CPU in VMX operation.
+pub struct VmxOn(());
+
+/// A VMX instruction failed; the CPU gives no more detail without a current VMCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmFail;
+
+/// Runs a VMX instruction on a 64-bit memory operand and looks at its flags.
+macro_rules! vmx_operand {
+    ($instruction:literal, $address:expr) => {{
+        let failed: u8;
+        let operand: u64 = $address;
+        asm!(
+            concat!($instruction, " qword ptr [{operand}]"),
+            "setbe {failed}",
+            operand = in(reg) &raw const operand,
+            failed = lateout(reg_byte) failed,
+            options(nostack),
+        );
+        if failed == 0 { Ok(()) } else { Err(VmFail) }
+    }};
+}
+
+/// Writes the revision that VMXON and VMPTRLD look for.
+fn region(frames: &mut Frames, caps: &Capabilities) -> Option<u64> {
+    let page = zeroed_page(frames)?;
+    // SAFETY: the page is ours alone and mapped.
+    unsafe { (page as *mut u32).write_volatile(caps.revision) };
+    Some(page)
+}
+
+impl VmxOn {
+    /// Enters VMX operation on this CPU, whose region lives as long as the machine. `None` if
+    /// memory is short.
+    ///
+    /// # Errors
+    ///
+    /// [`VmFail`] if the CPU refuses.
+    pub fn enter(frames: &mut Frames, caps: &Capabilities) -> Option<Result<VmxOn, VmFail>> {
+        use x86_64::registers::control::{Cr0, Cr4};
+        let region = region(frames, caps)?;
+        if let Some(control) = caps.feature_control_to_write() {
+            // SAFETY: the MSR is there where VMX is, and it is not locked.
+            unsafe { wrmsr(super::capability::msr::IA32_FEATURE_CONTROL, control) };
+        }
+        // SAFETY: CR0 and CR4 get the bits that VMX operation fixes at 1 and that long mode has
+        // anyway, and VMXE; none changes how this code is run. The region is a zeroed page with
+        // the revision.
+        Some(unsafe {
+            Cr0::write_raw(Cr0::read_raw() | caps.cr0_must);
+            Cr4::write_raw(Cr4::read_raw() | caps.cr4_must);
+            vmx_operand!("vmxon", region).map(|()| VmxOn(()))
+        })
+    }
+}
+
+/// A VMCS that is current on no CPU.
+#[derive(Debug)]
+pub struct Vmcs(u64);
+
+impl Vmcs {
+    /// A clear VMCS, or `None` if memory is short.
+    pub fn new(frames: &mut Frames, caps: &Capabilities, _on: &VmxOn) -> Option<Vmcs> {
+        let page = region(frames, caps)?;
+        // SAFETY: this CPU is in VMX operation, and the page holds the revision.
+        unsafe { vmx_operand!("vmclear", page) }.ok().map(|()| Vmcs(page))
+    }
+
+    /// Makes it current on this CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`VmFail`], which a VMCS made by [`Vmcs::new`] never gives.
+    pub fn activate(self, _on: &mut VmxOn) -> Result<ActiveVmcs<'_>, VmFail> {
+        // SAFETY: the borrow of `VmxOn` shows VMX operation and that no other VMCS is current here;
+        // owning `self` shows that it is current nowhere else.
+        unsafe { vmx_operand!("vmptrld", self.0) }?;
+        Ok(ActiveVmcs {
+            vmcs: self,
+            reads: Cell::new(0),
+            writes: Cell::new(0),
+            _on: PhantomData,
+        })
+    }
+}
+
+/// The VMCS that is current on this CPU.
+#[derive(Debug)]
+pub struct ActiveVmcs<'cpu> {
+    vmcs: Vmcs,
+    reads: Cell<u64>,
+    writes: Cell<u64>,
+    _on: PhantomData<&'cpu mut VmxOn>,
+}
+
+impl ActiveVmcs<'_> {
+    /// Takes it from this CPU.
+    pub fn deactivate(self) -> Vmcs {
+        // SAFETY: in VMX operation, as the lifetime shows; VMCLEAR writes the VMCS's data back. It
+        // fails for no address that VMPTRLD took.
+        let _ = unsafe { vmx_operand!("vmclear", self.vmcs.0) };
+        self.vmcs
+    }
+
+    /// VMREADs and VMWRITEs since the last call.
+    #[inline(always)]
+    pub fn take_counts(&self) -> (u64, u64) {
+        (self.reads.take(), self.writes.take())
+    }
+}
+
+impl VmcsRead for ActiveVmcs<'_> {
+    #[inline(always)]
+    fn read<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
+        let value: u64;
+        // SAFETY: there is a current VMCS, so VMREAD fails only for a field that the CPU lacks,
+        // and then leaves the register as it is: 0. It touches no memory that Rust knows of.
+        unsafe {
+            asm!(
+                "vmread {value}, {field}",
+                value = inout(reg) 0u64 => value,
+                field = in(reg) u64::from(field.encoding()),
+                options(nomem, nostack),
+            );
+        }
+        self.reads.set(self.reads.get().wrapping_add(1));
+        W::from_register(value)
+    }
+}
+
+impl VmcsWrite for ActiveVmcs<'_> {
+    #[inline(always)]
+    fn write<W: Width>(&mut self, field: Field<W, ReadWrite>, value: W::Value) {
+        let value: u64 = value.into();
+        // SAFETY: there is a current VMCS; what the field does is checked at the next entry, and a
+        // field that the CPU lacks is left alone.
+        unsafe {
+            asm!(
+                "vmwrite {field}, {value}",
+                field = in(reg) u64::from(field.encoding()),
+                value = in(reg) value,
+                options(nomem, nostack),
+            );
+        }
+        self.writes.set(self.writes.get().wrapping_add(1));
+    }
+}

@@ -1,0 +1,99 @@
+//! *area*: what is shared instead of asked for.
+
+use core::mem::offset_of;
+
+use pv_abi::Status;
+use pv_abi::area::{Clock, VcpuShared};
+use pv_abi::call::{Number, area};
+
+use super::{Arguments, Reply, UNKNOWN, page};
+use crate::vm::{Hardware, Vcpu};
+
+pub(super) fn call(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    number: Number,
+    &Arguments(gpa, _): &Arguments,
+) -> Reply {
+    match number {
+        area::REGISTER => register(vcpu, hardware, gpa).into(),
+        area::UNREGISTER => {
+            if vcpu.registered.area.is_none() {
+                return Reply::Error(Status::NotReady);
+            }
+            vcpu.settle_eoi();
+            vcpu.stop_following();
+            vcpu.registered.area = None;
+            Reply::Value(0)
+        }
+        _ => UNKNOWN,
+    }
+}
+
+fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u64, Status> {
+    let gpa = page(vcpu, gpa)?;
+    if vcpu.registered.area.is_some() {
+        return Err(Status::AlreadyDone);
+    }
+    let now = vcpu.now(hardware);
+    vcpu.info.clock = clock(vcpu.vm.tsc_hz, now, vcpu.ns_since_start(hardware));
+    vcpu.registered.area = Some(gpa);
+    Ok(vcpu.vm.info_gpa)
+}
+
+/// The clock's tuple: it stays true as long as the TSC runs at its frequency.
+fn clock(tsc_hz: u64, tsc_base: u64, ns_base: u64) -> Clock {
+    const SHIFT: u32 = 32;
+    let multiplier = (1_000_000_000u128 << SHIFT).checked_div(u128::from(tsc_hz)).unwrap_or(0) as u64;
+    Clock { sequence: 2, tsc_base, ns_base, multiplier, shift: SHIFT, ..Clock::default() }
+}
+
+impl Vcpu {
+    fn shared(&self, offset: usize) -> Option<u64> {
+        self.registered.area?.checked_add(offset as u64)
+    }
+
+    /// Tells the guest when its deadline is looked at next; 0 for never.
+    pub fn set_armed(&mut self, armed: u64) {
+        self.registered.armed = armed;
+        if let Some(gpa) = self.shared(offset_of!(VcpuShared, armed)) {
+            // The page was RAM when it was registered, and RAM does not go away.
+            let _ = self.vm.memory.write_u64(gpa, armed);
+        }
+    }
+
+    /// The timer is armed otherwise, or not at all: the shared deadline counts no longer.
+    pub fn stop_following(&mut self) {
+        if self.registered.armed != 0 {
+            self.set_armed(0);
+        }
+    }
+
+    /// The deadline that the guest has stored.
+    pub fn shared_deadline(&self) -> Option<u64> {
+        let gpa = self.shared(offset_of!(VcpuShared, deadline))?;
+        self.vm.memory.read_u64(gpa).ok()
+    }
+
+    /// Lets the guest signal the end of `vector` by the flag.
+    pub fn offer_eoi(&mut self, vector: u8) {
+        if let Some(gpa) = self.shared(offset_of!(VcpuShared, eoi)) {
+            let _ = self.vm.memory.write_u32(gpa, 1);
+            self.registered.eoi = Some(vector);
+        }
+    }
+
+    /// Takes the flag back: an end that it signalled is done, otherwise the guest will find 0 there
+    /// and end the interrupt by its register. Called before anything looks at priorities.
+    pub fn settle_eoi(&mut self) {
+        if self.registered.eoi.take().is_none() {
+            return;
+        }
+        let Some(gpa) = self.shared(offset_of!(VcpuShared, eoi)) else { return };
+        if self.vm.memory.read_u32(gpa) == Ok(0) {
+            // Edge-triggered by the offer's own rule: nobody waits for the effect.
+            let _ = self.apic.eoi();
+        }
+        let _ = self.vm.memory.write_u32(gpa, 0);
+    }
+}

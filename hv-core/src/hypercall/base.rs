@@ -1,0 +1,23 @@
+//! *base*: versions and presence.
+
+use pv_abi::call::{self, EXTENSIONS, Number, base};
+use pv_abi::{Status, VERSION};
+
+use super::{Arguments, Reply, UNKNOWN};
+
+pub(super) fn call(number: Number, &Arguments(argument, _): &Arguments) -> Reply {
+    match number {
+        base::VERSION_CALL => Reply::Value(u64::from(VERSION)),
+        base::PROBE => match u16::try_from(argument) {
+            Ok(extension) => Reply::Value(
+                EXTENSIONS.iter().find(|e| e.number == extension).map_or(0, |e| u64::from(e.version)),
+            ),
+            Err(_) => Reply::Error(Status::InvalidArgument),
+        },
+        // While the major number is 0, no version speaks for another.
+        base::ACKNOWLEDGE if argument == u64::from(VERSION) => Reply::Value(argument),
+        base::ACKNOWLEDGE => Reply::Error(Status::InvalidArgument),
+        call::base::NOP => Reply::Value(0),
+        _ => UNKNOWN,
+    }
+}

@@ -1,0 +1,113 @@
+//! Hypercalls: the calling convention here, one file for each extension.
+
+mod area;
+mod base;
+pub mod console;
+mod sched;
+mod stat;
+mod sys;
+pub mod timer;
+
+use pv_abi::Status;
+use pv_abi::area::call_slot;
+use pv_abi::call::{self, Number};
+
+use crate::mem::guest::BadAddress;
+use crate::vm::{Gpr, Hardware, Leave, Outcome, Vcpu};
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    /// With a value.
+    Value(u64),
+    /// With an error that changed nothing.
+    Error(Status),
+    /// With a value, after which the vCPU leaves.
+    Leave(u64, Leave),
+    /// It does not return.
+    Never(Leave),
+}
+
+impl From<Result<u64, Status>> for Reply {
+    fn from(result: Result<u64, Status>) -> Reply {
+        match result {
+            Ok(value) => Reply::Value(value),
+            Err(status) => Reply::Error(status),
+        }
+    }
+}
+
+impl From<BadAddress> for Reply {
+    fn from(_: BadAddress) -> Reply {
+        Reply::Error(Status::BadAddress)
+    }
+}
+
+/// The arguments, in the order of the convention.
+struct Arguments(u64, u64);
+
+/// A hypercall. Only 64-bit code at CPL 0 has the instruction; elsewhere it is undefined, as
+/// without a hypervisor.
+#[inline(always)]
+pub fn hypercall(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    if !vcpu.long_mode || hardware.cpl() != 0 || !hardware.code_is_long() {
+        return Outcome::UNDEFINED;
+    }
+    let number = Number(vcpu.registers.get(Gpr::Rax));
+    let reply = if vcpu.registers.get(Gpr::R9) != 0 || !number.is_well_formed() {
+        vcpu.call = last_slot();
+        Reply::Error(Status::Reserved)
+    } else {
+        vcpu.call = slot(number);
+        if number == call::base::NOP { Reply::Value(0) } else { dispatch(vcpu, hardware, number) }
+    };
+    let (status, value, outcome) = match reply {
+        Reply::Value(value) => (Status::Success, value, Outcome::Advance),
+        Reply::Error(status) => (status, 0, Outcome::Advance),
+        Reply::Leave(value, leave) => (Status::Success, value, Outcome::AdvanceAndLeave(leave)),
+        Reply::Never(leave) => return Outcome::Leave(leave),
+    };
+    vcpu.registers.set(Gpr::Rax, u64::from(status));
+    vcpu.registers.set(Gpr::Rdx, value);
+    outcome
+}
+
+/// The counter of a call, as [`Vcpu::call`] holds it.
+#[inline(always)]
+fn slot(number: Number) -> u32 {
+    (call_slot(number.extension(), number.function()) as u32).wrapping_add(1)
+}
+
+fn last_slot() -> u32 {
+    pv_abi::area::CALL_SLOTS as u32
+}
+
+/// All calls but the null call, whose price is the convention's own.
+fn dispatch(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply {
+    let arguments = Arguments(vcpu.registers.get(Gpr::Rdi), vcpu.registers.get(Gpr::Rsi));
+    match number.extension() {
+        call::base::EXTENSION => base::call(number, &arguments),
+        call::area::EXTENSION => area::call(vcpu, hardware, number, &arguments),
+        call::console::EXTENSION => console::call(vcpu, hardware, number, &arguments),
+        call::timer::EXTENSION => timer::call(vcpu, hardware, number, &arguments),
+        call::sched::EXTENSION => sched::call(vcpu, hardware, number, &arguments),
+        call::sys::EXTENSION => sys::call(vcpu, hardware, number, &arguments),
+        call::stat::EXTENSION => stat::call(vcpu, hardware, number, &arguments),
+        _ => Reply::Error(Status::UnknownExtension),
+    }
+}
+
+const UNKNOWN: Reply = Reply::Error(Status::UnknownFunction);
+
+/// A page of RAM that a guest may register.
+fn page(vcpu: &Vcpu, gpa: u64) -> Result<u64, Status> {
+    const PAGE: u64 = crate::mem::frames::PAGE;
+    if gpa & PAGE.wrapping_sub(1) != 0 {
+        return Err(Status::Misaligned);
+    }
+    vcpu.vm.memory.locate(gpa, PAGE).map_err(|_| Status::BadAddress)?;
+    Ok(gpa)
+}
+
+#[cfg(test)]
+mod tests;

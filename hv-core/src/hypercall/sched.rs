@@ -1,0 +1,35 @@
+//! *sched*: giving up the CPU.
+
+use pv_abi::Status;
+use pv_abi::call::{Number, halt, sched};
+
+use super::{Arguments, Reply, UNKNOWN, timer};
+use crate::vm::hardware::Kept;
+use crate::vm::{Hardware, Leave, Vcpu};
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+pub(super) fn call(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    number: Number,
+    &Arguments(deadline, flags): &Arguments,
+) -> Reply {
+    match number {
+        sched::HALT_UNTIL => {
+            if flags & !halt::ENABLE_INTERRUPTS != 0 {
+                return Reply::Error(Status::Reserved);
+            }
+            if deadline != 0 {
+                timer::arm(vcpu, hardware, deadline);
+            }
+            if flags & halt::ENABLE_INTERRUPTS != 0 {
+                let rflags = hardware.kept(Kept::Rflags);
+                hardware.keep(Kept::Rflags, rflags | RFLAGS_IF);
+            }
+            Reply::Leave(0, Leave::Halted)
+        }
+        sched::YIELD => Reply::Leave(0, Leave::Preempted),
+        _ => UNKNOWN,
+    }
+}

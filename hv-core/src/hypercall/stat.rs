@@ -1,0 +1,66 @@
+//! *stat*: accounting.
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+
+use pv_abi::Status;
+use pv_abi::call::{Number, stat};
+use pv_abi::exit::Reason;
+use pv_abi::stat::{BEGIN, Class, END};
+use zerocopy::IntoBytes;
+
+use super::{Arguments, Reply, UNKNOWN};
+use crate::host::link::Channel;
+use crate::host::report::{CALLS, Mark, MarkCounter};
+use crate::vm::{Hardware, Vcpu};
+
+pub(super) fn call(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    number: Number,
+    &Arguments(first, phase): &Arguments,
+) -> Reply {
+    match number {
+        stat::MARK if matches!(phase, BEGIN | END) => {
+            vcpu.reason = Reason::Mark;
+            vcpu.call = 0;
+            mark(vcpu, hardware, first, phase);
+            Reply::Value(vcpu.exits())
+        }
+        stat::MARK => Reply::Error(Status::InvalidArgument),
+        stat::READ => read(vcpu, first).ok_or(Status::InvalidArgument).into(),
+        _ => UNKNOWN,
+    }
+}
+
+fn read(vcpu: &Vcpu, selector: u64) -> Option<u64> {
+    let index = selector as u32 as usize;
+    Some(match Class::from_number((selector >> 32) as u32)? {
+        Class::ExitCount => vcpu.info.exits.get(index)?.count,
+        Class::ExitTicks => vcpu.info.exits.get(index)?.ticks,
+        Class::CallCount => vcpu.info.calls.get(index)?.count,
+        Class::CallTicks => vcpu.info.calls.get(index)?.ticks,
+        Class::Vmcs => *[vcpu.info.vmreads, vcpu.info.vmwrites].get(index)?,
+    })
+}
+
+/// Puts the counters into the outbox. What a mark costs is not in them: the counters of this exit
+/// are added after it, and to nothing but [`Reason::Mark`].
+fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
+    let exits = vcpu.info.exits.iter().zip(0u64..).filter(|&(_, slot)| slot != Reason::Mark as u64);
+    let calls = vcpu.info.calls.iter().zip(CALLS..);
+    let counters: Vec<MarkCounter> = exits
+        .chain(calls)
+        .filter(|(counter, _)| counter.count != 0)
+        .map(|(counter, slot)| MarkCounter { slot, count: counter.count, ticks: counter.ticks })
+        .collect();
+    let now = if phase == END { vcpu.exited.wrapping_add(vcpu.tsc_offset) } else { 0 };
+    let report = Mark { id, phase, tsc: now, vmreads: vcpu.info.vmreads, vmwrites: vcpu.info.vmwrites };
+    let at = vcpu.outbox.frame(hardware, Channel::Mark, report.as_bytes(), counters.as_bytes());
+    if phase == BEGIN {
+        // Sent last and stamped last, so that nothing of this lies behind the stamp.
+        vcpu.outbox.stamp(at, core::mem::offset_of!(Mark, tsc), vcpu.now(hardware));
+    }
+    vcpu.output_waits(hardware);
+}

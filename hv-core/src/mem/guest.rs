@@ -1,0 +1,200 @@
+//! The only door to guest memory.
+//!
+//! Guest memory is shared with the guest, which is hostile: it is copied, once, by volatile
+//! accesses, into values that the hypervisor owns. No reference to it ever exists.
+
+use core::ptr;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+/// A range of guest-physical addresses that is not, as a whole, RAM of the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAddress {
+    /// Where the range starts.
+    pub gpa: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// The RAM of one VM: guest-physical addresses from 0 up, contiguous in the host.
+#[derive(Debug)]
+pub struct GuestMemory {
+    base: *mut u8,
+    size: u64,
+}
+
+// SAFETY: the memory has no owner but the guest; every access is volatile and goes through
+// `base`, which stays valid as `new` was promised, on whichever CPU.
+unsafe impl Send for GuestMemory {}
+// SAFETY: as above; concurrent accesses race like those of two CPUs on RAM, on bytes without
+// meaning to the hypervisor until they are copied.
+unsafe impl Sync for GuestMemory {}
+
+impl GuestMemory {
+    /// The RAM of `size` bytes at `base`.
+    ///
+    /// # Safety
+    ///
+    /// The memory is mapped, readable and writable for the life of the value, 8-byte aligned, and
+    /// no Rust object lives in it.
+    pub const unsafe fn new(base: *mut u8, size: u64) -> GuestMemory {
+        GuestMemory { base, size }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The host's address of a guest-physical range.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if the range wraps or is not RAM as a whole.
+    pub fn locate(&self, gpa: u64, length: u64) -> Result<*mut u8, BadAddress> {
+        match gpa.checked_add(length) {
+            Some(end) if end <= self.size => Ok(self.base.wrapping_add(gpa as usize)),
+            _ => Err(BadAddress { gpa, length }),
+        }
+    }
+
+    /// Copies bytes out of the guest, each read once.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`]; then nothing was read.
+    pub fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
+        let from = self.locate(gpa, into.len() as u64)?;
+        for (i, byte) in into.iter_mut().enumerate() {
+            // SAFETY: `locate` found the whole range in the RAM that `new` vouched for.
+            *byte = unsafe { ptr::read_volatile(from.wrapping_add(i)) };
+        }
+        Ok(())
+    }
+
+    /// Copies bytes into the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`]; then nothing was written.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), BadAddress> {
+        let to = self.locate(gpa, bytes.len() as u64)?;
+        for (i, &byte) in bytes.iter().enumerate() {
+            // SAFETY: as in `read`.
+            unsafe { ptr::write_volatile(to.wrapping_add(i), byte) };
+        }
+        Ok(())
+    }
+
+    /// Fills a range with zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`]; then nothing was written.
+    pub fn zero(&self, gpa: u64, length: u64) -> Result<(), BadAddress> {
+        let to = self.locate(gpa, length)?;
+        // SAFETY: as in `read`. The guest may race with this; the bytes have no meaning to us.
+        unsafe { ptr::write_bytes(to, 0, length as usize) };
+        Ok(())
+    }
+
+    /// Copies a value out of the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`].
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, gpa: u64) -> Result<T, BadAddress> {
+        let mut value = T::new_zeroed();
+        self.read(gpa, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Reads an aligned 64-bit value by one access.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if it is not RAM or not aligned.
+    pub fn read_u64(&self, gpa: u64) -> Result<u64, BadAddress> {
+        let from = self.aligned(gpa, 8)?;
+        // SAFETY: `aligned` found 8 aligned bytes of RAM.
+        Ok(unsafe { ptr::read_volatile(from.cast::<u64>()) })
+    }
+
+    /// Writes an aligned 64-bit value by one access.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if it is not RAM or not aligned.
+    pub fn write_u64(&self, gpa: u64, value: u64) -> Result<(), BadAddress> {
+        let to = self.aligned(gpa, 8)?;
+        // SAFETY: `aligned` found 8 aligned bytes of RAM.
+        unsafe { ptr::write_volatile(to.cast::<u64>(), value) };
+        Ok(())
+    }
+
+    /// Reads an aligned 32-bit value by one access.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if it is not RAM or not aligned.
+    pub fn read_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+        let from = self.aligned(gpa, 4)?;
+        // SAFETY: `aligned` found 4 aligned bytes of RAM.
+        Ok(unsafe { ptr::read_volatile(from.cast::<u32>()) })
+    }
+
+    /// Writes an aligned 32-bit value by one access.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if it is not RAM or not aligned.
+    pub fn write_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        let to = self.aligned(gpa, 4)?;
+        // SAFETY: `aligned` found 4 aligned bytes of RAM.
+        unsafe { ptr::write_volatile(to.cast::<u32>(), value) };
+        Ok(())
+    }
+
+    fn aligned(&self, gpa: u64, size: u64) -> Result<*mut u8, BadAddress> {
+        if gpa & size.wrapping_sub(1) != 0 {
+            return Err(BadAddress { gpa, length: size });
+        }
+        self.locate(gpa, size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+
+    fn memory() -> (Box<[u64; 512]>, GuestMemory) {
+        let mut ram = Box::new([0u64; 512]);
+        // SAFETY: the box outlives the value in every test and is used through it alone.
+        let memory = unsafe { GuestMemory::new(ram.as_mut_ptr().cast(), 4096) };
+        (ram, memory)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (_ram, m) = memory();
+        m.write(4091, b"hello").unwrap();
+        let mut back = [0; 5];
+        m.read(4091, &mut back).unwrap();
+        assert_eq!(&back, b"hello");
+        m.write_u64(8, 7).unwrap();
+        assert_eq!((m.read_u64(8), m.read_u32(8), m.read_value::<u32>(12)), (Ok(7), Ok(7), Ok(0)));
+    }
+
+    #[test]
+    fn nothing_outside_of_ram_is_touched() {
+        let (_ram, m) = memory();
+        for (gpa, length) in [(4092, 5), (4096, 1), (u64::MAX, 1), (u64::MAX - 3, 8), (0, 4097)] {
+            assert_eq!(m.locate(gpa, length), Err(BadAddress { gpa, length }), "{gpa:#x}+{length}");
+        }
+        assert!(m.write(4092, b"hello").is_err());
+        assert_eq!(m.read_u32(4092), Ok(0), "a refused write changes nothing");
+        assert!(m.read_u64(4).is_err(), "not aligned");
+        assert!(m.locate(4096, 0).is_ok(), "an empty range at the end is in RAM");
+    }
+}

@@ -1,0 +1,233 @@
+//! One exit, one answer.
+
+use super::exit::{Exit, Leave, NestedFault, Outcome};
+use super::hardware::{Kept, LiveMsr, Mode};
+use super::{Event, EventKind, Gpr, Hardware, Vcpu};
+use crate::device::apic;
+use crate::emulate::{cpuid, cr, debug, mmio, msr, port};
+use crate::host::report::Cause;
+use crate::hw::vmx::reinject::{Outcome as Combined, combine};
+use crate::hypercall;
+use crate::mem::walk::{self, Paging};
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Does what the exit asks for. Every reason has its arm: a CPU that the guest takes for hardware
+/// answers as hardware would, or the VM ends with a report.
+#[inline(always)]
+pub fn handle(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
+    match exit {
+        Exit::Hypercall => hypercall::hypercall(vcpu, hardware),
+        Exit::Cpuid => cpuid::cpuid(vcpu, hardware),
+        Exit::Rdmsr => msr::rdmsr(vcpu, hardware),
+        Exit::Wrmsr => msr::wrmsr(vcpu, hardware),
+        Exit::Port(access) => port::port(vcpu, hardware, access),
+        _ => rare(vcpu, hardware, exit),
+    }
+}
+
+#[inline(never)]
+fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
+    match exit {
+        Exit::Hypercall
+        | Exit::Cpuid
+        | Exit::Rdmsr
+        | Exit::Wrmsr
+        | Exit::Port(_) => Outcome::Resume,
+        Exit::Cr(access) => cr::access(vcpu, hardware, access),
+        Exit::Xsetbv => cr::xsetbv(vcpu, hardware),
+        Exit::Dr { number, gpr, read } => debug::mov_dr(vcpu, hardware, number, gpr, read),
+        Exit::NestedFault(fault) => nested_fault(vcpu, hardware, fault),
+        Exit::ApicAccess { offset } => {
+            let gpa = vcpu.apic.base_address().wrapping_add(u64::from(offset));
+            apic_access(vcpu, hardware, gpa)
+        }
+        Exit::ApicWrite { offset } => {
+            let now = vcpu.now(hardware);
+            let effect = vcpu.apic.complete_write(offset, now);
+            // The instruction is complete already.
+            match vcpu.apply(effect, hardware) {
+                Outcome::AdvanceAndLeave(leave) => Outcome::Leave(leave),
+                _ => Outcome::Resume,
+            }
+        }
+        Exit::EoiInduced { vector } => {
+            let _ = vcpu.apic.eoi_exit(vector);
+            vcpu.attend();
+            Outcome::Resume
+        }
+        Exit::Hlt => halt(hardware),
+        Exit::ExternalInterrupt | Exit::Nmi => {
+            hardware.serve_host();
+            vcpu.attend();
+            Outcome::Resume
+        }
+        Exit::InterruptWindow | Exit::NmiWindow | Exit::TimeSlice | Exit::TprThreshold => {
+            vcpu.attend();
+            Outcome::Resume
+        }
+        Exit::Exception { event, detail } => {
+            if event.vector == 14 {
+                hardware.set_cr2(detail);
+            } else if event.vector == 1 {
+                let dr6 = hardware.debug_register(6);
+                hardware.set_debug_register(6, dr6 | detail);
+            }
+            Outcome::Inject(event)
+        }
+        Exit::Invlpg { linear } => {
+            hardware.flush_guest(Some(linear));
+            Outcome::Advance
+        }
+        Exit::Invpcid => {
+            hardware.flush_guest(None);
+            Outcome::Advance
+        }
+        Exit::Rdtsc { with_aux } => {
+            let now = vcpu.now(hardware);
+            vcpu.registers.set_edx_eax(now);
+            if with_aux {
+                let aux = hardware.live_msr(LiveMsr::TscAux);
+                vcpu.registers.set32(Gpr::Rcx, aux as u32);
+            }
+            Outcome::Advance
+        }
+        // Guest memory is coherent, whatever the guest does to its caches.
+        Exit::Pause | Exit::Wbinvd => Outcome::Advance,
+        // No performance counters are offered: there is none to read.
+        Exit::Rdpmc => Outcome::PROTECTION,
+        // CPUID says that these do not exist.
+        Exit::VirtInstruction | Exit::Mwait | Exit::Random => Outcome::UNDEFINED,
+        Exit::SingleStep => Outcome::Resume,
+        Exit::TripleFault => Outcome::Leave(Leave::ended(
+            Cause::TripleFault,
+            0,
+            "the guest had an exception that it could not deliver",
+        )),
+        Exit::TaskSwitch => unsupported("hardware task switches are not emulated"),
+        Exit::DescriptorTable => unsupported("descriptor-table accesses were not asked to exit"),
+        Exit::Reset => unsupported("an INIT, SIPI or SMI reached the guest"),
+        Exit::NestedMisconfig { gpa } => Outcome::Leave(Leave::Ended {
+            cause: Cause::Unsupported,
+            code: 0,
+            address: gpa,
+            message: "the CPU rejects an entry of the nested page table: a fault of the hypervisor",
+        }),
+        Exit::EntryFailure => Outcome::Leave(Leave::ended(Cause::EntryFailure, 0, "")),
+        Exit::Other => unsupported("an exit that this hypervisor does not know"),
+    }
+}
+
+fn unsupported(message: &'static str) -> Outcome {
+    Outcome::Leave(Leave::ended(Cause::Unsupported, 0, message))
+}
+
+fn halt(hardware: &mut impl Hardware) -> Outcome {
+    if hardware.kept(Kept::Rflags) & RFLAGS_IF == 0 {
+        return Outcome::Leave(Leave::ended(
+            Cause::HaltedForEver,
+            0,
+            "HLT with interrupts disabled, and no NMI can come",
+        ));
+    }
+    Outcome::AdvanceAndLeave(Leave::Halted)
+}
+
+fn nested_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
+    const PAGE: u64 = crate::mem::frames::PAGE;
+    let page = fault.gpa & !(PAGE.wrapping_sub(1));
+    if vcpu.apic.mode() == apic::Mode::XApic && page == vcpu.apic.base_address() {
+        return apic_access(vcpu, hardware, fault.gpa);
+    }
+    Outcome::Leave(Leave::Ended {
+        cause: Cause::BadMemory,
+        code: u64::from(fault.access),
+        address: fault.gpa,
+        message: "the guest used an address at which it has neither RAM nor a device",
+    })
+}
+
+/// An access to the xAPIC page: the instruction is fetched and decoded.
+fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outcome {
+    let paging = Paging {
+        cr0: hardware.kept(Kept::Cr0),
+        cr3: hardware.kept(Kept::Cr3),
+        cr4: hardware.kept(Kept::Cr4),
+        long_mode: vcpu.long_mode,
+    };
+    let mode = hardware.mode();
+    let rip = hardware.kept(Kept::Rip);
+    let bases = hardware.segment_bases();
+    let linear = if mode == Mode::Code64 { rip } else { rip.wrapping_add(bases[1]) & 0xffff_ffff };
+    let mut bytes = [0; mmio::MAX_LENGTH];
+    let count = walk::fetch(&vcpu.vm.memory, paging, linear, &mut bytes);
+    let mut registers = vcpu.registers.all();
+    if let Some(rsp) = registers.get_mut(Gpr::Rsp as usize) {
+        *rsp = hardware.kept(Kept::Rsp);
+    }
+    let context = mmio::Context {
+        code_size: match mode {
+            Mode::Code16 => mmio::CodeSize::Bits16,
+            Mode::Code32 => mmio::CodeSize::Bits32,
+            Mode::Code64 => mmio::CodeSize::Bits64,
+        },
+        rip,
+        registers: &registers,
+        segment_bases: &bases,
+    };
+    let Ok(access) = mmio::decode(bytes.get(..count).unwrap_or(&[]), &context) else {
+        return Outcome::Leave(Leave::Ended {
+            cause: Cause::Unsupported,
+            code: u64::from_le_bytes([
+                bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+            ]),
+            address: gpa,
+            message: "the instruction that accessed the local APIC's page is not emulated (code: its bytes)",
+        });
+    };
+    vcpu.settle_eoi();
+    let offset = gpa as u16 & 0xfff;
+    let now = vcpu.now(hardware);
+    let outcome = match access.operation {
+        mmio::Operation::Write(value) => {
+            let effect = vcpu.apic.mmio_write(offset, value as u32, now);
+            vcpu.apply(effect, hardware)
+        }
+        mmio::Operation::Read(target) => {
+            let value = vcpu.apic.mmio_read(offset, now);
+            let old = vcpu.gpr(hardware, target.register);
+            vcpu.set_gpr(hardware, target.register, target.merge(old, u64::from(value)));
+            vcpu.attend();
+            Outcome::Advance
+        }
+    };
+    hardware.set_instruction_length(u32::from(access.length));
+    outcome
+}
+
+/// Delivers an exception that an instruction raised, or that was intercepted, together with what
+/// was being delivered when it came.
+pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Result<(), Leave> {
+    let pending = hardware.pending_event();
+    let event = match combine(pending, event) {
+        Combined::Deliver(event) => event,
+        Combined::TripleFault => {
+            return Err(Leave::ended(
+                Cause::TripleFault,
+                u64::from(event.vector),
+                "an exception while a double fault was being delivered",
+            ));
+        }
+    };
+    if let Some(pending) = pending
+        && matches!(pending.kind, EventKind::ExternalInterrupt | EventKind::Nmi)
+    {
+        vcpu.delayed = Some(pending);
+        vcpu.attend();
+    }
+    // Real mode pushes no error codes.
+    const CR0_PE: u64 = 1 << 0;
+    let real = event.error_code.is_some() && hardware.kept(Kept::Cr0) & CR0_PE == 0;
+    hardware.inject(if real { event.in_real_mode() } else { event });
+    Ok(())
+}

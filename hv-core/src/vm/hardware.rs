@@ -1,0 +1,174 @@
+//! What exit handling may ask of the backend about the vCPU that has just exited.
+//!
+//! The backend keeps this state in its own control block; nothing is read before it is needed. The
+//! tests implement the trait by plain fields.
+
+use super::{Event, Exit, Registers};
+use crate::mem::tlb::Generation;
+
+/// A control register, EFER, or another register that the backend keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kept {
+    Rip,
+    Rsp,
+    Rflags,
+    /// As the guest sees it.
+    Cr0,
+    Cr3,
+    /// As the guest sees it.
+    Cr4,
+    Efer,
+    Dr7,
+    FsBase,
+    GsBase,
+    Pat,
+    SysenterCs,
+    SysenterEsp,
+    SysenterEip,
+    Debugctl,
+}
+
+/// MSRs that stay in the CPU while the vCPU runs and are switched with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum LiveMsr {
+    Star = 0xc000_0081,
+    Lstar = 0xc000_0082,
+    Cstar = 0xc000_0083,
+    Fmask = 0xc000_0084,
+    KernelGsBase = 0xc000_0102,
+    TscAux = 0xc000_0103,
+}
+
+/// The mode that decides how instruction bytes and addresses are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// 16-bit code: real mode, virtual-8086 mode or a 16-bit code segment.
+    Code16,
+    /// 32-bit code.
+    Code32,
+    /// 64-bit code.
+    Code64,
+}
+
+/// The way to the host.
+pub trait Link {
+    /// Sends frames.
+    fn send(&mut self, frames: &[u8]);
+
+    /// The next console byte, if one has arrived.
+    fn receive(&mut self) -> Option<u8>;
+}
+
+/// The vCPU that exited, as the backend holds it.
+pub trait Hardware: Link {
+    /// Reads a register that the backend keeps.
+    fn kept(&mut self, register: Kept) -> u64;
+
+    /// Writes one. CR0, CR4 and EFER are what the guest is to see; the backend adds what the
+    /// hardware needs. The value must be legal.
+    fn keep(&mut self, register: Kept, value: u64);
+
+    /// Reads an MSR that stays in the CPU.
+    fn live_msr(&mut self, msr: LiveMsr) -> u64;
+
+    /// Writes one; addresses must be canonical.
+    fn set_live_msr(&mut self, msr: LiveMsr, value: u64);
+
+    /// The current privilege level.
+    fn cpl(&mut self) -> u8;
+
+    /// Whether the code segment is a 64-bit one; it counts only under EFER.LMA.
+    fn code_is_long(&mut self) -> bool;
+
+    /// How instructions are read.
+    fn mode(&mut self) -> Mode;
+
+    /// The bases of ES, CS, SS, DS, FS, GS.
+    fn segment_bases(&mut self) -> [u64; 6];
+
+    /// Selector and access rights (VMX format) of CS and SS, and the base of CS: for reports.
+    fn code_and_stack(&mut self) -> ([u64; 2], u64);
+
+    /// Ends the instruction that exited: the instruction pointer moves behind it, the interrupt
+    /// shadow ends, a single step traps (SDM vol. 3, Event Blocking; Debug Exceptions).
+    fn advance(&mut self);
+
+    /// The instruction that [`Hardware::advance`] ends is this long: the CPU does not say so for
+    /// every exit.
+    fn set_instruction_length(&mut self, length: u32);
+
+    /// Delivers an event at the next entry.
+    fn inject(&mut self, event: Event);
+
+    /// The event that waits for the next entry, or was being delivered when the exit came.
+    fn pending_event(&mut self) -> Option<Event>;
+
+    /// Whether a maskable interrupt can be taken now: RFLAGS.IF, and no shadow.
+    fn interruptible(&mut self) -> bool;
+
+    /// Whether an NMI can be taken now.
+    fn nmi_allowed(&mut self) -> bool;
+
+    /// Asks for an exit as soon as an interrupt (or an NMI) can be taken.
+    fn request_window(&mut self, interrupt: bool, nmi: bool);
+
+    /// The virtual APIC's mode has changed: what the CPU virtualizes follows.
+    fn apic_changed(&mut self, x2apic: bool);
+
+    /// Tells the CPU which vectors wait and are in service, where it delivers interrupts itself.
+    fn set_interrupt_status(&mut self, requesting: u8, servicing: u8);
+
+    /// Whether the CPU delivers interrupts itself.
+    fn delivers_interrupts(&self) -> bool;
+
+    /// Loads the page-directory pointers that PAE paging keeps in the CPU.
+    fn set_pdptes(&mut self, pdptes: [u64; 4]);
+
+    /// The host's TSC now.
+    fn tsc(&self) -> u64;
+
+    /// Sets what is added to the host's TSC to give the guest's.
+    fn set_tsc_offset(&mut self, offset: u64);
+
+    /// Sets XCR0, whose value must be legal.
+    fn set_xcr0(&mut self, value: u64);
+
+    /// DR0 to DR3 and DR6, which stay in the CPU.
+    fn debug_register(&mut self, number: u8) -> u64;
+
+    /// Sets one.
+    fn set_debug_register(&mut self, number: u8, value: u64);
+
+    /// CR2, which stays in the CPU.
+    fn set_cr2(&mut self, value: u64);
+
+    /// CR2.
+    fn cr2(&mut self) -> u64;
+
+    /// Drops the vCPU's own translations (INVLPG, MOV to CR3): those of one linear address, or all.
+    fn flush_guest(&mut self, linear: Option<u64>);
+
+    /// Serves whatever interrupt of the host ended guest mode.
+    fn serve_host(&mut self);
+
+    /// Makes the next entry flush if the VM's nested mappings have narrowed since the last.
+    fn sync_translations(&mut self, generation: &Generation);
+}
+
+/// A backend: a vCPU in the hardware of one vendor.
+pub trait Backend: Hardware {
+    /// Runs the guest until it exits, for at most `ticks` TSC ticks.
+    fn enter(&mut self, registers: &mut Registers, ticks: u64);
+
+    /// Why it exited.
+    fn exit(&mut self) -> Exit;
+
+    /// Reads and writes of the control block since the last call, where they are instructions.
+    fn take_counts(&mut self) -> (u64, u64);
+
+    /// The vendor's exit code and detail, for reports.
+    fn vendor_detail(&mut self) -> (u64, u64);
+}

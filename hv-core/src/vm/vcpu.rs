@@ -1,0 +1,232 @@
+//! A VM and its vCPU: everything about them that no vendor decides.
+
+extern crate alloc;
+
+use alloc::string::String;
+
+use pv_abi::area::VcpuInfo;
+use pv_abi::exit::Reason;
+use spin::Mutex;
+
+use super::hardware::Kept;
+use super::outbox::Outbox;
+use super::{Event, Features, Gpr, Hardware, Leave, Options, Outcome, Policy, Registers};
+use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
+use crate::device::uart::Uart;
+use crate::emulate::cpuid::CpuidModel;
+use crate::emulate::msr::MsrState;
+use crate::host::report::Cause;
+use crate::mem::guest::GuestMemory;
+use crate::mem::tlb::Generation;
+
+/// How long a frame may wait in the outbox, in microseconds.
+pub const OUTPUT_DELAY_US: u64 = 20_000;
+
+/// What the vCPUs of a VM share.
+pub struct Vm {
+    /// Its number on the link.
+    pub number: u8,
+    /// Its name.
+    pub name: String,
+    /// How it is run.
+    pub policy: Policy,
+    /// Its options.
+    pub options: Options,
+    /// What the CPU has, less what the description takes away.
+    pub features: Features,
+    /// Its RAM.
+    pub memory: GuestMemory,
+    /// Translations of its nested page table.
+    pub generation: Generation,
+    /// COM1, if it has one.
+    pub uart: Option<Mutex<Uart>>,
+    /// The host's TSC in Hz.
+    pub tsc_hz: u64,
+    /// Where the read-only half of the vCPU's area is mapped, as a guest-physical address.
+    pub info_gpa: u64,
+    /// The host's TSC at which the VM started.
+    pub started: u64,
+    /// Host TSC ticks of one time slice.
+    pub slice: u64,
+    /// Host TSC at which the VM ends, `u64::MAX` for never.
+    pub time_limit: u64,
+}
+
+/// What a guest has registered; all of it goes with a reset.
+#[derive(Debug, Default)]
+pub struct Registered {
+    /// The shared half of the area.
+    pub area: Option<u64>,
+    /// The console ring.
+    pub ring: Option<u64>,
+    /// Bytes taken from the ring so far, modulo 2^32.
+    pub ring_tail: u32,
+    /// The guest TSC that was last written as `armed`; 0 if the guest's deadline is not followed.
+    pub armed: u64,
+    /// The vector whose end the guest may signal by the flag.
+    pub eoi: Option<u8>,
+}
+
+/// A virtual CPU.
+pub struct Vcpu {
+    /// The general registers.
+    pub registers: Registers,
+    /// The host's TSC at which something must be done before the next entry: 0 for at once. An
+    /// entry compares it with the TSC and does nothing else, so whatever makes work sets it.
+    pub due: u64,
+    /// The read-only half of the area; the accounting is kept in it.
+    pub info: &'static mut VcpuInfo,
+    /// Its number in the VM.
+    pub number: u32,
+    /// The local APIC.
+    pub apic: VirtualApic<&'static ApicPage>,
+    /// What CPUID answers.
+    pub cpuid: CpuidModel,
+    /// MSRs that exist only here.
+    pub msrs: MsrState,
+    /// XCR0.
+    pub xcr0: u64,
+    /// Bits that may be set in XCR0, as the CPU has them.
+    pub xcr0_may: u64,
+    /// Bits that may be set in CR4.
+    pub cr4_may: u64,
+    /// Bits of physical addresses.
+    pub physical_bits: u8,
+    /// Whether EFER.NXE exists.
+    pub no_execute: bool,
+    /// EFER.LMA: the guest changes it only by instructions that exit.
+    pub long_mode: bool,
+    /// An NMI waits.
+    pub nmi: bool,
+    /// An interrupt or NMI whose delivery raised an exception, which goes first.
+    pub delayed: Option<Event>,
+    /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
+    pub call: u32,
+    /// The reason that the exit is counted under.
+    pub reason: Reason,
+    /// An exit has been handled and not been counted: it is, at the next entry.
+    pub open: bool,
+    /// What the guest has registered.
+    pub registered: Registered,
+    /// Frames for the host.
+    pub outbox: Outbox,
+    /// The host's TSC at which the outbox is sent; `u64::MAX` if it is empty.
+    pub send_at: u64,
+    /// The host's TSC at the last exit.
+    pub exited: u64,
+    /// Added to the host's TSC, modulo 2^64, gives the guest's.
+    pub tsc_offset: u64,
+    /// Others wait for this CPU: the slice counts.
+    pub contended: bool,
+    /// The host's TSC at which the slice is over.
+    pub slice_end: u64,
+    /// What the vCPU belongs to.
+    pub vm: &'static Vm,
+}
+
+impl Vcpu {
+    /// Makes the next entry look at everything first.
+    #[inline(always)]
+    pub fn attend(&mut self) {
+        self.due = 0;
+    }
+
+    /// Exits so far, marks left out.
+    pub fn exits(&self) -> u64 {
+        self.info
+            .exits
+            .iter()
+            .zip(0u8..)
+            .filter(|&(_, index)| index != Reason::Mark as u8)
+            .fold(0, |sum, (counter, _)| sum.wrapping_add(counter.count))
+    }
+
+    /// Forgets what the guest registered. Nothing in guest memory is touched after this.
+    pub fn unregister(&mut self) {
+        self.registered = Registered::default();
+    }
+
+    /// The guest's TSC now.
+    #[inline(always)]
+    pub fn now(&self, hardware: &impl Hardware) -> u64 {
+        hardware.tsc().wrapping_add(self.tsc_offset)
+    }
+
+    /// Nanoseconds since the VM started.
+    pub fn ns_since_start(&self, hardware: &impl Hardware) -> u64 {
+        let ticks = hardware.tsc().saturating_sub(self.vm.started);
+        let ns = u128::from(ticks).saturating_mul(1_000_000_000);
+        ns.checked_div(u128::from(self.vm.tsc_hz)).unwrap_or(0) as u64
+    }
+
+    /// A general register by number, RSP included.
+    pub fn gpr(&self, hardware: &mut impl Hardware, number: u8) -> u64 {
+        if number == Gpr::Rsp as u8 {
+            hardware.kept(Kept::Rsp)
+        } else {
+            self.registers.by_number(number)
+        }
+    }
+
+    /// Sets a general register by number, RSP included.
+    pub fn set_gpr(&mut self, hardware: &mut impl Hardware, number: u8, value: u64) {
+        if number == Gpr::Rsp as u8 {
+            hardware.keep(Kept::Rsp, value);
+        } else {
+            self.registers.set_by_number(number, value);
+        }
+    }
+
+    /// Frames wait in the outbox: they are sent within [`OUTPUT_DELAY_US`], even if the guest never
+    /// exits again.
+    pub fn output_waits(&mut self, hardware: &impl Hardware) {
+        if self.send_at == u64::MAX {
+            self.send_at = hardware.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
+            self.due = self.due.min(self.send_at);
+        }
+    }
+
+    /// Does what is left to do after the local APIC has changed, and says how the instruction that
+    /// changed it ends.
+    #[inline]
+    pub fn apply(&mut self, effect: Effect, hardware: &mut impl Hardware) -> Outcome {
+        match effect {
+            Effect::None => {}
+            Effect::Priority | Effect::Timer | Effect::Posted(_) | Effect::Eoi { .. } => {
+                self.attend();
+            }
+            Effect::Nmi => {
+                self.nmi = true;
+                self.attend();
+            }
+            Effect::Ipi(ipi) => {
+                if self.apic.is_addressed(&ipi, true) {
+                    let effect = self.apic.accept(&ipi);
+                    return self.apply(effect, hardware);
+                }
+            }
+            Effect::Mode => {
+                hardware.apic_changed(self.apic.mode() == Mode::X2Apic);
+                self.attend();
+            }
+            // The only vCPU would wait for a startup IPI that nobody can send.
+            Effect::Init => {
+                return Outcome::AdvanceAndLeave(Leave::ended(
+                    Cause::HaltedForEver,
+                    0,
+                    "the only vCPU sent INIT to itself",
+                ));
+            }
+            // It waits for no startup IPI, and there is no controller behind ExtINT.
+            Effect::Startup(_) | Effect::ExtInt => {}
+        }
+        Outcome::Advance
+    }
+}
+
+impl Vm {
+    /// Host TSC ticks of so many microseconds.
+    pub fn ticks(&self, us: u64) -> u64 {
+        us.saturating_mul(self.tsc_hz / 1_000_000)
+    }
+}

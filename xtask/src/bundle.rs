@@ -1,0 +1,103 @@
+//! Packs VM descriptions and guest images into the one file that the hypervisor reads.
+
+use anyhow::{Result, ensure};
+use hv_core::host::bundle::{
+    ALIGN, Bundle, Entry, Header, Kind, MAGIC, MAX_ENTRIES, NAME, VERSION, checksum,
+};
+use hv_core::vm::desc::VmDesc;
+use zerocopy::IntoBytes;
+
+/// A member of a bundle before it is packed.
+struct Member<'a> {
+    name: [u8; NAME],
+    kind: Kind,
+    bytes: &'a [u8],
+}
+
+/// A bundle of these VMs, in this order, and these images by name.
+pub fn pack(vms: &[VmDesc], images: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let mut members = Vec::new();
+    for vm in vms {
+        members.push(Member { name: vm.name, kind: Kind::Vm, bytes: vm.as_bytes() });
+    }
+    for (name, bytes) in images {
+        members.push(Member { name: padded(name)?, kind: Kind::Image, bytes });
+    }
+    ensure!(members.len() <= MAX_ENTRIES, "more than {MAX_ENTRIES} VMs and images");
+
+    let table = size_of::<Header>() + members.len() * size_of::<Entry>();
+    let mut entries = Vec::new();
+    let mut data = Vec::new();
+    let start = table.next_multiple_of(ALIGN);
+    for member in &members {
+        data.resize(data.len().next_multiple_of(ALIGN), 0);
+        entries.push(Entry {
+            name: member.name,
+            kind: member.kind as u32,
+            offset: u32::try_from(start + data.len())?,
+            length: u32::try_from(member.bytes.len())?,
+            reserved: 0,
+        });
+        data.extend_from_slice(member.bytes);
+    }
+    let mut body = entries.as_bytes().to_vec();
+    body.resize(start - size_of::<Header>(), 0);
+    body.extend_from_slice(&data);
+    let header = Header {
+        magic: MAGIC,
+        version: VERSION,
+        count: u32::try_from(members.len())?,
+        length: u32::try_from(size_of::<Header>() + body.len())?,
+        checksum: checksum(&body),
+    };
+    let bundle = [header.as_bytes(), &body].concat();
+    // What the hypervisor would refuse is told here, where somebody can mend it.
+    if let Err(error) = Bundle::parse(&bundle) {
+        anyhow::bail!("this bundle would be refused: {error}");
+    }
+    Ok(bundle)
+}
+
+/// A name as it stands in a bundle.
+pub fn padded(name: &str) -> Result<[u8; NAME]> {
+    let length = name.len();
+    ensure!(
+        (1..=NAME).contains(&length) && !name.contains('\0'),
+        "the name {name:?} must have 1 to {NAME} bytes, none of them zero"
+    );
+    let mut bytes = [0; NAME];
+    bytes[..length].copy_from_slice(name.as_bytes());
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmfile::VmSpec;
+
+    #[test]
+    fn the_hypervisor_reads_what_is_packed() {
+        let mut spec = VmSpec::guest("bench");
+        spec.command_line = "workload=cpuid".into();
+        let desc = spec.packed().unwrap();
+        let images = [("bench".to_owned(), vec![1, 2, 3]), ("other".to_owned(), vec![9; 100])];
+        let bytes = pack(&[desc], &images).unwrap();
+        let bundle = Bundle::parse(&bytes).unwrap();
+        assert_eq!(bundle.image("bench"), Some(&[1, 2, 3][..]));
+        assert_eq!(bundle.image("other"), Some(&[9; 100][..]));
+        let vms: Vec<_> = bundle.vms().map(|bytes| VmDesc::read(bytes).unwrap()).collect();
+        assert_eq!(vms, [desc]);
+        assert_eq!(vms[0].validate().unwrap().command_line, "workload=cpuid");
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_refused() {
+        let long = "x".repeat(NAME + 1);
+        for name in ["", "a\0b", &long] {
+            assert!(pack(&[], &[(name.to_owned(), Vec::new())]).is_err(), "{name:?}");
+        }
+        let twice = [("a".to_owned(), vec![]), ("a".to_owned(), vec![])];
+        let error = pack(&[], &twice).unwrap_err().to_string();
+        assert!(error.contains("earlier"), "{error}");
+    }
+}

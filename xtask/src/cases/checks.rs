@@ -1,0 +1,184 @@
+//! Cases that no data can state.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hv_core::host::report::Cause;
+use hv_core::vm::feature::Features;
+use hv_core::vm::policy::Policy;
+
+use super::Lab;
+use super::trial::NEWEST;
+use super::watch::{Want, watch};
+use crate::compare::{self, Progress, Row};
+use crate::event::Event;
+use crate::machine::{Hardware, Machine};
+use crate::session::Session;
+use crate::vmfile::{FeatureName, Memory, PolicyName, VmSpec};
+use crate::{build, elf, plan};
+
+/// The hypervisor's memory stays below its limit.
+pub fn image_size(lab: &Lab) -> Result<()> {
+    let path = lab.plan.images.hypervisor.as_deref().context("no hypervisor")?;
+    let size = elf::memory_size(&fs::read(path)?)?;
+    ensure!(
+        size <= build::IMAGE_LIMIT,
+        "the image takes {} KiB, the limit is {} KiB",
+        size.div_ceil(1024),
+        build::IMAGE_LIMIT / 1024
+    );
+    Ok(())
+}
+
+fn measured(lab: &Lab, name: &str, workloads: &[&str]) -> Result<Vec<Row>> {
+    let workloads: Vec<String> = workloads.iter().map(|&w| w.to_owned()).collect();
+    let specs: Vec<_> = Policy::ALL.map(|p| compare::spec(p, &workloads, &[])).into();
+    let hardware = plan::standard_hardware(Machine::BochsVmx, &specs);
+    let folder = lab.folder.join(name);
+    let limit = Duration::from_secs(400);
+    compare::measure_all(&lab.plan, &specs, &hardware, &folder, limit, &Progress::none())
+}
+
+/// Two comparisons give the same figures, to the digit.
+pub fn repeatable(lab: &Lab) -> Result<()> {
+    let first = measured(lab, "repeatable-1", &[])?;
+    let second = measured(lab, "repeatable-2", &[])?;
+    ensure!(first.len() == second.len(), "{} rows, then {}", first.len(), second.len());
+    for (a, b) in first.iter().zip(&second) {
+        ensure!(a == b, "not the same twice:\n{a:?}\n{b:?}");
+    }
+    figures(&first)
+}
+
+/// The most that an operation may cost: workload, policy, exits and instructions per operation.
+const LIMITS: &[(&str, Policy, f64, f64)] = &[
+    ("null-hypercall", Policy::Pv, 1.0, 120.0),
+    ("cpuid", Policy::HwAssist, 1.0, 160.0),
+    ("cpuid", Policy::Pv, 0.0, f64::MAX),
+    ("clock-read", Policy::Pv, 0.0, f64::MAX),
+    ("eoi", Policy::Pv, 0.0, f64::MAX),
+    ("later-deadline", Policy::Pv, 0.0, f64::MAX),
+    ("msr-read", Policy::TrapAll, 1.0, 180.0),
+    ("port-io", Policy::HwAssist, 1.0, 250.0),
+    ("console-line", Policy::Pv, 1.0, f64::MAX),
+];
+
+fn figures(rows: &[Row]) -> Result<()> {
+    let mut missed = Vec::new();
+    for &(workload, policy, exits, ticks) in LIMITS {
+        let Some(row) = rows.iter().find(|r| r.workload == workload && r.policy == policy) else {
+            missed.push(format!("{workload} under {}: not measured", policy.name()));
+            continue;
+        };
+        if row.exits_per_op() > exits || row.ticks_per_op() > ticks {
+            missed.push(format!(
+                "{workload} under {}: {} exits and {} instructions per operation",
+                policy.name(),
+                row.exits_per_op(),
+                row.ticks_per_op()
+            ));
+        }
+    }
+    ensure!(missed.is_empty(), "beyond the limits:\n{}", missed.join("\n"));
+    Ok(())
+}
+
+/// Small, because many of them run in one boot.
+fn small(name: &str, image: &str, line: &str) -> VmSpec {
+    VmSpec {
+        name: name.to_owned(),
+        command_line: line.into(),
+        memory: Memory(16 << 20),
+        policy: PolicyName(Policy::HwAssist),
+        ..VmSpec::guest(image)
+    }
+}
+
+/// Boots these VMs together on Bochs.
+fn together(
+    lab: &Lab,
+    name: &str,
+    cpu_model: Option<&str>,
+    vms: Vec<VmSpec>,
+    want: &[Want],
+) -> Result<()> {
+    let plan = lab.plan.with_vms(vms)?;
+    let standard = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
+    let cpu_model = cpu_model.map_or(standard.cpu_model.clone(), str::to_owned);
+    let hardware = Hardware { cpu_model, ..standard };
+    watch(&plan.boot(hardware, &lab.folder.join(name), Duration::from_secs(300))?, want)
+}
+
+/// Guests that end badly end alone: each for its own cause, and one that behaves goes on.
+pub fn hostile_ends(lab: &Lab) -> Result<()> {
+    hostile_ends_on(lab, "hostile-ends", None)
+}
+
+/// The same on the CPU model that has everything.
+pub fn hostile_ends_newest(lab: &Lab) -> Result<()> {
+    hostile_ends_on(lab, "hostile-ends-newest", NEWEST)
+}
+
+fn hostile_ends_on(lab: &Lab, name: &str, cpu_model: Option<&str>) -> Result<()> {
+    let cases = hostile_cases(lab, name)?;
+    let mut vms = Vec::new();
+    let mut want = Vec::new();
+    for (case, cause) in cases {
+        let mut vm = small(&case, "hostile", &format!("case={case}"));
+        // Under each policy in turn: a bad end must not depend on it.
+        vm.policy = PolicyName(Policy::ALL[vms.len() % Policy::ALL.len()]);
+        vm.time_limit_ms = if cause == Cause::TimeLimit { 200 } else { 20_000 };
+        want.push(Want::End(u8::try_from(vms.len())?, cause, ""));
+        vms.push(vm);
+    }
+    want.push(Want::Shutdown(u8::try_from(vms.len())?, 0));
+    vms.push(small("behaves", "bench", "shim=native workload=cpuid,timer-tick"));
+    together(lab, name, cpu_model, vms, &want)
+}
+
+/// The cases of the hostile guest that end it, and how. The guest itself is asked, so that no case
+/// is forgotten here.
+fn hostile_cases(lab: &Lab, name: &str) -> Result<Vec<(String, Cause)>> {
+    let plan = lab.plan.with_vms(vec![VmSpec::guest("hostile")])?;
+    let elf = &plan.images.vms.first().context("no hostile guest")?.1;
+    let folder = lab.folder.join(format!("{name}-list"));
+    let boot = plan::bare(elf, "case=list", 64 << 20, &folder, Duration::from_secs(60))?;
+    let mut console = Vec::new();
+    Session::start(&boot)?.run(|event| {
+        if let Event::Console { bytes, .. } = event {
+            console.extend(bytes);
+        }
+    })?;
+    let mut cases = Vec::new();
+    for line in String::from_utf8_lossy(&console).lines() {
+        let Some(words) = line.trim().strip_prefix("@hostile case ") else { continue };
+        let (case, expected) = words.split_once(' ').context("a case without an end")?;
+        let cause = match expected {
+            "survives" => continue,
+            "triple-fault" => Cause::TripleFault,
+            "bad-memory" => Cause::BadMemory,
+            "halted-for-ever" => Cause::HaltedForEver,
+            "time-limit" => Cause::TimeLimit,
+            "crash" => Cause::Crash,
+            "unsupported" => Cause::Unsupported,
+            other => anyhow::bail!("case {case} ends by {other:?}, which this test does not know"),
+        };
+        cases.push((case.to_owned(), cause));
+    }
+    ensure!(!cases.is_empty(), "the hostile guest lists no cases; log: {}", boot.log.display());
+    Ok(cases)
+}
+
+/// Each optional feature of the CPU can be missing.
+pub fn without_each_feature(lab: &Lab) -> Result<()> {
+    let mut vms = Vec::new();
+    let mut want = Vec::new();
+    for (name, feature) in Features::all().iter_names() {
+        let mut vm = small(name, "bench", "shim=native workload=cpuid,self-ipi,timer-tick,eoi");
+        vm.without = vec![FeatureName(feature)];
+        want.push(Want::Shutdown(u8::try_from(vms.len())?, 0));
+        vms.push(vm);
+    }
+    together(lab, "without-each-feature", None, vms, &want)
+}

@@ -1,0 +1,206 @@
+//! The cases, as data.
+
+use hv_core::host::report::Cause;
+use hv_core::vm::policy::Policy;
+
+use super::trial::{BARE, BOCHS, NEWEST, REFERENCE, TCG, TestVm, Trial, VM};
+use super::watch::Want;
+use super::{Case, Kind, checks};
+use crate::machine::BootPath;
+
+use Kind::{Boots, Checks};
+
+/// A boot that ends before a guest starts.
+const SHORT_LIMIT: u64 = 60;
+
+/// A short run of the benchmark guest, as the operating system would start it.
+const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
+const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
+const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
+
+/// Every case. They run in this order, so the long ones stand first.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "compare-is-repeatable",
+        about: "two comparisons on Bochs give the same figures, and none is beyond its limit",
+        kind: Checks(checks::repeatable),
+    },
+    Case {
+        name: "bench-runs-bare",
+        about: "the benchmark guest runs without a hypervisor, all workloads",
+        kind: Boots(Trial { vms: &[VM], want: FINISHED, ..BARE }),
+    },
+    Case {
+        name: "hostile-ends",
+        about: "guests that end badly end alone and are reported; one that behaves goes on",
+        kind: Checks(checks::hostile_ends),
+    },
+    Case {
+        name: "hostile-ends-newest",
+        about: "the same on a CPU model that has everything that Bochs emulates",
+        kind: Checks(checks::hostile_ends_newest),
+    },
+    Case {
+        name: "hostile-calls-trap-all",
+        about: "bad calls get the error that the specification names, under trap-all",
+        kind: Boots(Trial {
+            vms: &[TestVm { policy: Policy::TrapAll, ..HOSTILE }],
+            want: &[Want::Shutdown(0, 0)],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "hostile-calls-hw-assist",
+        about: "bad calls get the error that the specification names, under hw-assist",
+        kind: Boots(Trial { vms: &[HOSTILE], want: &[Want::Shutdown(0, 0)], ..BOCHS }),
+    },
+    Case {
+        name: "hostile-calls-pv",
+        about: "bad calls get the error that the specification names, under pv",
+        kind: Boots(Trial {
+            vms: &[TestVm { policy: Policy::Pv, ..HOSTILE }],
+            want: &[Want::Shutdown(0, 0)],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "entries-are-sound",
+        about: "every VM entry passes the software checker",
+        kind: Boots(Trial {
+            vms: &[TestVm { check_entries: true, line: "shim=native ops=5", ..VM }],
+            want: FINISHED,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "runs-without-each-feature",
+        about: "each optional feature of the CPU can be taken away",
+        kind: Checks(checks::without_each_feature),
+    },
+    Case {
+        name: "bench-runs-on-the-newest-cpu",
+        about: "a guest runs on a CPU model that has everything that Bochs emulates",
+        kind: Boots(Trial { cpu_model: NEWEST, vms: &[SHORT_PV], want: FINISHED, ..BOCHS }),
+    },
+    Case {
+        name: "boots-by-iso-bios-on-bochs",
+        about: "GRUB loads the hypervisor from the ISO on BIOS, and a guest runs",
+        kind: Boots(Trial { cpu_model: REFERENCE, vms: &[SHORT], want: FINISHED, ..BOCHS }),
+    },
+    Case {
+        name: "boots-by-iso-uefi-on-bochs",
+        about: "GRUB loads the hypervisor from the ISO on UEFI, which leaves VMX unlocked",
+        kind: Boots(Trial {
+            boot: Some(BootPath::Uefi),
+            vms: &[SHORT],
+            want: FINISHED,
+            limit: 180,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "boots-by-iso-bios-on-qemu",
+        about: "the ISO boots on BIOS in QEMU, as far as a CPU without VMX lets it",
+        kind: Boots(Trial {
+            boot: Some(BootPath::Iso),
+            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
+            ..TCG
+        }),
+    },
+    Case {
+        name: "boots-by-iso-uefi-on-qemu",
+        about: "the ISO boots on UEFI in QEMU, as far as a CPU without VMX lets it",
+        kind: Boots(Trial {
+            boot: Some(BootPath::Uefi),
+            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
+            ..TCG
+        }),
+    },
+    Case {
+        name: "boots-by-pvh-and-refuses-no-vmx",
+        about: "QEMU loads the ELF file itself; a CPU without VMX is refused by name",
+        kind: Boots(Trial { want: &[Want::Log("Paravane"), Want::Refuses("VMX")], ..TCG }),
+    },
+    Case {
+        name: "refuses-no-ept",
+        about: "a CPU with VMX and without EPT is refused, and EPT is named",
+        kind: Boots(Trial {
+            cpu_model: Some("bx_generic"),
+            want: &[Want::Refuses("EPT")],
+            limit: SHORT_LIMIT,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "two-cpus-come-up",
+        about: "the second CPU is started, and a guest runs on it",
+        kind: Boots(Trial {
+            cpus: 2,
+            vms: &[TestVm { cpu: Some(1), ..SHORT }],
+            want: &[Want::Log("2 CPUs"), FINISHED[0], FINISHED[1]],
+            limit: 240,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "bundle-missing-is-refused",
+        about: "a boot without a module is refused, and the module is named",
+        kind: Boots(Trial {
+            bundle: |_| None,
+            want: &[Want::Refuses("no boot module")],
+            limit: SHORT_LIMIT,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "bundle-truncated-is-refused",
+        about: "a module that is cut off is refused",
+        kind: Boots(Trial {
+            bundle: |mut bytes| {
+                bytes.truncate(bytes.len() / 2);
+                Some(bytes)
+            },
+            want: &[Want::Refuses("cut off")],
+            limit: SHORT_LIMIT,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "bundle-damaged-is-refused",
+        about: "a module with one flipped bit is refused",
+        kind: Boots(Trial {
+            bundle: |mut bytes| {
+                bytes.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+                Some(bytes)
+            },
+            want: &[Want::Refuses("checksum")],
+            limit: SHORT_LIMIT,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "description-malformed-is-refused",
+        about: "a VM description that this version cannot run is refused by name",
+        kind: Boots(Trial {
+            desc: |desc| desc.vcpus = 2,
+            want: &[Want::Refuses("vCPUs")],
+            limit: SHORT_LIMIT,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "vm-that-runs-too-long-is-ended",
+        about: "a VM ends when its time is over, and its report says so",
+        kind: Boots(Trial {
+            vms: &[TestVm { time_limit_ms: 1, ..VM }],
+            want: &[Want::End(0, Cause::TimeLimit, "")],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "image-size",
+        about: "the hypervisor takes at most 400 KiB of memory",
+        kind: Checks(checks::image_size),
+    },
+];

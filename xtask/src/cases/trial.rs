@@ -1,0 +1,158 @@
+//! A boot as data, and what must be seen in it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hv_core::vm::desc::VmDesc;
+use hv_core::vm::policy::Policy;
+
+use super::Lab;
+use super::watch::{Want, watch};
+use crate::boot::Payload;
+use crate::machine::{BootPath, Choice, Hardware, Machine, bochs, kvm};
+use crate::plan;
+use crate::vmfile::{CommandLine, FeatureName, Memory, PolicyName, Slice, VmSpec, features};
+
+/// One boot. Start from [`BOCHS`], [`TCG`] or [`BARE`] and change what matters.
+#[derive(Clone, Copy)]
+pub struct Trial {
+    pub machine: Choice,
+    pub cpu_model: Option<&'static str>,
+    pub cpus: u32,
+    pub boot: Option<BootPath>,
+    /// Runs the only VM's guest without the hypervisor.
+    pub bare: bool,
+    pub vms: &'static [TestVm],
+    /// Damages the packed descriptions.
+    pub desc: fn(&mut VmDesc),
+    /// Damages the bundle; `None` leaves it out.
+    pub bundle: fn(Vec<u8>) -> Option<Vec<u8>>,
+    /// What must be seen, in any order. That the hypervisor itself does not fail, and ends by
+    /// saying so, must be seen always.
+    pub want: &'static [Want],
+    /// Wall time in seconds.
+    pub limit: u64,
+}
+
+/// A VM of a trial. Start from [`VM`].
+#[derive(Clone, Copy)]
+pub struct TestVm {
+    pub name: &'static str,
+    pub image: &'static str,
+    pub line: &'static str,
+    pub policy: Policy,
+    pub memory: u64,
+    pub without: &'static [&'static str],
+    pub slice_us: u32,
+    pub time_limit_ms: u64,
+    pub cpu: Option<u32>,
+    pub check_entries: bool,
+    pub uart: bool,
+    pub may_reset: bool,
+}
+
+/// The benchmark guest as it comes.
+pub const VM: TestVm = TestVm {
+    name: "vm",
+    image: "bench",
+    line: "",
+    policy: Policy::HwAssist,
+    memory: 64 << 20,
+    without: &[],
+    slice_us: 10_000,
+    time_limit_ms: 0,
+    cpu: None,
+    check_entries: false,
+    uart: true,
+    may_reset: false,
+};
+
+/// The reference machine with one CPU.
+pub const BOCHS: Trial = Trial {
+    machine: Choice::BochsVmx,
+    cpu_model: None,
+    cpus: 1,
+    boot: None,
+    bare: false,
+    vms: &[VM],
+    desc: |_| {},
+    bundle: Some,
+    want: &[],
+    limit: 120,
+};
+
+/// QEMU without VT-x.
+pub const TCG: Trial = Trial { machine: Choice::QemuTcg, ..BOCHS };
+
+/// A guest without the hypervisor.
+pub const BARE: Trial = Trial { bare: true, ..TCG };
+
+impl Trial {
+    /// Why this cannot be tried here, if it cannot.
+    pub fn obstacle(&self) -> Option<String> {
+        match self.machine {
+            Choice::QemuKvm => kvm::usable(&kvm::facts()).err().map(|reasons| reasons.join("; ")),
+            _ => None,
+        }
+    }
+
+    /// Its VMs as a description file would have them.
+    pub fn specs(&self) -> Vec<VmSpec> {
+        self.vms.iter().map(TestVm::spec).collect()
+    }
+
+    /// Boots and looks.
+    pub fn run(&self, lab: &Lab, name: &str) -> Result<()> {
+        let folder = lab.folder.join(name);
+        let mut plan = lab.plan.with_vms(self.specs())?;
+        let machine = Machine::choose(self.machine)?;
+        let standard = plan::standard_hardware(machine, &plan.vms);
+        let hardware = Hardware {
+            boot: self.boot.unwrap_or(standard.boot),
+            cpu_model: self.cpu_model.map_or(standard.cpu_model.clone(), str::to_owned),
+            cpus: self.cpus,
+            ..standard
+        };
+        let limit = Duration::from_secs(self.limit);
+        let boot = if self.bare {
+            let vm = &plan.vms[0];
+            let elf = plan.images.vms[0].1.clone();
+            plan::bare(&elf, &vm.command_line.0, vm.memory.0, &folder, limit)?
+        } else {
+            plan.change_descriptions(self.desc)?;
+            let mut boot = plan.boot(hardware, &folder, limit)?;
+            boot.payload = Payload::Hypervisor {
+                bundle: (self.bundle)(plan.bundle),
+                arguments: String::new(),
+            };
+            boot
+        };
+        watch(&boot, self.want)
+    }
+}
+
+impl TestVm {
+    fn spec(&self) -> VmSpec {
+        // A wrong feature name would take nothing away; the tests of the list refuse it.
+        let named = self.without.iter().filter_map(|name| features(name).ok());
+        VmSpec {
+            name: self.name.to_owned(),
+            command_line: CommandLine(self.line.to_owned()),
+            policy: PolicyName(self.policy),
+            memory: Memory(self.memory),
+            without: named.map(FeatureName).collect(),
+            slice_us: Slice(self.slice_us),
+            time_limit_ms: self.time_limit_ms,
+            cpu: self.cpu,
+            check_entries: self.check_entries,
+            uart: self.uart,
+            may_reset: self.may_reset,
+            ..VmSpec::guest(self.image)
+        }
+    }
+}
+
+/// The model that has everything that this emulator knows.
+pub const NEWEST: Option<&str> = Some("corei7_icelake_u");
+/// The model that published figures are measured on.
+pub const REFERENCE: Option<&str> = Some(bochs::REFERENCE_CPU);

@@ -1,0 +1,211 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use hv_core::vm::feature::Features;
+use hv_core::vm::policy::Policy;
+
+use crate::machine::{BootPath, Choice};
+use crate::vmfile;
+
+/// Builds, runs, tests and compares Paravane.
+///
+/// Every command installs or names what it needs before it starts. What a run prints goes into a
+/// log file whose path is shown.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = FIRST_STEPS)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const FIRST_STEPS: &str = "First steps:
+  cargo xtask doctor        what this machine has and misses
+  cargo xtask compare       what each operation costs under each policy
+  cargo xtask run bench     one guest with its console on the terminal";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build the hypervisor, the guests, a bundle and a bootable ISO image
+    ///
+    /// The hypervisor's ELF file boots by multiboot2 and by PVH; the ISO boots on BIOS and UEFI.
+    /// The paths of everything that was made are printed.
+    #[command(after_long_help = "Example:
+  cargo xtask build --policy hw-assist
+  cargo xtask build --config guests/machines/two.toml")]
+    Build(BuildArgs),
+
+    /// Run one guest, or the VMs of a description file, with the console on the terminal
+    ///
+    /// What is typed goes to the first VM. Ctrl-A x ends the run, Ctrl-A Ctrl-A types a Ctrl-A.
+    /// The exit status is the guest's shutdown code; anything else than a shutdown is told and
+    /// gives 1, a run that takes too long 124.
+    #[command(after_long_help = "Examples:
+  cargo xtask run bench --policy trap-all --append 'workload=cpuid'
+  cargo xtask run path/to/kernel.elf --log -
+  cargo xtask run --config guests/machines/two.toml
+  cargo xtask run --bare bench --append 'workload=cpuid'")]
+    Run(RunArgs),
+
+    /// Run the benchmark guest under each policy and compare what its operations cost
+    ///
+    /// Each policy is one boot of the same guest binary. The guest's own counts and those of the
+    /// hypervisor must agree, or the comparison fails. On Bochs one tick is one instruction and
+    /// two runs give the same figures to the digit.
+    #[command(after_long_help = "Examples:
+  cargo xtask compare
+  cargo xtask compare --workload cpuid --workload eoi --policy hw-assist --policy pv
+  cargo xtask compare --without apicv --json out.json --report out")]
+    Compare(CompareArgs),
+
+    /// Run every test: on the host, of the specification, and in the emulator
+    ///
+    /// The last line is the count of what passed, failed and was skipped. A test that fails names
+    /// its log file.
+    #[command(after_long_help = "Examples:
+  cargo xtask test
+  cargo xtask test --list
+  cargo xtask test boots-by")]
+    Test(TestArgs),
+
+    /// Say what this machine has, what is missing, and the command that installs it
+    ///
+    /// The exit status is 1 if something is missing that the other commands need.
+    #[command(after_long_help = "Example:
+  cargo xtask doctor")]
+    Doctor,
+
+    /// Build the specification (mdBook) and the documentation of the crates
+    #[command(after_long_help = "Example:
+  cargo xtask docs")]
+    Docs,
+}
+
+/// The machine to boot.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// The machine to boot
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    pub machine: Choice,
+    /// The CPU model, in the machine's own words
+    ///
+    /// Bochs: corei7_haswell_4770 (default), corei7_icelake_u, ... (`bochs --help cpu`).
+    /// QEMU: host (default with KVM), max, ... (`qemu-system-x86_64 -cpu help`).
+    #[arg(long, value_name = "MODEL")]
+    pub cpu_model: Option<String>,
+    /// Number of CPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub cpus: u32,
+    /// How the hypervisor is loaded: iso on Bochs, pvh on QEMU if not given
+    #[arg(long, value_enum)]
+    pub boot: Option<BootPath>,
+}
+
+/// The one VM of a command that runs one guest.
+#[derive(Clone, Debug, Args)]
+pub struct GuestArgs {
+    /// The execution policy
+    #[arg(long, value_parser = policies(), default_value = "pv")]
+    pub policy: Policy,
+    /// Take a CPU feature away; can be repeated
+    #[arg(long, value_name = "FEATURE", value_parser = feature)]
+    pub without: Vec<Features>,
+    /// The guest's command line
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+    /// The guest's memory
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "64M")]
+    pub memory: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// The guest in the bundle: a reference guest (bench, hostile) or the path of an ELF file
+    #[arg(default_value = "bench")]
+    pub image: String,
+    /// Take the VMs from this description file instead
+    #[arg(long, value_name = "TOML")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A reference guest (bench, hostile) or the path of an ELF file
+    #[arg(value_name = "GUEST", default_value = "bench")]
+    pub image: String,
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Run the VMs of this description file
+    #[arg(long, value_name = "TOML", conflicts_with_all = ["image", "policy", "without", "append", "memory"])]
+    pub config: Option<PathBuf>,
+    /// Run the guest without the hypervisor, on QEMU's own emulation
+    #[arg(long, conflicts_with_all = ["config", "policy", "without", "boot"])]
+    pub bare: bool,
+    /// Write the log to this file; `-` shows the hypervisor's log on standard error as well
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    pub log: Option<PathBuf>,
+    /// End the run after this many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// A workload to measure; can be repeated; all if not given
+    #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]
+    pub workload: Vec<String>,
+    /// A policy to measure; can be repeated; all if not given
+    #[arg(long, value_parser = policies(), value_delimiter = ',')]
+    pub policy: Vec<Policy>,
+    /// Take a CPU feature away (apicv, vpid, ...); can be repeated
+    #[arg(long, value_name = "FEATURE", value_parser = feature)]
+    pub without: Vec<Features>,
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write index.html with charts into this folder
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// End each boot after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Only tests whose name contains this
+    #[arg(value_name = "NAME")]
+    pub filter: Vec<String>,
+    /// List the tests and end
+    #[arg(long)]
+    pub list: bool,
+    /// Only the tests on the host
+    #[arg(long)]
+    pub host_only: bool,
+    /// How many machines run at once
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: u32,
+}
+
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::ALL.map(Policy::name)).try_map(|name| vmfile::policy(&name))
+}
+
+fn feature(name: &str) -> Result<Features, String> {
+    vmfile::features(name).map_err(|error| error.to_string())
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    vmfile::memory(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

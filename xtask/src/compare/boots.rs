@@ -1,0 +1,76 @@
+//! One boot for each policy, a few at a time.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use hv_core::vm::policy::Policy;
+
+use super::join::Row;
+use super::measure;
+use super::progress::Progress;
+use crate::machine::Hardware;
+use crate::plan::Plan;
+use crate::vmfile::{CommandLine, FeatureName, PolicyName, VmSpec};
+
+/// How many policies are measured at once. One boot keeps one core busy.
+const JOBS: usize = 2;
+
+/// The benchmark guest under one policy.
+pub fn spec(policy: Policy, workloads: &[String], without: &[FeatureName]) -> VmSpec {
+    let shim = if policy == Policy::Pv { "shim=pv" } else { "shim=native" };
+    let mut line = shim.to_owned();
+    if !workloads.is_empty() {
+        line += &format!(" workload={}", workloads.join(","));
+    }
+    VmSpec {
+        name: policy.name().to_owned(),
+        command_line: CommandLine(line),
+        policy: PolicyName(policy),
+        without: without.to_vec(),
+        ..VmSpec::guest("bench")
+    }
+}
+
+/// Boots each of `specs` by itself, a few at a time, and joins what they say.
+pub fn measure_all(
+    plan: &Plan,
+    specs: &[VmSpec],
+    hardware: &Hardware,
+    folder: &Path,
+    limit: Duration,
+    progress: &Progress,
+) -> Result<Vec<Row>> {
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..specs.len()).collect());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
+    let results: Mutex<Vec<(usize, Result<Vec<Row>>)>> = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..JOBS.min(specs.len()) {
+            scope.spawn(|| {
+                while let Some(index) = next() {
+                    let place: PathBuf = folder.join(&specs[index].name);
+                    let result =
+                        measure::one(plan, &specs[index], hardware, &place, limit, progress);
+                    let failed = result.is_err();
+                    if let Ok(mut results) = results.lock() {
+                        results.push((index, result));
+                    }
+                    // One failure fails the whole: what has not begun need not begin.
+                    if failed && let Ok(mut queue) = queue.lock() {
+                        queue.clear();
+                    }
+                }
+            });
+        }
+    });
+    let Ok(mut results) = results.into_inner() else { bail!("a measuring thread failed") };
+    results.sort_by_key(|(index, _)| *index);
+    let mut rows = Vec::new();
+    for (_, result) in results {
+        rows.extend(result?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,31 @@
+//! `build`: everything that boots, on disk.
+
+use std::fs;
+
+use anyhow::Result;
+
+use crate::cli::BuildArgs;
+use crate::workspace::Workspace;
+use crate::{build, elf, iso, plan, vmfile};
+
+/// Builds and prints what was made.
+pub fn run(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
+    let vms = match &args.config {
+        Some(path) => vmfile::read(path)?,
+        None => vec![plan::vm(&args.image, &args.guest)],
+    };
+    let plan = plan::make(workspace, vms)?;
+    let folder = workspace.run_folder("build")?;
+    let hypervisor = build::hypervisor(workspace)?;
+    let bundle = folder.join("bundle");
+    fs::write(&bundle, &plan.bundle)?;
+    let iso = iso::make(&folder, &hypervisor, Some(&plan.bundle), "")?;
+    let size = elf::memory_size(&fs::read(&hypervisor)?)?;
+    println!("hypervisor  {} ({} KiB of memory)", hypervisor.display(), size.div_ceil(1024));
+    for (name, path) in &plan.images.vms {
+        println!("VM {name:8} {}", path.display());
+    }
+    println!("bundle      {} ({} KiB)", bundle.display(), plan.bundle.len().div_ceil(1024));
+    println!("ISO         {}", iso.display());
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The way to type into a run: the serial port, through a pseudo-terminal where it must be a device.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::thread;
+
+use anyhow::{Context, Result};
+use hv_core::host::link::{Channel, Header};
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use zerocopy::IntoBytes;
+
+/// The way to type into a run.
+pub struct Input {
+    pub to: Box<dyn Write + Send>,
+    pub framed: bool,
+}
+
+impl Input {
+    /// Types bytes into the console of a VM.
+    pub fn send(&mut self, vm: u8, bytes: &[u8]) -> Result<()> {
+        // Small pieces: the hypervisor's receive queue is a UART's.
+        for piece in bytes.chunks(256) {
+            if self.framed {
+                let header = Header::new(vm, Channel::Console, u16::try_from(piece.len())?);
+                self.to.write_all(header.as_bytes())?;
+            }
+            self.to.write_all(piece)?;
+        }
+        self.to.flush().context("the machine takes no input")
+    }
+}
+
+/// A terminal that passes every byte as it is.
+pub fn raw_terminal() -> Result<nix::pty::OpenptyResult> {
+    let pair = openpty(None, None).context("cannot open a pseudo-terminal")?;
+    let mut mode = tcgetattr(&pair.slave)?;
+    cfmakeraw(&mut mode);
+    tcsetattr(&pair.slave, SetArg::TCSANOW, &mode)?;
+    Ok(pair)
+}
+
+/// Reads what comes out of the serial port and drops it, so that the port never blocks.
+pub fn swallow(mut from: File) {
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while from.read(&mut buffer).is_ok_and(|length| length > 0) {}
+    });
+}

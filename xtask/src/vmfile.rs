@@ -1,0 +1,147 @@
+//! VM descriptions: TOML for people, [`VmDesc`] for the hypervisor.
+//!
+//! A file holds `[[vm]]` tables. Every value has a type that refuses what the hypervisor would
+//! refuse, so that the error names the line.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use hv_core::vm::desc::{ANY_CPU, COMMAND_LINE, Options, VmDesc};
+use hv_core::vm::feature::Features;
+use serde::Deserialize;
+
+use crate::bundle::padded;
+
+mod values;
+
+pub use values::{
+    CommandLine, FeatureName, Memory, PolicyName, Slice, Vcpus, features, memory, policy,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    vm: Vec<VmSpec>,
+}
+
+/// One VM, as a `[[vm]]` table or as `run` and `compare` make it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VmSpec {
+    /// The VM's name in reports.
+    pub name: String,
+    /// The name of a reference guest, or the path of an ELF file.
+    pub image: String,
+    #[serde(default)]
+    pub command_line: CommandLine,
+    #[serde(default)]
+    pub memory: Memory,
+    #[serde(default)]
+    pub vcpus: Vcpus,
+    /// The CPU that runs it; any, if it is not given.
+    pub cpu: Option<u32>,
+    #[serde(default)]
+    pub policy: PolicyName,
+    /// CPU features that it does without.
+    #[serde(default)]
+    pub without: Vec<FeatureName>,
+    #[serde(default)]
+    pub slice_us: Slice,
+    /// Ends it after this time; 0 for never.
+    #[serde(default)]
+    pub time_limit_ms: u64,
+    /// Hold its VMCS against the manual's rules before every entry.
+    #[serde(default)]
+    pub check_entries: bool,
+    /// A 16550 UART at COM1.
+    #[serde(default = "yes")]
+    pub uart: bool,
+    /// Whether it may reset itself.
+    #[serde(default)]
+    pub may_reset: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The VMs in a file.
+pub fn read(path: &Path) -> Result<Vec<VmSpec>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).with_context(|| format!("in {}", path.display()))
+}
+
+/// The VMs in the text of a file.
+pub fn parse(text: &str) -> Result<Vec<VmSpec>> {
+    let file: File = toml::from_str(text)?;
+    ensure!(!file.vm.is_empty(), "there is no [[vm]] table");
+    for (index, vm) in file.vm.iter().enumerate() {
+        vm.packed().with_context(|| format!("[[vm]] number {} ({:?})", index + 1, vm.name))?;
+        ensure!(
+            !file.vm[..index].iter().any(|other| other.name == vm.name),
+            "two VMs have the name {:?}",
+            vm.name
+        );
+    }
+    Ok(file.vm)
+}
+
+impl VmSpec {
+    /// A VM with one guest and everything else as it comes.
+    pub fn guest(image: &str) -> VmSpec {
+        let name = Path::new(image).file_stem().and_then(|s| s.to_str()).unwrap_or("guest");
+        VmSpec {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            command_line: CommandLine::default(),
+            memory: Memory::default(),
+            vcpus: Vcpus::default(),
+            cpu: None,
+            policy: PolicyName::default(),
+            without: Vec::new(),
+            slice_us: Slice::default(),
+            time_limit_ms: 0,
+            check_entries: false,
+            uart: true,
+            may_reset: false,
+        }
+    }
+
+    /// The name of its image in the bundle.
+    pub fn image_name(&self) -> String {
+        let name = Path::new(&self.image).file_name().and_then(|s| s.to_str());
+        name.unwrap_or(&self.image).to_owned()
+    }
+
+    /// The description as the hypervisor reads it, checked as the hypervisor checks it.
+    pub fn packed(&self) -> Result<VmDesc> {
+        let line = self.command_line.0.as_bytes();
+        ensure!(line.len() <= COMMAND_LINE, "the command line is longer than {COMMAND_LINE} bytes");
+        let mut command_line = [0; COMMAND_LINE];
+        command_line[..line.len()].copy_from_slice(line);
+        let mut options = Options::ABI;
+        options.set(Options::CHECK_ENTRIES, self.check_entries);
+        options.set(Options::UART, self.uart);
+        options.set(Options::MAY_RESET, self.may_reset);
+        let desc = VmDesc {
+            name: padded(&self.name)?,
+            image: padded(&self.image_name())?,
+            memory: self.memory.0,
+            without: self.without.iter().fold(Features::empty(), |all, f| all | f.0).bits(),
+            time_limit_ms: self.time_limit_ms,
+            vcpus: self.vcpus.0,
+            cpu: self.cpu.unwrap_or(ANY_CPU),
+            policy: self.policy.0 as u32,
+            options: options.bits(),
+            slice_us: self.slice_us.0,
+            command_line_length: u32::try_from(line.len())?,
+            command_line,
+        };
+        desc.validate().map_err(|error| anyhow!("{error}"))?;
+        Ok(desc)
+    }
+}
+
+#[cfg(test)]
+mod tests;

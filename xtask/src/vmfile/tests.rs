@@ -1,0 +1,102 @@
+use super::*;
+use hv_core::vm::policy::Policy;
+
+fn error(text: &str) -> String {
+    format!("{:#}", parse(text).expect_err("accepted"))
+}
+
+#[test]
+fn every_key_reaches_the_packed_description() {
+    let text = r#"
+        [[vm]]
+        name = "one"
+        image = "some/path/guest.elf"
+        command-line = "shim=native"
+        memory = "128M"
+        vcpus = 1
+        cpu = 1
+        policy = "trap-all"
+        without = ["apicv", "nested-1g"]
+        slice-us = 500
+        time-limit-ms = 7000
+        check-entries = true
+        uart = false
+        may-reset = true
+
+        [[vm]]
+        name = "two"
+        image = "bench"
+    "#;
+    let specs = parse(text).unwrap();
+    let desc = specs[0].packed().unwrap();
+    let vm = desc.validate().unwrap();
+    assert_eq!((vm.name, vm.image, vm.command_line), ("one", "guest.elf", "shim=native"));
+    assert_eq!((vm.memory, vm.cpu, vm.slice_us), (128 << 20, Some(1), 500));
+    assert_eq!((vm.policy, vm.time_limit_ms), (Policy::TrapAll, 7000));
+    assert_eq!(
+        vm.without,
+        Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS | Features::NESTED_1G
+    );
+    assert_eq!(vm.options, Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET);
+    let second = specs[1].packed().unwrap();
+    let second = second.validate().unwrap();
+    assert_eq!((second.cpu, second.policy), (None, Policy::Pv));
+    assert_eq!(second.options, Options::UART | Options::ABI);
+}
+
+#[test]
+fn the_samples_are_sound() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/machines");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        read(&entry.unwrap().path()).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_what_is_allowed() {
+    let error = error("[[vm]]\nname = \"a\"\nimage = \"b\"\nmemroy = \"64M\"\n");
+    assert!(error.contains("line 4"), "{error}");
+    assert!(error.contains("memroy") && error.contains("`memory`"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_line_and_what_is_allowed() {
+    let cases = [
+        ("memory = \"64Q\"", "multiple of 2M"),
+        ("memory = \"1M\"", "from 2M to 3072M"),
+        ("memory = \"99999999999999G\"", "multiple of 2M"),
+        ("memory = 64", "string"),
+        ("policy = \"fast\"", "trap-all, hw-assist, pv"),
+        ("vcpus = 2", "one per VM"),
+        ("without = [\"vpid\", \"warp\"]", "large-pages"),
+        ("slice-us = 1", "from 100 to 1000000"),
+        ("time-limit-ms = -1", "u64"),
+        ("uart = \"yes\"", "boolean"),
+        ("cpu = 5000000000", "u32"),
+        ("command-line = \"a\\u0000b\"", "none of them zero"),
+    ];
+    for (line, said) in cases {
+        let error = error(&format!("[[vm]]\nname = \"a\"\nimage = \"b\"\n{line}\n"));
+        assert!(error.contains("line 4"), "{line}: {error}");
+        assert!(error.contains(said), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    assert!(error("[[vm]]\nname = \"a\"\n").contains("image"));
+    assert!(error("[[vm]]\nimage = \"a\"\n").contains("name"));
+    assert!(error("vm = []\n").contains("no [[vm]] table"));
+    assert!(error("").contains("vm"));
+}
+
+#[test]
+fn names_are_held_against_the_format_of_the_bundle() {
+    let long = "x".repeat(33);
+    for name in ["", &long] {
+        let error = error(&format!("[[vm]]\nname = \"{name}\"\nimage = \"b\"\n"));
+        assert!(error.contains("1 to 32 bytes"), "{error}");
+    }
+    let twice = "[[vm]]\nname = \"a\"\nimage = \"b\"\n".repeat(2);
+    assert!(error(&twice).contains("two VMs have the name"));
+}

@@ -1,0 +1,113 @@
+//! Values of a description that refuse what the hypervisor would refuse.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use hv_core::vm::desc::{COMMAND_LINE, MAX_MEMORY, MEMORY_STEP, MIN_MEMORY, SLICE_US};
+use hv_core::vm::feature::{self, Features};
+use hv_core::vm::policy::Policy;
+use serde::Deserialize;
+
+macro_rules! value {
+    ($(#[$doc:meta])* $name:ident($inner:ty) from $raw:ty = $default:expr, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "toml::Value")]
+        pub struct $name(pub $inner);
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name($default)
+            }
+        }
+
+        impl TryFrom<toml::Value> for $name {
+            type Error = anyhow::Error;
+
+            fn try_from(value: toml::Value) -> Result<Self> {
+                let check: fn($raw) -> Result<$inner> = $check;
+                let shown = value.to_string();
+                let raw = value.try_into().map_err(|_| {
+                    anyhow!("{shown} is not a {}", stringify!($raw).replace("i64", "whole number").replace("String", "string"))
+                })?;
+                check(raw).map($name)
+            }
+        }
+    };
+}
+
+value!(/// Bytes of RAM, written `64M`.
+    Memory(u64) from String = 64 << 20, |text| memory(&text));
+value!(/// Virtual CPUs.
+Vcpus(u32) from i64 = 1, |n| {
+    ensure!(n == 1, "{n} vCPUs: this version runs one per VM, so the only value is 1");
+    Ok(1)
+});
+value!(/// An execution policy by name.
+    PolicyName(Policy) from String = Policy::Pv, |name| policy(&name));
+value!(/// Features by name.
+    FeatureName(Features) from String = Features::empty(), |name| features(&name));
+value!(/// The longest time in microseconds that it runs while others wait.
+Slice(u32) from i64 = 10_000, |us| {
+    let slice = u32::try_from(us).ok().filter(|us| SLICE_US.contains(us));
+    slice.with_context(|| {
+        format!("a time slice of {us} us: it must be from {} to {}", SLICE_US.start(), SLICE_US.end())
+    })
+});
+value!(/// What the guest finds as its command line.
+CommandLine(String) from String = String::new(), |line| {
+    ensure!(
+        line.len() <= COMMAND_LINE && !line.contains('\0'),
+        "the command line has {} bytes: at most {COMMAND_LINE}, none of them zero", line.len()
+    );
+    Ok(line)
+});
+
+impl From<&str> for CommandLine {
+    fn from(line: &str) -> Self {
+        CommandLine(line.to_owned())
+    }
+}
+
+/// The policy that users call `name`.
+pub fn policy(name: &str) -> Result<Policy> {
+    let found = Policy::ALL.into_iter().find(|p| p.name() == name);
+    found.with_context(|| {
+        let names = Policy::ALL.map(Policy::name).join(", ");
+        format!("unknown policy {name:?}: it is one of {names}")
+    })
+}
+
+/// The features that users call `name`.
+pub fn features(name: &str) -> Result<Features> {
+    feature::by_name(name).with_context(|| {
+        let groups = feature::GROUPS.iter().map(|(name, _)| (*name).to_owned());
+        let flags = Features::all()
+            .iter_names()
+            .map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"));
+        let names = groups.chain(flags).collect::<Vec<_>>().join(", ");
+        format!("unknown feature {name:?}: it is one of {names}")
+    })
+}
+
+/// The bytes in `64M`, `512K`, `1G` or a plain number.
+pub fn memory(text: &str) -> Result<u64> {
+    let wrong = || {
+        format!(
+            "memory {text:?}: write a number with K, M or G, a multiple of {}M from {}M to {}M, such as \"64M\"",
+            MEMORY_STEP >> 20,
+            MIN_MEMORY >> 20,
+            MAX_MEMORY >> 20
+        )
+    };
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).with_context(wrong)?;
+    ensure!(
+        (MIN_MEMORY..=MAX_MEMORY).contains(&bytes) && bytes.is_multiple_of(MEMORY_STEP),
+        wrong()
+    );
+    Ok(bytes)
+}
