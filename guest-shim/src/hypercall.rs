@@ -38,18 +38,44 @@ impl fmt::Display for CallError {
 
 impl core::error::Error for CallError {}
 
-/// What RAX and RDX say after a call.
+/// What RAX and RDX say after a call. Success takes the short way.
+#[inline(always)]
 fn outcome(status: u64, value: u64) -> Result<u64, CallError> {
+    if status == u64::from(Status::Success) { Ok(value) } else { Err(failure(status, value)) }
+}
+
+#[cold]
+fn failure(status: u64, value: u64) -> CallError {
     match Status::from_code(status) {
-        Some(Status::Success) => Ok(value),
-        Some(Status::Again) => Err(CallError::Again(value)),
-        Some(status) => Err(CallError::Status(status)),
-        None => Err(CallError::Unknown(status)),
+        Some(Status::Again) => CallError::Again(value),
+        Some(status) => CallError::Status(status),
+        None => CallError::Unknown(status),
     }
 }
 
-/// Makes a call; returns RAX and RDX. The instruction is VMCALL until `init` has seen AMD's vendor
-/// string.
+/// The instruction with these operands beside RAX and R9; one of them takes RDX into `$value`.
+macro_rules! vmcall {
+    ($number:expr, $value:ident; $($operands:tt)*) => {{
+        let status: u64;
+        let $value: u64;
+        asm!(
+            "2: vmcall",
+            ".pushsection shim_sites, \"aR\", @progbits",
+            ".balign 4",
+            ".long 2b - ., 0, {amd}",
+            ".popsection",
+            amd = const Key::AmdCall as u32,
+            inlateout("rax") $number.0 => status,
+            in("r9") 0u64,
+            $($operands)*,
+            options(nostack, preserves_flags),
+        );
+        (status, $value)
+    }};
+}
+
+/// Makes a call with all five argument registers; returns RAX and RDX. The instruction is VMCALL
+/// until `init` has seen AMD's vendor string.
 ///
 /// # Safety
 ///
@@ -58,31 +84,15 @@ fn outcome(status: u64, value: u64) -> Result<u64, CallError> {
 #[inline(always)]
 pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> (u64, u64) {
     let [a, b, c, d, e] = arguments;
-    let (status, value);
     // SAFETY: the ABI preserves everything but RAX and RDX; memory is assumed to change. What the
     // call does is the caller's business.
     unsafe {
-        asm!(
-            "2: vmcall",
-            ".pushsection shim_sites, \"aR\", @progbits",
-            ".balign 4",
-            ".long 2b - ., 0, {amd}",
-            ".popsection",
-            amd = const Key::AmdCall as u32,
-            inlateout("rax") number.0 => status,
-            in("rdi") a,
-            in("rsi") b,
-            inlateout("rdx") c => value,
-            in("rcx") d,
-            in("r8") e,
-            in("r9") 0u64,
-            options(nostack, preserves_flags),
-        );
+        vmcall!(number, value; inlateout("rdx") c => value, in("rdi") a, in("rsi") b, in("rcx") d, in("r8") e)
     }
-    (status, value)
 }
 
-/// Makes a call if Paravane is there.
+/// Makes a call of at most two arguments if Paravane is there. Registers of arguments that the call
+/// does not have are ignored by the ABI, so nothing is spent on them.
 ///
 /// # Errors
 ///
@@ -93,15 +103,24 @@ pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> (u64, u64) {
 /// CPL 0. The arguments must not make the hypervisor write memory that somebody else owns, nor
 /// stop what must go on.
 #[inline(always)]
-pub unsafe fn call(number: Number, arguments: [u64; 5]) -> Result<u64, CallError> {
-    if enabled::<{ Key::Call as u32 }>() {
-        // SAFETY: `init` enables the site only when it has found Paravane; the rest is the
-        // caller's promise.
-        let (status, value) = unsafe { raw(number, arguments) };
-        outcome(status, value)
-    } else {
-        Err(CallError::NoHypervisor)
+pub unsafe fn call<const N: usize>(number: Number, arguments: [u64; N]) -> Result<u64, CallError> {
+    const { assert!(N <= 2, "a call with more arguments goes through `raw`") };
+    if !enabled::<{ Key::Call as u32 }>() {
+        return Err(CallError::NoHypervisor);
     }
+    let argument = |i: usize| arguments.get(i).copied().unwrap_or(0);
+    // SAFETY: `init` enables the site only when it has found Paravane; the rest is the caller's
+    // promise.
+    let (status, value) = unsafe {
+        match N {
+            0 => vmcall!(number, value; lateout("rdx") value),
+            1 => vmcall!(number, value; lateout("rdx") value, in("rdi") argument(0)),
+            _ => {
+                vmcall!(number, value; lateout("rdx") value, in("rdi") argument(0), in("rsi") argument(1))
+            }
+        }
+    };
+    outcome(status, value)
 }
 
 /// One function for each call, and the list of those that have one. A call that reads or writes
@@ -115,7 +134,7 @@ macro_rules! calls {
         #[inline]
         pub fn $name($($arg: u64),*) -> Result<u64, super::CallError> {
             // SAFETY: by the ABI this call takes no address and stops nothing.
-            unsafe { super::call($number, super::pad([$($arg),*])) }
+            unsafe { super::call($number, [$($arg),*]) }
         }
     };
     (@wrap [$why:literal] $doc:literal $name:ident $number:path; $($arg:ident),*) => {
@@ -125,7 +144,7 @@ macro_rules! calls {
         #[inline]
         pub unsafe fn $name($($arg: u64),*) -> Result<u64, super::CallError> {
             // SAFETY: the caller's promise.
-            unsafe { super::call($number, super::pad([$($arg),*])) }
+            unsafe { super::call($number, [$($arg),*]) }
         }
     };
     ($($(#[$edoc:meta])* $ext:ident {
@@ -139,12 +158,6 @@ macro_rules! calls {
         #[cfg(test)]
         const WRAPPED: &[Number] = &[$($(pv_abi::call::$ext::$number),*),*];
     };
-}
-
-/// Fills up with zeros the argument registers that a call does not use.
-#[inline(always)]
-fn pad<const N: usize>(arguments: [u64; N]) -> [u64; 5] {
-    core::array::from_fn(|i| arguments.get(i).copied().unwrap_or(0))
 }
 
 calls! {
@@ -221,6 +234,5 @@ mod tests {
     #[test]
     fn without_a_hypervisor_no_call_is_made() {
         assert_eq!(base::nop(), Err(CallError::NoHypervisor));
-        assert_eq!(pad([1, 2]), [1, 2, 0, 0, 0]);
     }
 }

@@ -37,7 +37,9 @@ pub const fn needs_call(armed: u64, deadline: u64) -> bool {
 ///
 /// The interrupt descriptor table has a handler at `vector`, which ends with [`apic::eoi`].
 pub unsafe fn setup(vector: u8) {
-    let mode = if enabled::<{ Key::OneShot as u32 }>() { 0 } else { LVT_TSC_DEADLINE };
+    // `timer.arm` is a deadline in TSC ticks, so paravirtual operation takes that mode in any case.
+    let counts = enabled::<{ Key::OneShot as u32 }>() && !enabled::<{ Key::Timer as u32 }>();
+    let mode = if counts { 0 } else { LVT_TSC_DEADLINE };
     // SAFETY: the caller's promise; both registers only concern the timer.
     unsafe {
         apic::write(apic::Register::TimerDivide, DIVIDE_BY_1);

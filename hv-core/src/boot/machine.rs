@@ -192,7 +192,6 @@ impl Instance {
             false => None,
         };
         let vmcs = Vmcs::new(frames, caps, on).ok_or_else(no_memory)?;
-        let check = desc.options.contains(Options::CHECK_ENTRIES);
         let vpid = u16::from(number).wrapping_add(1);
 
         let ratio = timer_ratio(machine.tsc_hz);
@@ -263,7 +262,7 @@ impl Instance {
         let mut instance = Box::new(Instance {
             vcpu,
             vmcs: Some(vmcs),
-            state: setup::state(controls, eptp, vpid, msr_bitmaps, check),
+            state: setup::state(controls, eptp, vpid, msr_bitmaps),
             pages: Pages {
                 apic: apic_page,
                 apic_access: machine.apic_access,

@@ -15,7 +15,6 @@ use crate::host::report::{Cause, End, Registers};
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::tsc;
 use crate::hw::output::Text;
-use crate::hw::vmx::exit_reason::ExitReason;
 use crate::hw::vmx::guest::Guest;
 use crate::hw::vmx::setup;
 use crate::hw::vmx::vmcs::VmxOn;
@@ -129,8 +128,6 @@ fn with_guest<T>(
         vmcs: active,
         state: &mut vm.state,
         caps: &machine.caps,
-        reason: ExitReason(0),
-        length: None,
     };
     setup::host(&mut guest, &cpu.segments);
     if !vm.written {
@@ -139,7 +136,7 @@ fn with_guest<T>(
         setup::guest(&mut guest, vm.start, vm.vcpu.tsc_offset);
     }
     // What setting up costs is no exit's.
-    let _ = guest.take_counts();
+    guest.set_counts((vm.vcpu.info.vmreads, vm.vcpu.info.vmwrites));
     vm.live.load(vm.vcpu.xcr0, machine.xsave, rdtscp);
     let result = f(&mut vm.vcpu, &mut guest);
     vm.live.save(machine.xsave, rdtscp);

@@ -22,6 +22,8 @@ const ABSENT: u8 = u8::MAX;
 /// Where leaves stand in [`VcpuInfo::cpuid`].
 #[derive(Clone, Debug)]
 pub struct CpuidModel {
+    /// Basic leaves whose answer is one entry and depends on nothing.
+    simple: [u8; BASIC],
     basic: [u8; BASIC],
     extended: [u8; EXTENDED],
     hypervisor: [u8; EXTENDED],
@@ -123,6 +125,7 @@ impl CpuidModel {
 
     fn index(info: &VcpuInfo, max_basic: u32) -> CpuidModel {
         let mut model = CpuidModel {
+            simple: [ABSENT; BASIC],
             basic: [ABSENT; BASIC],
             extended: [ABSENT; EXTENDED],
             hypervisor: [ABSENT; EXTENDED],
@@ -132,6 +135,12 @@ impl CpuidModel {
             // The first entry of a leaf: its other sub-leaves follow it.
             if entry.subleaf == 0
                 && let Some(slot) = model.slot(entry.leaf)
+            {
+                *slot = at;
+            }
+            if entry.flags == 0
+                && !is_composed(entry.leaf)
+                && let Some(slot) = model.simple.get_mut(entry.leaf as usize)
             {
                 *slot = at;
             }
@@ -151,7 +160,6 @@ impl CpuidModel {
 
     /// The entry that answers; an undefined basic or extended leaf answers as the highest basic leaf
     /// does (SDM vol. 2, CPUID).
-    #[inline(always)]
     fn find<'a>(&self, info: &'a VcpuInfo, leaf: u32, subleaf: u32) -> Option<&'a CpuidEntry> {
         let at = match self.basic.get(leaf as usize) {
             Some(&at) => at,
@@ -273,14 +281,11 @@ fn recommendations(facts: &Facts) -> Recommendations {
 #[inline(always)]
 pub fn cpuid(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     let leaf = vcpu.registers.get(Gpr::Rax) as u32;
-    let subleaf = vcpu.registers.get(Gpr::Rcx) as u32;
-    let mut answer = match vcpu.cpuid.find(vcpu.info, leaf, subleaf) {
+    let at = vcpu.cpuid.simple.get(leaf as usize).copied().unwrap_or(ABSENT);
+    let answer = match vcpu.info.cpuid.get(usize::from(at)) {
         Some(entry) => [entry.eax, entry.ebx, entry.ecx, entry.edx],
-        None => [0; 4],
+        None => answer(vcpu, hardware, leaf),
     };
-    if matches!(leaf, 1 | 7 | 0xd) {
-        compose(&mut answer, leaf, subleaf, vcpu, hardware);
-    }
     let [eax, ebx, ecx, edx] = answer;
     vcpu.registers.set32(Gpr::Rax, eax);
     vcpu.registers.set32(Gpr::Rbx, ebx);
@@ -289,8 +294,26 @@ pub fn cpuid(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     Outcome::Advance
 }
 
+/// The answer where it depends on the sub-leaf, on CR4 or XCR0, or the leaf is not a basic one.
+#[inline(never)]
+fn answer(vcpu: &Vcpu, hardware: &mut impl Hardware, leaf: u32) -> [u32; 4] {
+    let subleaf = vcpu.registers.get(Gpr::Rcx) as u32;
+    let mut answer = match vcpu.cpuid.find(vcpu.info, leaf, subleaf) {
+        Some(entry) => [entry.eax, entry.ebx, entry.ecx, entry.edx],
+        None => [0; 4],
+    };
+    if is_composed(leaf) {
+        compose(&mut answer, leaf, subleaf, vcpu, hardware);
+    }
+    answer
+}
+
+/// Leaves with bits that depend on CR4 or XCR0.
+fn is_composed(leaf: u32) -> bool {
+    matches!(leaf, 1 | 7 | 0xd)
+}
+
 /// The bits that depend on CR4 and XCR0.
-#[cold]
 fn compose(answer: &mut [u32; 4], leaf: u32, subleaf: u32, vcpu: &Vcpu, hardware: &mut impl Hardware) {
     const OSXSAVE: u64 = 1 << 18;
     const PKE: u64 = 1 << 22;

@@ -22,6 +22,8 @@ enum Reply {
     Value(u64),
     /// With an error that changed nothing.
     Error(Status),
+    /// With a value; the call is not counted.
+    Uncounted(u64),
     /// With a value, after which the vCPU leaves.
     Leave(u64, Leave),
     /// It does not return.
@@ -54,17 +56,31 @@ pub fn hypercall(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         return Outcome::UNDEFINED;
     }
     let number = Number(vcpu.registers.get(Gpr::Rax));
+    if number == call::base::NOP && vcpu.registers.get(Gpr::R9) == 0 {
+        // The null call's price is that of the convention: it takes no detour.
+        const { assert!(Status::Success as u64 == 0) };
+        vcpu.call = const { slot(call::base::NOP) };
+        vcpu.registers.set(Gpr::Rax, 0);
+        vcpu.registers.set(Gpr::Rdx, 0);
+        return Outcome::Advance;
+    }
+    dispatch(vcpu, hardware, number)
+}
+
+#[inline(never)]
+fn dispatch(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Outcome {
     let reply = if vcpu.registers.get(Gpr::R9) != 0 || !number.is_well_formed() {
-        vcpu.call = last_slot();
+        vcpu.call = LAST_SLOT;
         Reply::Error(Status::Reserved)
     } else {
         vcpu.call = slot(number);
-        if number == call::base::NOP { Reply::Value(0) } else { dispatch(vcpu, hardware, number) }
+        call(vcpu, hardware, number)
     };
     let (status, value, outcome) = match reply {
         Reply::Value(value) => (Status::Success, value, Outcome::Advance),
         Reply::Error(status) => (status, 0, Outcome::Advance),
         Reply::Leave(value, leave) => (Status::Success, value, Outcome::AdvanceAndLeave(leave)),
+        Reply::Uncounted(value) => (Status::Success, value, Outcome::AdvanceUncounted),
         Reply::Never(leave) => return Outcome::Leave(leave),
     };
     vcpu.registers.set(Gpr::Rax, u64::from(status));
@@ -73,17 +89,14 @@ pub fn hypercall(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
 }
 
 /// The counter of a call, as [`Vcpu::call`] holds it.
-#[inline(always)]
-fn slot(number: Number) -> u32 {
+const fn slot(number: Number) -> u32 {
     (call_slot(number.extension(), number.function()) as u32).wrapping_add(1)
 }
 
-fn last_slot() -> u32 {
-    pv_abi::area::CALL_SLOTS as u32
-}
+/// The counter of calls that have none of their own.
+const LAST_SLOT: u32 = pv_abi::area::CALL_SLOTS as u32;
 
-/// All calls but the null call, whose price is the convention's own.
-fn dispatch(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply {
+fn call(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply {
     let arguments = Arguments(vcpu.registers.get(Gpr::Rdi), vcpu.registers.get(Gpr::Rsi));
     match number.extension() {
         call::base::EXTENSION => base::call(number, &arguments),

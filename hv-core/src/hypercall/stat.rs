@@ -26,7 +26,7 @@ pub(super) fn call(
             vcpu.reason = Reason::Mark;
             vcpu.call = 0;
             mark(vcpu, hardware, first, phase);
-            Reply::Value(vcpu.exits())
+            Reply::Uncounted(vcpu.exits())
         }
         stat::MARK => Reply::Error(Status::InvalidArgument),
         stat::READ => read(vcpu, first).ok_or(Status::InvalidArgument).into(),

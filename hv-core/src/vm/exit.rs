@@ -163,6 +163,10 @@ pub enum Outcome {
     Advance,
     /// Go on where the exit says: the event was not an instruction, or the instruction runs again.
     Resume,
+    /// The instruction is complete and this long: go on behind it.
+    AdvanceBy(u32),
+    /// The instruction is complete and is not counted: a mark.
+    AdvanceUncounted,
     /// The instruction raises an exception.
     Inject(Event),
     /// The instruction is complete; the vCPU then leaves.

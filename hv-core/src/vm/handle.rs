@@ -16,6 +16,7 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// answers as hardware would, or the VM ends with a report.
 #[inline(always)]
 pub fn handle(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
+    vcpu.reason = exit.reason();
     match exit {
         Exit::Hypercall => hypercall::hypercall(vcpu, hardware),
         Exit::Cpuid => cpuid::cpuid(vcpu, hardware),
@@ -188,21 +189,21 @@ fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outco
     vcpu.settle_eoi();
     let offset = gpa as u16 & 0xfff;
     let now = vcpu.now(hardware);
-    let outcome = match access.operation {
+    match access.operation {
         mmio::Operation::Write(value) => {
             let effect = vcpu.apic.mmio_write(offset, value as u32, now);
-            vcpu.apply(effect, hardware)
+            if let Outcome::AdvanceAndLeave(leave) = vcpu.apply(effect, hardware) {
+                return Outcome::Leave(leave);
+            }
         }
         mmio::Operation::Read(target) => {
             let value = vcpu.apic.mmio_read(offset, now);
             let old = vcpu.gpr(hardware, target.register);
             vcpu.set_gpr(hardware, target.register, target.merge(old, u64::from(value)));
             vcpu.attend();
-            Outcome::Advance
         }
-    };
-    hardware.set_instruction_length(u32::from(access.length));
-    outcome
+    }
+    Outcome::AdvanceBy(u32::from(access.length))
 }
 
 /// Delivers an exception that an instruction raised, or that was intercepted, together with what

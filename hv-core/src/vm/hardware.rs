@@ -3,7 +3,7 @@
 //! The backend keeps this state in its own control block; nothing is read before it is needed. The
 //! tests implement the trait by plain fields.
 
-use super::{Event, Exit, Registers};
+use super::{Event, Outcome, Registers, Vcpu};
 use crate::mem::tlb::Generation;
 
 /// A control register, EFER, or another register that the backend keeps.
@@ -96,9 +96,8 @@ pub trait Hardware: Link {
     /// shadow ends, a single step traps (SDM vol. 3, Event Blocking; Debug Exceptions).
     fn advance(&mut self);
 
-    /// The instruction that [`Hardware::advance`] ends is this long: the CPU does not say so for
-    /// every exit.
-    fn set_instruction_length(&mut self, length: u32);
+    /// As [`Hardware::advance`], for an instruction whose length the CPU does not say.
+    fn advance_by(&mut self, length: u32);
 
     /// Delivers an event at the next entry.
     fn inject(&mut self, event: Event);
@@ -160,15 +159,25 @@ pub trait Hardware: Link {
 
 /// A backend: a vCPU in the hardware of one vendor.
 pub trait Backend: Hardware {
-    /// Runs the guest until it exits, for at most `ticks` TSC ticks.
-    fn enter(&mut self, registers: &mut Registers, ticks: u64);
+    /// Runs the guest until it exits, for at most `ticks` TSC ticks. `false` if the CPU refused to
+    /// enter it.
+    fn enter(&mut self, registers: &mut Registers, ticks: u64) -> bool;
 
-    /// Why it exited.
-    fn exit(&mut self) -> Exit;
+    /// Decodes why it exited and passes that to [`handle`](super::handle::handle).
+    ///
+    /// The backend calls it, once for each reason that is frequent, so that the compiler makes one
+    /// straight path from such a reason to its answer.
+    fn dispatch(&mut self, vcpu: &mut Vcpu) -> Outcome;
 
-    /// Reads and writes of the control block since the last call, where they are instructions.
-    fn take_counts(&mut self) -> (u64, u64);
+    /// Reads and writes of the control block so far, where they are instructions.
+    fn counts(&self) -> (u64, u64);
+
+    /// Sets what [`Backend::counts`] goes on from.
+    fn set_counts(&mut self, counts: (u64, u64));
 
     /// The vendor's exit code and detail, for reports.
     fn vendor_detail(&mut self) -> (u64, u64);
+
+    /// Holds the control block against the manual's rules; `false` if it breaks one.
+    fn check(&mut self) -> bool;
 }

@@ -1,52 +1,66 @@
 //! The loop: enter, decode, handle, count, until the vCPU must leave the CPU.
 
 use super::exit::{Leave, Outcome};
-use super::handle::{handle, inject};
+use super::handle::inject;
 use super::hardware::{Backend, Link};
-use super::{Event, EventKind, Vcpu};
+use super::{Event, EventKind, Options, Vcpu};
+use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
-use pv_abi::exit::Reason;
+use pv_abi::area::CALL_SLOTS;
 
 /// Runs the vCPU until it leaves.
+#[inline(never)]
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     let now = hardware.tsc();
     if let Err(leave) = attend(vcpu, hardware, now) {
         return leave;
     }
-    let mut now = hardware.tsc();
+    let now = hardware.tsc();
     if vcpu.open {
+        vcpu.open = false;
         count(vcpu, hardware, now);
     }
-    loop {
-        hardware.enter(&mut vcpu.registers, vcpu.due.saturating_sub(now));
+    let mut ticks = vcpu.due.saturating_sub(now);
+    let leave = loop {
+        if !hardware.enter(&mut vcpu.registers, ticks) {
+            break Leave::ended(Cause::EntryFailure, 0, "");
+        }
         vcpu.exited = hardware.tsc();
-        let exit = hardware.exit();
-        vcpu.reason = exit.reason();
-        match handle(vcpu, hardware, exit) {
+        match hardware.dispatch(vcpu) {
             Outcome::Advance => hardware.advance(),
             outcome => {
                 if let Err(leave) = end(vcpu, hardware, outcome) {
-                    vcpu.open = true;
-                    return leave;
+                    break leave;
                 }
             }
         }
-        now = hardware.tsc();
-        if now >= vcpu.due {
-            if let Err(leave) = attend(vcpu, hardware, now) {
-                vcpu.open = true;
-                return leave;
+        let mut now = hardware.tsc();
+        ticks = match vcpu.due.checked_sub(now) {
+            Some(ticks) => ticks,
+            None => {
+                if let Err(leave) = attend(vcpu, hardware, now) {
+                    break leave;
+                }
+                now = hardware.tsc();
+                vcpu.due.saturating_sub(now)
             }
-            now = hardware.tsc();
-        }
+        };
         count(vcpu, hardware, now);
-    }
+    };
+    // It is counted when the vCPU runs again, with the time until then.
+    vcpu.open = true;
+    leave
 }
 
 #[inline(never)]
 fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: Outcome) -> Result<(), Leave> {
     match outcome {
         Outcome::Advance => hardware.advance(),
+        Outcome::AdvanceBy(length) => hardware.advance_by(length),
+        Outcome::AdvanceUncounted => {
+            hardware.advance();
+            hardware.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
+        }
         Outcome::Resume => {}
         Outcome::Inject(event) => inject(vcpu, hardware, event)?,
         Outcome::AdvanceAndLeave(leave) => {
@@ -68,18 +82,15 @@ fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) {
         counter.ticks = counter.ticks.wrapping_add(ticks);
     }
     if vcpu.call != 0 {
-        if let Some(counter) = info.calls.get_mut(vcpu.call.wrapping_sub(1) as usize) {
+        // The mask is for the compiler: a call's slot is below the table's size.
+        let slot = vcpu.call.wrapping_sub(1) as usize & (CALL_SLOTS - 1);
+        if let Some(counter) = info.calls.get_mut(slot) {
             counter.count = counter.count.wrapping_add(1);
             counter.ticks = counter.ticks.wrapping_add(ticks);
         }
         vcpu.call = 0;
     }
-    let (reads, writes) = hardware.take_counts();
-    if vcpu.reason != Reason::Mark {
-        info.vmreads = info.vmreads.wrapping_add(reads);
-        info.vmwrites = info.vmwrites.wrapping_add(writes);
-    }
-    vcpu.open = false;
+    (info.vmreads, info.vmwrites) = hardware.counts();
 }
 
 /// The longest that a guest runs without a look at it, in microseconds. It bounds the value of the
@@ -92,7 +103,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     let vm = vcpu.vm;
     if now >= vm.time_limit {
         return Err(Leave::ended(
-            crate::host::report::Cause::TimeLimit,
+            Cause::TimeLimit,
             0,
             "the VM ran longer than its description allows",
         ));
@@ -117,6 +128,13 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
         due = due.min(vcpu.slice_end);
     }
     vcpu.due = due;
+    if vm.options.contains(Options::CHECK_ENTRIES) {
+        // Every entry, so nothing is put off.
+        vcpu.due = 0;
+        if !hardware.check() {
+            return Err(Leave::ended(Cause::EntryFailure, 0, ""));
+        }
+    }
     Ok(())
 }
 

@@ -23,8 +23,13 @@ const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0
 pub const CASES: &[Case] = &[
     Case {
         name: "compare-is-repeatable",
-        about: "two comparisons on Bochs give the same figures, and none is beyond its limit",
+        about: "two comparisons on Bochs give the same exits and ticks, to the digit",
         kind: Checks(checks::repeatable),
+    },
+    Case {
+        name: "costs-are-within-limits",
+        about: "no operation costs more exits, instructions, VMREADs or VMWRITEs than its limit",
+        kind: Checks(checks::limits),
     },
     Case {
         name: "bench-runs-bare",

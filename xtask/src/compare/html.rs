@@ -165,8 +165,9 @@ mod tests {
     #[test]
     fn the_longest_bar_fills_the_width_and_names_are_escaped() {
         let mut comparison = sample();
-        comparison.rows[0].workload = "<b>".into();
-        comparison.rows[1].workload = "<b>".into();
+        for row in &mut comparison.rows {
+            row.workload = format!("<b>{}", row.id);
+        }
         let page = render(&comparison);
         assert!(!page.contains("<b>"));
         assert!(page.contains(&format!("width=\"{BARS}.0\"")));

@@ -20,11 +20,15 @@ pub use error::JoinError;
 /// One workload under one policy, measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// The workload's number in the guest, by which tables are ordered.
+    pub id: u64,
     pub workload: String,
     pub policy: Policy,
     pub ops: u64,
-    /// Exits in the section, marks left out.
+    /// Exits in the section, marks left out, and those of the empty loop taken off.
     pub exits: u64,
+    /// Exits in the section with those of the clock.
+    pub all_exits: u64,
     /// Ticks in the section, those of the empty loop taken off.
     pub ticks: u64,
     pub exits_by_reason: BTreeMap<&'static str, u64>,
@@ -32,6 +36,8 @@ pub struct Row {
     pub hypercalls_by_number: BTreeMap<u64, u64>,
     pub vmreads: u64,
     pub vmwrites: u64,
+    /// Ticks that the marks of a section take outside of the measurement, on the average.
+    pub mark_ticks: u64,
 }
 
 /// Stands for calls that the ABI does not know.
@@ -47,11 +53,11 @@ impl Row {
     }
 
     pub fn vmreads_per_exit(&self) -> f64 {
-        self.vmreads as f64 / self.exits.max(1) as f64
+        self.vmreads as f64 / self.all_exits.max(1) as f64
     }
 
     pub fn vmwrites_per_exit(&self) -> f64 {
-        self.vmwrites as f64 / self.exits.max(1) as f64
+        self.vmwrites as f64 / self.all_exits.max(1) as f64
     }
 }
 
@@ -59,7 +65,7 @@ impl Row {
 /// read of the BEGIN mark to the guest's first, and from the guest's last to that of the END mark.
 pub fn mark_cost(machine: Machine) -> u64 {
     match machine {
-        Machine::BochsVmx => 400,
+        Machine::BochsVmx => 1_000,
         // Two world switches of real hardware, or of a hypervisor below.
         Machine::QemuKvm | Machine::QemuTcg => 200_000,
     }
@@ -116,10 +122,13 @@ fn join_row(
     sections: &[Pair<'_>],
 ) -> Result<Row, JoinError> {
     let mut row = Row {
+        id: guest.id,
         workload: guest.name.clone(),
         policy,
         ops: guest.ops,
         exits: 0,
+        all_exits: 0,
+        mark_ticks: 0,
         ticks: guest.ticks.saturating_sub(guest.empty),
         exits_by_reason: BTreeMap::new(),
         hypercalls_by_number: BTreeMap::new(),
@@ -136,15 +145,29 @@ fn join_row(
     if !(guest.ticks..=guest.ticks.saturating_add(allowed)).contains(&ticks) {
         return Err(JoinError::Ticks { workload, guest: guest.ticks, hypervisor: ticks, allowed });
     }
+    row.mark_ticks = (ticks - guest.ticks) / sections.len() as u64;
     match guest.exits {
-        Some(exits) if exits != row.exits => {
-            Err(JoinError::Exits { workload, guest: exits, hypervisor: row.exits })
+        Some(exits) if exits != row.all_exits => {
+            Err(JoinError::Exits { workload, guest: exits, hypervisor: row.all_exits })
         }
-        _ => Ok(row),
+        _ => {
+            row.take_off_clock(guest.empty_exits);
+            Ok(row)
+        }
     }
 }
 
 impl Row {
+    /// Takes off the exits of the empty loop, as its ticks are. What the loop does is read the
+    /// clock.
+    fn take_off_clock(&mut self, exits: u64) {
+        if let Some(count) = self.exits_by_reason.get_mut(Reason::Rdtsc.name()) {
+            *count = count.saturating_sub(exits);
+        }
+        self.exits_by_reason.retain(|_, count| *count != 0);
+        self.exits = self.exits_by_reason.values().sum();
+    }
+
     /// Adds what the hypervisor counted in a section, and gives its ticks; `None` if something
     /// ran backwards.
     fn add(&mut self, begin: &Section, end: &Section) -> Option<u64> {
@@ -158,7 +181,7 @@ impl Row {
             match counter.slot.checked_sub(CALLS) {
                 None if counter.slot == Reason::Mark as u64 => {}
                 None => {
-                    self.exits += count;
+                    self.all_exits += count;
                     *self.exits_by_reason.entry(reason_name(counter.slot)).or_default() += count;
                 }
                 Some(slot) => match call_number(slot) {

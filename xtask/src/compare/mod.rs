@@ -1,5 +1,6 @@
 //! `compare`: the benchmark guest under each policy, side by side.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,16 +47,22 @@ impl Comparison {
         Policy::ALL.into_iter().filter(measured).collect()
     }
 
-    /// The workloads, in the order in which the guest ran them; those of one policy only come
-    /// last.
+    /// The workloads, in the order in which the guest runs them.
     pub fn workloads(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for row in &self.rows {
-            if !names.contains(&row.workload.as_str()) {
-                names.push(&row.workload);
-            }
-        }
-        names
+        let names: BTreeMap<u64, &str> =
+            self.rows.iter().map(|row| (row.id, row.workload.as_str())).collect();
+        names.into_values().collect()
+    }
+
+    /// In what guest and hypervisor agree.
+    fn agreement(&self) -> String {
+        let marks = self.rows.iter().map(|row| row.mark_ticks);
+        format!(
+            "Guest and hypervisor agree on every exit, and on the {} of every section but for those of its two marks, {} to {}.",
+            self.machine.tick(),
+            marks.clone().min().unwrap_or(0),
+            marks.max().unwrap_or(0)
+        )
     }
 
     pub fn row(&self, workload: &str, policy: Policy) -> Option<&Row> {
@@ -98,6 +105,7 @@ pub fn run(workspace: &Workspace, args: &CompareArgs) -> Result<ExitCode> {
         rows,
     };
     println!("{}", table::render(&comparison));
+    println!("{}", comparison.agreement());
     if let Some(path) = &args.json {
         write(path, &(serde_json::to_string_pretty(&json::document(&comparison))? + "\n"))?;
     }
@@ -122,15 +130,17 @@ fn names(without: &[FeatureName]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     /// Two workloads; one of them under `pv` only.
     pub fn sample() -> Comparison {
         let row = |workload: &str, policy, exits: u64, ticks| Row {
+            id: if workload == "cpuid" { 2 } else { 1 },
             workload: workload.into(),
             policy,
             ops: 100,
             exits,
+            all_exits: exits,
+            mark_ticks: 40,
             ticks,
             exits_by_reason: BTreeMap::from([("cpuid", exits)]),
             hypercalls_by_number: BTreeMap::new(),
@@ -166,7 +176,7 @@ mod tests {
     fn policies_and_workloads_keep_their_order() {
         let comparison = sample();
         assert_eq!(comparison.policies(), [Policy::HwAssist, Policy::Pv]);
-        assert_eq!(comparison.workloads(), ["cpuid", "null-hypercall"]);
+        assert_eq!(comparison.workloads(), ["null-hypercall", "cpuid"]);
         assert!(comparison.row("null-hypercall", Policy::HwAssist).is_none());
     }
 }

@@ -16,6 +16,8 @@ pub struct GuestRow {
     pub empty: u64,
     /// The exits that the guest itself counted, where it can.
     pub exits: Option<u64>,
+    /// Exits of the loop without the operation: those of its clock, where RDTSC exits.
+    pub empty_exits: u64,
 }
 
 /// What the guest says on its console, line by line.
@@ -54,6 +56,10 @@ fn row(text: &str) -> Result<GuestRow> {
             "-" => None,
             _ => Some(number(text, "exits")?),
         },
+        empty_exits: match value(text, "empty-exits") {
+            Ok(_) => number(text, "empty-exits")?,
+            Err(_) => 0,
+        },
     };
     if row.ops == 0 {
         bail!("a row without operations");
@@ -78,19 +84,21 @@ mod tests {
 
     #[test]
     fn a_row_is_read_whatever_stands_around_it() {
-        let line = "@bench row id=3 name=cpuid ops=1000 ticks=98000 empty=3000 exits=1000\r";
+        let line =
+            "@bench row id=3 name=cpuid ops=1000 ticks=98000 empty=3000 exits=1002 empty-exits=2\r";
         let row = GuestRow {
             id: 3,
             name: "cpuid".into(),
             ops: 1000,
             ticks: 98000,
             empty: 3000,
-            exits: Some(1000),
+            exits: Some(1002),
+            empty_exits: 2,
         };
         assert_eq!(parse(line).unwrap().unwrap(), GuestLine::Row(row.clone()));
-        let line = line.replace("exits=1000", "exits=-");
+        let line = line.replace("exits=1002 empty-exits=2", "exits=-");
         let GuestLine::Row(other) = parse(&line).unwrap().unwrap() else { panic!() };
-        assert_eq!(other, GuestRow { exits: None, ..row });
+        assert_eq!(other, GuestRow { exits: None, empty_exits: 0, ..row });
     }
 
     #[test]

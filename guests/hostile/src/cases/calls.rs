@@ -79,6 +79,7 @@ pub const CASES: &[Case] = &[
     calls(
         "base-arguments",
         &[
+            bad(base::PROBE, [0x7fff, 0], Success),
             bad(base::PROBE, [1 << 16, 0], InvalidArgument),
             bad(base::PROBE, [u64::MAX, 0], InvalidArgument),
             bad(base::ACKNOWLEDGE, [0xffff_0000, 0], InvalidArgument),
@@ -135,6 +136,7 @@ pub const CASES: &[Case] = &[
             bad(sched::HALT_UNTIL, [0, 1 << 63], Reserved),
         ],
     ),
+    calls("reset-denied", &[bad(sys::RESET, [0; 2], Denied)]),
     calls(
         "shutdown-code",
         &[
@@ -145,7 +147,6 @@ pub const CASES: &[Case] = &[
     calls(
         "crash-message",
         &[
-            bad(sys::CRASH, [SOMEWHERE, 0], BadLength),
             bad(sys::CRASH, [SOMEWHERE, PAGE + 1], BadLength),
             bad(sys::CRASH, [SOMEWHERE, u64::MAX], BadLength),
             bad(sys::CRASH, [NOWHERE, 16], BadAddress),

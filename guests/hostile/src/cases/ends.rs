@@ -27,11 +27,13 @@ pub const CASES: &[Case] = &[
     ends_here("root-nowhere", Expected::BadMemory, root_nowhere),
     ends_here("jump-nowhere", Expected::BadMemory, jump_nowhere),
     ends_here("write-read-only", Expected::BadMemory, write_read_only),
+    ends_here("read-unregistered", Expected::BadMemory, read_unregistered),
     ends("halt", Expected::HaltedForEver, halt),
     ends("loop", Expected::TimeLimit, endless),
     ends_here("call-flood", Expected::TimeLimit, call_flood),
     ends_here("exit-flood", Expected::TimeLimit, exit_flood),
-    ends_here("crash", Expected::Crash, crash),
+    ends_here("crash", Expected::Crash, || crash(b"the hostile guest says so")),
+    ends_here("crash-in-silence", Expected::Crash, || crash(&[])),
 ];
 
 /// Identity mapped, and RAM of no VM.
@@ -85,6 +87,15 @@ fn write_read_only() -> Verdict {
     SURVIVED
 }
 
+/// The same half when it is no longer there.
+fn read_unregistered() -> Verdict {
+    let (_, info) = pv::area_addresses().ok_or(Wrong::Other("the area is not registered"))?;
+    pv::unregister();
+    // SAFETY: nothing is mapped there.
+    unsafe { (info as *const u64).read_volatile() };
+    SURVIVED
+}
+
 fn halt() -> Verdict {
     // The instruction, not the shim's call, which waits for an interrupt that is only pending. An
     // NMI would end it; nobody sends one.
@@ -113,8 +124,7 @@ fn exit_flood() -> Verdict {
     }
 }
 
-fn crash() -> Verdict {
-    let message = b"the hostile guest says so";
+fn crash(message: &[u8]) -> Verdict {
     let _ = sys::crash(message.as_ptr() as u64, message.len() as u64);
     SURVIVED
 }

@@ -11,12 +11,10 @@ use crate::vm::Registers;
 pub struct Switch {
     /// HOST_RSP as it stands in the VMCS; 0 for not yet.
     host_rsp: u64,
-    /// 0 before the first entry since the VMCS was cleared: VMLAUNCH instead of VMRESUME.
-    launched: u64,
 }
 
 impl Switch {
-    /// The VMCS has been cleared: HOST_RSP and the launch state must be set again.
+    /// The VMCS has been cleared: HOST_RSP must be set again.
     pub fn reset(&mut self) {
         *self = Switch::default();
     }
@@ -53,8 +51,6 @@ pub unsafe fn enter(registers: &mut Registers, switch: &mut Switch) -> bool {
             "lea rcx, [rip + 5f]",
             "vmwrite rax, rcx",
             "2:",
-            "cmp qword ptr [rsi + 8], 0",
-            "mov qword ptr [rsi + 8], 1",
             "mov rax, [rdi]",
             "mov rcx, [rdi + 8]",
             "mov rdx, [rdi + 16]",
@@ -70,12 +66,10 @@ pub unsafe fn enter(registers: &mut Registers, switch: &mut Switch) -> bool {
             "mov r14, [rdi + 112]",
             "mov r15, [rdi + 120]",
             "mov rdi, [rdi + 56]",
-            "je 3f",
+            // VMRESUME fails, and goes on behind itself, where the VMCS was cleared since it was last
+            // entered: that costs the frequent case nothing.
             "vmresume",
-            "jmp 4f",
-            "3:",
             "vmlaunch",
-            "4:",
             "mov eax, 1",
             "add rsp, 8",
             "jmp 6f",

@@ -10,7 +10,7 @@ use super::controls::{
 };
 use super::enter::{Switch, enter};
 use super::exit_reason::{Basic, ExitReason};
-use super::field::{self, Segment, VmcsRead, VmcsWrite};
+use super::field::{self, Segment, VmcsWrite};
 use super::policy::Controls;
 use super::qualification::{ApicAccess, CrAccess, DrAccess, EptViolation, IoAccess};
 use super::reinject::{interrupted, interruptibility_for};
@@ -20,7 +20,8 @@ use crate::hw::{local_apic, output};
 use crate::mem::tlb::{Generation, Seen};
 use crate::vm::exit::{self, Exit, NestedFault, PortAccess};
 use crate::vm::hardware::{Backend, Kept, Link, LiveMsr, Mode};
-use crate::vm::{EventKind, Features, Hardware, Registers};
+use crate::vm::handle::handle;
+use crate::vm::{EventKind, Features, Hardware, Outcome, Registers, Vcpu};
 
 const CR4_VMXE: u64 = 1 << 13;
 const RFLAGS_TF: u64 = 1 << 8;
@@ -49,8 +50,6 @@ pub struct State {
     pub vpid: u16,
     /// The page of MSR bitmaps, if they are used.
     pub msr_bitmaps: Option<u64>,
-    /// Hold the VMCS against the manual's rules before every entry.
-    pub check: bool,
     /// The last entry was refused, by the CPU (VMfail) or by the checker: there was no exit.
     pub refused: bool,
     /// The rule that the last refused entry broke.
@@ -65,19 +64,15 @@ pub struct Guest<'a> {
     pub state: &'a mut State,
     /// What the CPU can do.
     pub caps: &'a Capabilities,
-    /// The last exit reason, with its upper bits.
-    pub reason: ExitReason,
-    /// The length of the instruction that exited, where the CPU does not say it.
-    pub length: Option<u32>,
 }
 
 impl Guest<'_> {
     fn rights(&self, segment: Segment) -> AccessRights {
-        AccessRights::from_bits_retain(self.vmcs.read(segment.access_rights()))
+        AccessRights::from_bits_retain(self.vmcs.get(segment.access_rights()))
     }
 
     fn interruptibility(&self) -> Interruptibility {
-        let bits = self.vmcs.read(field::GUEST_INTERRUPTIBILITY_STATE);
+        let bits = self.vmcs.get(field::GUEST_INTERRUPTIBILITY_STATE);
         Interruptibility::from_bits_retain(bits)
     }
 
@@ -86,18 +81,18 @@ impl Guest<'_> {
     }
 
     fn qualification(&self) -> u64 {
-        self.vmcs.read(field::EXIT_QUALIFICATION)
+        self.vmcs.get(field::EXIT_QUALIFICATION)
     }
 
     /// Exits that can come while an event is being delivered: the event is injected again, unless
     /// what is done about the exit takes its place (SDM vol. 3, Information for VM Exits During
     /// Event Delivery).
     fn reinject(&mut self) {
-        let information = self.vmcs.read(field::IDT_VECTORING_INFORMATION);
+        let information = self.vmcs.get(field::IDT_VECTORING_INFORMATION);
         let event = interrupted(
             information,
-            || self.vmcs.read(field::IDT_VECTORING_ERROR_CODE),
-            || self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH),
+            || self.vmcs.get(field::IDT_VECTORING_ERROR_CODE),
+            || self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH),
         );
         if let Some(event) = event {
             let state = self.interruptibility();
@@ -107,11 +102,11 @@ impl Guest<'_> {
     }
 
     fn exception_or_nmi(&mut self) -> Exit {
-        let information = self.vmcs.read(field::EXIT_INTERRUPTION_INFORMATION);
+        let information = self.vmcs.get(field::EXIT_INTERRUPTION_INFORMATION);
         let event = Event::decode(
             information,
-            || self.vmcs.read(field::EXIT_INTERRUPTION_ERROR_CODE),
-            || self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH),
+            || self.vmcs.get(field::EXIT_INTERRUPTION_ERROR_CODE),
+            || self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH),
         );
         match event {
             Some(Event { kind: EventKind::Nmi, .. }) => Exit::Nmi,
@@ -139,9 +134,9 @@ impl Guest<'_> {
             self.restore_nmi_blocking(1 << 12);
         }
         self.reinject();
-        let linear = self.vmcs.read(field::GUEST_LINEAR_ADDRESS);
+        let linear = self.vmcs.get(field::GUEST_LINEAR_ADDRESS);
         Exit::NestedFault(NestedFault {
-            gpa: self.vmcs.read(field::GUEST_PHYSICAL_ADDRESS),
+            gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS),
             access: u8::from(violation.read)
                 | u8::from(violation.write) << 1
                 | u8::from(violation.fetch) << 2,
@@ -208,7 +203,7 @@ impl Guest<'_> {
             Basic::GdtrOrIdtr | Basic::LdtrOrTr => Exit::DescriptorTable,
             Basic::EptViolation => self.ept_violation(),
             Basic::EptMisconfiguration => {
-                Exit::NestedMisconfig { gpa: self.vmcs.read(field::GUEST_PHYSICAL_ADDRESS) }
+                Exit::NestedMisconfig { gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS) }
             }
             Basic::PreemptionTimer => Exit::TimeSlice,
             Basic::Xsetbv => Exit::Xsetbv,
@@ -217,6 +212,15 @@ impl Guest<'_> {
             _ if basic.neutral() == pv_abi::exit::Reason::VirtInstruction => Exit::VirtInstruction,
             _ => Exit::Other,
         }
+    }
+
+    #[inline(never)]
+    fn dispatch_rare(&mut self, vcpu: &mut Vcpu, reason: ExitReason) -> Outcome {
+        let exit = match reason.basic() {
+            Ok(basic) => self.rare_exit(basic),
+            Err(_) => Exit::Other,
+        };
+        handle(vcpu, self, exit)
     }
 
     /// The rule that the VMCS breaks, if the checker knows one.
@@ -266,29 +270,29 @@ impl Hardware for Guest<'_> {
         let shadowed = |real: u64, shadow: u64, mask: u64| real & !mask | shadow & mask;
         let v = &self.vmcs;
         match register {
-            Kept::Rip => v.read(field::GUEST_RIP),
-            Kept::Rsp => v.read(field::GUEST_RSP),
-            Kept::Rflags => v.read(field::GUEST_RFLAGS),
+            Kept::Rip => v.get(field::GUEST_RIP),
+            Kept::Rsp => v.get(field::GUEST_RSP),
+            Kept::Rflags => v.get(field::GUEST_RFLAGS),
             Kept::Cr0 => shadowed(
-                v.read(field::GUEST_CR0),
-                v.read(field::CR0_READ_SHADOW),
+                v.get(field::GUEST_CR0),
+                v.get(field::CR0_READ_SHADOW),
                 self.state.controls.cr0_mask,
             ),
-            Kept::Cr3 => v.read(field::GUEST_CR3),
+            Kept::Cr3 => v.get(field::GUEST_CR3),
             Kept::Cr4 => shadowed(
-                v.read(field::GUEST_CR4),
-                v.read(field::CR4_READ_SHADOW),
+                v.get(field::GUEST_CR4),
+                v.get(field::CR4_READ_SHADOW),
                 self.state.controls.cr4_mask,
             ),
-            Kept::Efer => v.read(field::GUEST_IA32_EFER),
-            Kept::Dr7 => v.read(field::GUEST_DR7),
-            Kept::FsBase => v.read(Segment::Fs.base()),
-            Kept::GsBase => v.read(Segment::Gs.base()),
-            Kept::Pat => v.read(field::GUEST_IA32_PAT),
-            Kept::SysenterCs => v.read(field::GUEST_IA32_SYSENTER_CS).into(),
-            Kept::SysenterEsp => v.read(field::GUEST_IA32_SYSENTER_ESP),
-            Kept::SysenterEip => v.read(field::GUEST_IA32_SYSENTER_EIP),
-            Kept::Debugctl => v.read(field::GUEST_IA32_DEBUGCTL),
+            Kept::Efer => v.get(field::GUEST_IA32_EFER),
+            Kept::Dr7 => v.get(field::GUEST_DR7),
+            Kept::FsBase => v.get(Segment::Fs.base()),
+            Kept::GsBase => v.get(Segment::Gs.base()),
+            Kept::Pat => v.get(field::GUEST_IA32_PAT),
+            Kept::SysenterCs => v.get(field::GUEST_IA32_SYSENTER_CS).into(),
+            Kept::SysenterEsp => v.get(field::GUEST_IA32_SYSENTER_ESP),
+            Kept::SysenterEip => v.get(field::GUEST_IA32_SYSENTER_EIP),
+            Kept::Debugctl => v.get(field::GUEST_IA32_DEBUGCTL),
         }
     }
 
@@ -356,9 +360,9 @@ impl Hardware for Guest<'_> {
 
     fn mode(&mut self) -> Mode {
         let rights = self.rights(Segment::Cs);
-        let long = self.vmcs.read(field::GUEST_IA32_EFER) & EFER_LMA != 0;
-        let protected = self.vmcs.read(field::GUEST_CR0) & CR0_PE != 0
-            && self.vmcs.read(field::GUEST_RFLAGS) & RFLAGS_VM == 0;
+        let long = self.vmcs.get(field::GUEST_IA32_EFER) & EFER_LMA != 0;
+        let protected = self.vmcs.get(field::GUEST_CR0) & CR0_PE != 0
+            && self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_VM == 0;
         if long && rights.contains(AccessRights::LONG) {
             Mode::Code64
         } else if protected && rights.contains(AccessRights::DEFAULT_BIG) {
@@ -370,26 +374,28 @@ impl Hardware for Guest<'_> {
 
     fn segment_bases(&mut self) -> [u64; 6] {
         use Segment::{Cs, Ds, Es, Fs, Gs, Ss};
-        [Es, Cs, Ss, Ds, Fs, Gs].map(|segment| self.vmcs.read(segment.base()))
+        [Es, Cs, Ss, Ds, Fs, Gs].map(|segment| self.vmcs.get(segment.base()))
     }
 
     fn code_and_stack(&mut self) -> ([u64; 2], u64) {
         let describe = |segment: Segment| {
-            let rights = u64::from(self.vmcs.read(segment.access_rights()));
-            rights << 32 | u64::from(self.vmcs.read(segment.selector()))
+            let rights = u64::from(self.vmcs.get(segment.access_rights()));
+            rights << 32 | u64::from(self.vmcs.get(segment.selector()))
         };
-        ([describe(Segment::Cs), describe(Segment::Ss)], self.vmcs.read(Segment::Cs.base()))
+        ([describe(Segment::Cs), describe(Segment::Ss)], self.vmcs.get(Segment::Cs.base()))
     }
 
     #[inline(always)]
     fn advance(&mut self) {
-        let length = match self.length {
-            None => self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH),
-            Some(length) => length,
-        };
-        let old = self.vmcs.read(field::GUEST_RIP);
+        let length = self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH);
+        self.advance_by(length);
+    }
+
+    #[inline(always)]
+    fn advance_by(&mut self, length: u32) {
+        let old = self.vmcs.get(field::GUEST_RIP);
         let mut rip = old.wrapping_add(u64::from(length));
-        if (old ^ rip) >> 32 != 0 && !self.code_is_long() {
+        if (rip as u32) < old as u32 && !self.code_is_long() {
             // EIP wraps at 4 GiB.
             rip &= 0xffff_ffff;
         }
@@ -399,13 +405,9 @@ impl Hardware for Guest<'_> {
         if state.intersects(shadow) {
             self.set_interruptibility(state - shadow);
         }
-        if self.vmcs.read(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
+        if self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
             self.single_step();
         }
-    }
-
-    fn set_instruction_length(&mut self, length: u32) {
-        self.length = Some(length);
     }
 
     fn inject(&mut self, event: Event) {
@@ -420,15 +422,15 @@ impl Hardware for Guest<'_> {
 
     fn pending_event(&mut self) -> Option<Event> {
         Event::decode(
-            self.vmcs.read(field::ENTRY_INTERRUPTION_INFORMATION),
-            || self.vmcs.read(field::ENTRY_EXCEPTION_ERROR_CODE),
-            || self.vmcs.read(field::ENTRY_INSTRUCTION_LENGTH),
+            self.vmcs.get(field::ENTRY_INTERRUPTION_INFORMATION),
+            || self.vmcs.get(field::ENTRY_EXCEPTION_ERROR_CODE),
+            || self.vmcs.get(field::ENTRY_INSTRUCTION_LENGTH),
         )
     }
 
     fn interruptible(&mut self) -> bool {
         let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
-        self.vmcs.read(field::GUEST_RFLAGS) & RFLAGS_IF != 0
+        self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_IF != 0
             && !self.interruptibility().intersects(shadow)
     }
 
@@ -521,7 +523,7 @@ impl Hardware for Guest<'_> {
     }
 
     fn serve_host(&mut self) {
-        if self.reason.basic() == Ok(Basic::ExceptionOrNmi) {
+        if self.vmcs.get(field::EXIT_REASON) == Basic::ExceptionOrNmi as u32 {
             // The exit took the NMI and left NMIs blocked; the handler's IRET opens them.
             // SAFETY: vector 2 has a handler that returns.
             unsafe { asm!("int 2") };
@@ -553,64 +555,70 @@ impl Guest<'_> {
     /// Debug Exceptions). With BTF only branches trap, and none of them exits.
     #[cold]
     fn single_step(&mut self) {
-        if self.vmcs.read(field::GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0 {
-            let pending = self.vmcs.read(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
+        if self.vmcs.get(field::GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0 {
+            let pending = self.vmcs.get(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
             self.vmcs.write(
                 field::GUEST_PENDING_DEBUG_EXCEPTIONS,
                 pending | PendingDebug::BS.bits(),
             );
         }
     }
-
-    #[cold]
-    fn check(&mut self) -> bool {
-        self.state.violation = self.broken_rule();
-        self.state.violation.is_none()
-    }
 }
 
 impl Backend for Guest<'_> {
     #[inline(always)]
-    fn enter(&mut self, registers: &mut Registers, ticks: u64) {
+    fn enter(&mut self, registers: &mut Registers, ticks: u64) -> bool {
         let value = ticks >> self.caps.preemption_timer_shift;
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
-        self.length = None;
-        if self.state.check && !self.check() {
-            self.state.refused = true;
-            return;
-        }
         // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
         // activated.
-        self.state.refused = !unsafe { enter(registers, &mut self.state.switch) };
+        let entered = unsafe { enter(registers, &mut self.state.switch) };
+        if !entered {
+            self.state.refused = true;
+        }
+        entered
     }
 
     #[inline(always)]
-    fn exit(&mut self) -> Exit {
-        if self.state.refused {
-            return Exit::EntryFailure;
-        }
-        self.reason = ExitReason(self.vmcs.read(field::EXIT_REASON));
-        match self.reason.basic() {
-            Ok(Basic::Vmcall) => Exit::Hypercall,
-            Ok(Basic::Cpuid) => Exit::Cpuid,
-            Ok(Basic::Rdmsr) => Exit::Rdmsr,
-            Ok(Basic::Wrmsr) => Exit::Wrmsr,
-            Ok(Basic::Io) => self.port(),
-            Ok(basic) => self.rare_exit(basic),
-            Err(_) => Exit::Other,
+    fn dispatch(&mut self, vcpu: &mut Vcpu) -> Outcome {
+        const VMCALL: u32 = Basic::Vmcall as u32;
+        const CPUID: u32 = Basic::Cpuid as u32;
+        const RDMSR: u32 = Basic::Rdmsr as u32;
+        const WRMSR: u32 = Basic::Wrmsr as u32;
+        const IO: u32 = Basic::Io as u32;
+        match self.vmcs.get(field::EXIT_REASON) {
+            VMCALL => handle(vcpu, self, Exit::Hypercall),
+            CPUID => handle(vcpu, self, Exit::Cpuid),
+            RDMSR => handle(vcpu, self, Exit::Rdmsr),
+            WRMSR => handle(vcpu, self, Exit::Wrmsr),
+            IO => {
+                let exit = self.port();
+                handle(vcpu, self, exit)
+            }
+            reason => self.dispatch_rare(vcpu, ExitReason(reason)),
         }
     }
 
     #[inline(always)]
-    fn take_counts(&mut self) -> (u64, u64) {
-        self.vmcs.take_counts()
+    fn counts(&self) -> (u64, u64) {
+        self.vmcs.counts()
+    }
+
+    fn set_counts(&mut self, counts: (u64, u64)) {
+        self.vmcs.set_counts(counts);
     }
 
     fn vendor_detail(&mut self) -> (u64, u64) {
         if self.state.refused {
-            let error = self.vmcs.read(field::VM_INSTRUCTION_ERROR);
+            let error = self.vmcs.get(field::VM_INSTRUCTION_ERROR);
             return (u64::MAX, error.into());
         }
-        (self.vmcs.read(field::EXIT_REASON).into(), self.qualification())
+        (self.vmcs.get(field::EXIT_REASON).into(), self.qualification())
+    }
+
+    fn check(&mut self) -> bool {
+        self.state.violation = self.broken_rule();
+        self.state.refused = self.state.violation.is_some();
+        !self.state.refused
     }
 }

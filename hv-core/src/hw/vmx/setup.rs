@@ -180,7 +180,7 @@ pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
 }
 
 /// The state that a vCPU starts with, beside the VMCS.
-pub fn state(controls: super::policy::Controls, eptp: u64, vpid: u16, msr_bitmaps: Option<u64>, check: bool) -> State {
+pub fn state(controls: super::policy::Controls, eptp: u64, vpid: u16, msr_bitmaps: Option<u64>) -> State {
     if let Some(page) = msr_bitmaps {
         fill_msr_bitmaps(page);
     }
@@ -193,7 +193,6 @@ pub fn state(controls: super::policy::Controls, eptp: u64, vpid: u16, msr_bitmap
         eptp,
         vpid,
         msr_bitmaps,
-        check,
         refused: false,
         violation: None,
     }

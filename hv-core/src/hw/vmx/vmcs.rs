@@ -118,10 +118,35 @@ impl ActiveVmcs<'_> {
         self.vmcs
     }
 
-    /// VMREADs and VMWRITEs since the last call.
+    /// VMREADs and VMWRITEs so far.
     #[inline(always)]
-    pub fn take_counts(&self) -> (u64, u64) {
-        (self.reads.take(), self.writes.take())
+    pub fn counts(&self) -> (u64, u64) {
+        (self.reads.get(), self.writes.get())
+    }
+
+    /// Sets what [`ActiveVmcs::counts`] goes on from.
+    pub fn set_counts(&self, (reads, writes): (u64, u64)) {
+        self.reads.set(reads);
+        self.writes.set(writes);
+    }
+
+    /// Reads a field that every CPU has on which guests are run. Its value is undefined if the CPU
+    /// does not have it: [`VmcsRead::read`] is for those.
+    #[inline(always)]
+    pub fn get<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
+        let value: u64;
+        // SAFETY: there is a current VMCS, so VMREAD fails only for a field that the CPU lacks,
+        // and then leaves in the register what was there. It touches no memory that Rust knows of.
+        unsafe {
+            asm!(
+                "vmread {value}, {field}",
+                value = out(reg) value,
+                field = in(reg) u64::from(field.encoding()),
+                options(nomem, nostack),
+            );
+        }
+        self.reads.set(self.reads.get().wrapping_add(1));
+        W::from_register(value)
     }
 }
 

@@ -26,6 +26,7 @@ fn sections() -> Vec<Section> {
                 (Reason::Cpuid as u64, 107),
                 (Reason::Mark as u64, 2),
                 (Reason::Hypercall as u64, 2),
+                (Reason::Rdtsc as u64, 2),
                 (slot(base::NOP), 2),
                 (slot(stat::MARK), 2),
             ],
@@ -37,7 +38,8 @@ fn sections() -> Vec<Section> {
 fn a_section_is_the_difference_of_its_marks_without_the_marks() {
     let rows = join(Policy::HwAssist, BOCHS, &[row()], &sections()).unwrap();
     let row = &rows[0];
-    assert_eq!((row.ops, row.exits, row.ticks), (100, 102, 8_000));
+    assert_eq!((row.ops, row.exits, row.all_exits, row.ticks), (100, 102, 104, 8_000));
+    assert_eq!(row.mark_ticks, 60);
     assert_eq!(row.exits_by_reason, BTreeMap::from([("cpuid", 100), ("hypercall", 2)]));
     assert_eq!(row.hypercalls_by_number, BTreeMap::from([(base::NOP.0, 2)]));
     assert_eq!((row.vmreads, row.vmwrites), (500, 200));
@@ -47,10 +49,10 @@ fn a_section_is_the_difference_of_its_marks_without_the_marks() {
 
 #[test]
 fn a_disagreement_is_an_error() {
-    let other = GuestRow { exits: Some(101), ..row() };
+    let other = GuestRow { exits: Some(103), ..row() };
     assert!(matches!(
         join(Policy::Pv, BOCHS, &[other], &sections()),
-        Err(JoinError::Exits { guest: 101, hypervisor: 102, .. })
+        Err(JoinError::Exits { guest: 103, hypervisor: 104, .. })
     ));
     for ticks in [9_061, 9_060 - mark_cost(BOCHS) - 1] {
         let other = GuestRow { ticks, ..row() };
@@ -64,7 +66,14 @@ fn a_disagreement_is_an_error() {
 #[test]
 fn sections_of_one_id_add_up() {
     let twice = [sections(), sections()].concat();
-    let guest = GuestRow { ops: 200, ticks: 18_000, empty: 2_000, exits: Some(204), ..row() };
+    let guest = GuestRow {
+        ops: 200,
+        ticks: 18_000,
+        empty: 2_000,
+        exits: Some(208),
+        empty_exits: 4,
+        ..row()
+    };
     let rows = join(Policy::Pv, BOCHS, &[guest], &twice).unwrap();
     assert_eq!((rows[0].exits, rows[0].ticks, rows[0].vmreads), (204, 16_000, 1_000));
     assert_eq!(rows[0].exits_by_reason["cpuid"], 200);
