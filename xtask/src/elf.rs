@@ -1,5 +1,7 @@
 //! What xtask needs to know about ELF files: the size in memory, and a copy without symbols.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use object::LittleEndian as Le;
 use object::elf::{FileHeader64, PT_LOAD, ProgramHeader64};
@@ -14,6 +16,14 @@ fn segments(elf: &[u8]) -> Result<&[ProgramHeader64<Le>]> {
 pub fn memory_size(elf: &[u8]) -> Result<u64> {
     let loaded = segments(elf)?.iter().filter(|s| s.p_type(Le) == PT_LOAD);
     Ok(loaded.map(|s| s.p_memsz(Le)).sum())
+}
+
+/// The addresses from the first loaded segment to the end of the last.
+pub fn loaded(elf: &[u8]) -> Result<Range<u64>> {
+    let loaded = || segments(elf).map(|all| all.iter().filter(|s| s.p_type(Le) == PT_LOAD));
+    let start = loaded()?.map(|s| s.p_vaddr(Le)).min().unwrap_or(0);
+    let end = loaded()?.map(|s| s.p_vaddr(Le).saturating_add(s.p_memsz(Le))).max().unwrap_or(0);
+    Ok(start..end)
 }
 
 /// The image without everything that only debuggers read. Boot loaders go by the segments, so the
@@ -59,6 +69,7 @@ mod tests {
     #[test]
     fn the_size_counts_memory_not_file() {
         assert_eq!(memory_size(&sample()).unwrap(), 4096);
+        assert_eq!(loaded(&sample()).unwrap(), 0..4096);
     }
 
     #[test]

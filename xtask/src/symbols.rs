@@ -1,5 +1,6 @@
 //! Names and source lines of addresses, from an ELF file that has its symbols.
 
+use std::ops::Range;
 use std::path::Path;
 
 use addr2line::Loader;
@@ -8,21 +9,24 @@ use anyhow::{Result, anyhow};
 /// The symbols of one image.
 pub struct Symbols {
     loader: Loader,
+    /// Where the image is loaded.
+    range: Range<u64>,
 }
 
 impl Symbols {
     /// Reads the debugging information of `elf`.
     pub fn load(elf: &Path) -> Result<Symbols> {
         let loader = Loader::new(elf).map_err(|e| anyhow!("{}: {e}", elf.display()))?;
-        Ok(Symbols { loader })
+        let range = crate::elf::loaded(&std::fs::read(elf)?)?;
+        Ok(Symbols { loader, range })
     }
 
     /// `function at file:line` for each function that was inlined at `address`, innermost first;
     /// empty if nothing is known.
     pub fn frames(&self, address: u64) -> Vec<String> {
         let mut found = Vec::new();
-        // A guest's RIP can be anything, and the library adds one to it.
-        if address == u64::MAX {
+        // A guest's RIP can be anything; outside of the image the last symbol would claim it.
+        if !self.range.contains(&address) {
             return found;
         }
         if let Ok(mut frames) = self.loader.find_frames(address) {
@@ -40,6 +44,12 @@ impl Symbols {
                 }
             }
         }
+        // Between a kernel's own functions lie long chains of inlined iterators that say nothing.
+        let mut index = 0;
+        found.retain(|frame| {
+            index += 1;
+            index == 1 || !frame.trim_start_matches('<').starts_with("core::")
+        });
         if found.is_empty() && self.loader.find_symbol(address).is_some() {
             found.push(self.symbol(address));
         }

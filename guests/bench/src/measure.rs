@@ -68,6 +68,14 @@ impl Meter {
     /// As [`Meter::section`], for an `op` that counts as several operations.
     #[inline]
     pub fn section_of(&mut self, ops: u64, rounds: u64, op: impl FnMut()) {
+        self.section_with_waits(ops, rounds, 0, op);
+    }
+
+    /// As [`Meter::section_of`], for an `op` that waits for deadlines `wait` ticks ahead in all. The
+    /// waiting counts as part of the empty loop: what is left is what the operation takes longer
+    /// than that. Arming goes on while it is waited, so its time is not in what is left.
+    #[inline]
+    pub fn section_with_waits(&mut self, ops: u64, rounds: u64, wait: u64, op: impl FnMut()) {
         let before = pv::exits();
         // Without Paravane there is nobody to mark for.
         let begin = stat::begin(self.id);
@@ -77,7 +85,7 @@ impl Meter {
         self.ops += ops;
         self.ticks += ticks;
         let before_empty = pv::exits();
-        self.empty += timed(rounds, || ());
+        self.empty += timed(rounds, || ()) + rounds * wait;
         let after_empty = pv::exits();
         if let (Ok(begin), Ok(end), Some(exits)) = (begin, end, &mut self.exits) {
             exits.section += agreed(end.wrapping_sub(begin), difference(before, after));

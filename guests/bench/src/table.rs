@@ -49,22 +49,40 @@ pub const WORKLOADS: &[Workload] = &[
     any(20, "mixed", 20, mixed::run),
 ];
 
+/// A part of the mix.
+pub struct Part {
+    /// How often it is done in a round.
+    pub times: u64,
+    /// One operation.
+    pub op: fn(),
+    /// Whether it waits for a deadline.
+    pub waits: bool,
+}
+
+const fn part(times: u64, op: fn()) -> Part {
+    Part { times, op, waits: false }
+}
+
+const fn waiting(times: u64, op: fn()) -> Part {
+    Part { times, op, waits: true }
+}
+
 /// One round of the mix, a day in the life of a small kernel in brief: how often it does what.
 ///
 /// An operation of the workload `mixed` is one round. The numbers are fixed: they are part of what
 /// a published figure means.
-pub const MIX: &[(u64, fn())] = &[
-    (32, cpu::op::clock_read),
-    (16, time::op::later_deadline),
-    (16, memory::op::switch_there_and_back),
-    (8, memory::op::page_fault),
-    (8, time::op::idle_wake),
-    (4, time::op::timer_tick),
-    (4, cpu::op::cpuid_leaf),
-    (2, time::op::self_ipi),
-    (2, cpu::op::msr_read),
-    (2, cpu::op::cr_toggle),
-    (1, cpu::op::msr_write),
-    (1, cpu::op::port_io),
-    (1, console::op::line),
+pub const MIX: &[Part] = &[
+    part(32, cpu::op::clock_read),
+    part(16, time::op::later_deadline),
+    part(16, memory::op::switch_there_and_back),
+    part(8, memory::op::page_fault),
+    waiting(8, time::op::idle_wake),
+    waiting(4, time::op::timer_tick),
+    part(4, cpu::op::cpuid_leaf),
+    part(2, time::op::self_ipi),
+    part(2, cpu::op::msr_read),
+    part(2, cpu::op::cr_toggle),
+    part(1, cpu::op::msr_write),
+    part(1, cpu::op::port_io),
+    part(1, console::op::line),
 ];

@@ -43,7 +43,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
     println!("@{} fail {info}", crate::guest().name);
     let mut message = Message { bytes: [0; 512], length: 0 };
-    let _ = write!(message, "{info}");
+    let _ = writeln!(message, "{info}");
     // Without a hypervisor there is nobody to tell.
     let _ = sys::crash(&raw const message.bytes as u64, message.length as u64);
     end(FAILED)

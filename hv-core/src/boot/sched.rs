@@ -128,6 +128,7 @@ fn with_guest<T>(
         vmcs: active,
         state: &mut vm.state,
         caps: &machine.caps,
+        timer_shift: machine.caps.preemption_timer_shift,
     };
     setup::host(&mut guest, &cpu.segments);
     if !vm.written {

@@ -277,25 +277,34 @@ fn recommendations(facts: &Facts) -> Recommendations {
     bits
 }
 
-/// CPUID.
+/// CPUID of a leaf whose answer depends on nothing; `false` for the others.
 #[inline(always)]
-pub fn cpuid(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+pub fn simple(vcpu: &mut Vcpu) -> bool {
     let leaf = vcpu.registers.get(Gpr::Rax) as u32;
     let at = vcpu.cpuid.simple.get(leaf as usize).copied().unwrap_or(ABSENT);
-    let answer = match vcpu.info.cpuid.get(usize::from(at)) {
-        Some(entry) => [entry.eax, entry.ebx, entry.ecx, entry.edx],
-        None => answer(vcpu, hardware, leaf),
-    };
-    let [eax, ebx, ecx, edx] = answer;
+    let Some(entry) = vcpu.info.cpuid.get(usize::from(at)) else { return false };
+    let answer = [entry.eax, entry.ebx, entry.ecx, entry.edx];
+    set_answer(vcpu, answer);
+    true
+}
+
+#[inline(always)]
+fn set_answer(vcpu: &mut Vcpu, [eax, ebx, ecx, edx]: [u32; 4]) {
     vcpu.registers.set32(Gpr::Rax, eax);
     vcpu.registers.set32(Gpr::Rbx, ebx);
     vcpu.registers.set32(Gpr::Rcx, ecx);
     vcpu.registers.set32(Gpr::Rdx, edx);
+}
+
+/// CPUID.
+pub fn cpuid(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    let leaf = vcpu.registers.get(Gpr::Rax) as u32;
+    let answer = answer(vcpu, hardware, leaf);
+    set_answer(vcpu, answer);
     Outcome::Advance
 }
 
 /// The answer where it depends on the sub-leaf, on CR4 or XCR0, or the leaf is not a basic one.
-#[inline(never)]
 fn answer(vcpu: &Vcpu, hardware: &mut impl Hardware, leaf: u32) -> [u32; 4] {
     let subleaf = vcpu.registers.get(Gpr::Rcx) as u32;
     let mut answer = match vcpu.cpuid.find(vcpu.info, leaf, subleaf) {

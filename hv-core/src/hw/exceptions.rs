@@ -141,7 +141,7 @@ fn fail(frame: &Frame) -> ! {
             ss: frame.ss,
             ..control_registers()
         },
-        backtrace: backtrace(rbp),
+        backtrace: backtrace(rbp, frame.rsp),
     };
     send(&report, b"exception in the hypervisor");
 }
@@ -168,7 +168,7 @@ pub fn panic(text: &[u8]) -> ! {
         vector: crate::host::report::NO_VECTOR,
         error_code: 0,
         registers: control_registers(),
-        backtrace: backtrace(rbp),
+        backtrace: backtrace(rbp, rbp),
     };
     send(&report, text);
 }
@@ -182,18 +182,21 @@ fn send(report: &Panic, text: &[u8]) -> ! {
     instructions::stop()
 }
 
-/// Return addresses, by the chain of frame pointers.
-fn backtrace(mut rbp: u64) -> [u64; 16] {
+/// How far above a stack pointer its stack can reach, in bytes; what follows the stacks is mapped.
+const STACK_REACH: u64 = 28 << 10;
+
+/// Return addresses, by the chain of frame pointers that starts at `rbp`, on the stack whose pointer
+/// is `stack`.
+fn backtrace(mut rbp: u64, stack: u64) -> [u64; 16] {
     core::array::from_fn(|_| {
-        // Frames stand in the identity-mapped first 4 GiB or anywhere in RAM; a chain that leaves
-        // plausible addresses or does not climb has ended or is damaged.
-        if rbp < 0x1000 || rbp % 8 != 0 || rbp >= 1 << 40 {
+        // Below the world switch the chain goes on with a value of the guest: it is followed only
+        // within this stack.
+        if rbp % 8 != 0 || !(stack..stack.saturating_add(STACK_REACH)).contains(&rbp) {
             rbp = 0;
             return 0;
         }
         let frame = rbp as *const [u64; 2];
-        // SAFETY: aligned and in the range in which stacks are mapped. If the chain is damaged the
-        // worst is a second exception, whose report ends the same way.
+        // SAFETY: aligned, and between this function's own frame and the top of its stack.
         let [next, address] = unsafe { frame.read_volatile() };
         rbp = if next > rbp { next } else { 0 };
         address

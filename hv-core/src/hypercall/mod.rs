@@ -48,22 +48,35 @@ impl From<BadAddress> for Reply {
 /// The arguments, in the order of the convention.
 struct Arguments(u64, u64);
 
-/// A hypercall. Only 64-bit code at CPL 0 has the instruction; elsewhere it is undefined, as
-/// without a hypervisor.
+/// Only 64-bit code at CPL 0 has the instruction; elsewhere it is undefined, as without a
+/// hypervisor.
 #[inline(always)]
+fn is_legal(vcpu: &Vcpu, hardware: &mut impl Hardware) -> bool {
+    vcpu.long_mode && hardware.is_long_kernel()
+}
+
+/// The null call: its price is that of the convention, so it takes no detour. Returns its slot, or
+/// `None`, and nothing done, if it is another call or not a legal one.
+#[inline(always)]
+pub fn null(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<u32> {
+    const { assert!(Status::Success as u64 == 0) };
+    let is_null = vcpu.registers.get(Gpr::Rax) == call::base::NOP.0
+        && vcpu.registers.get(Gpr::R9) == 0
+        && is_legal(vcpu, hardware);
+    if !is_null {
+        return None;
+    }
+    vcpu.registers.set(Gpr::Rax, 0);
+    vcpu.registers.set(Gpr::Rdx, 0);
+    Some(const { slot(call::base::NOP) })
+}
+
+/// A hypercall.
 pub fn hypercall(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
-    if !vcpu.long_mode || hardware.cpl() != 0 || !hardware.code_is_long() {
+    if !is_legal(vcpu, hardware) {
         return Outcome::UNDEFINED;
     }
     let number = Number(vcpu.registers.get(Gpr::Rax));
-    if number == call::base::NOP && vcpu.registers.get(Gpr::R9) == 0 {
-        // The null call's price is that of the convention: it takes no detour.
-        const { assert!(Status::Success as u64 == 0) };
-        vcpu.call = const { slot(call::base::NOP) };
-        vcpu.registers.set(Gpr::Rax, 0);
-        vcpu.registers.set(Gpr::Rdx, 0);
-        return Outcome::Advance;
-    }
     dispatch(vcpu, hardware, number)
 }
 

@@ -3,7 +3,8 @@
 //! The backend keeps this state in its own control block; nothing is read before it is needed. The
 //! tests implement the trait by plain fields.
 
-use super::{Event, Outcome, Registers, Vcpu};
+use super::run::Left;
+use super::{Event, Exit, Vcpu};
 use crate::mem::tlb::Generation;
 
 /// A control register, EFER, or another register that the backend keeps.
@@ -83,6 +84,9 @@ pub trait Hardware: Link {
     /// Whether the code segment is a 64-bit one; it counts only under EFER.LMA.
     fn code_is_long(&mut self) -> bool;
 
+    /// Whether the code segment is a 64-bit one and the privilege level 0.
+    fn is_long_kernel(&mut self) -> bool;
+
     /// How instructions are read.
     fn mode(&mut self) -> Mode;
 
@@ -95,6 +99,10 @@ pub trait Hardware: Link {
     /// Ends the instruction that exited: the instruction pointer moves behind it, the interrupt
     /// shadow ends, a single step traps (SDM vol. 3, Event Blocking; Debug Exceptions).
     fn advance(&mut self);
+
+    /// As [`Hardware::advance`], if moving the instruction pointer is all there is to it; otherwise
+    /// `false`, and nothing has changed.
+    fn advance_plainly(&mut self) -> bool;
 
     /// As [`Hardware::advance`], for an instruction whose length the CPU does not say.
     fn advance_by(&mut self, length: u32);
@@ -158,16 +166,16 @@ pub trait Hardware: Link {
 }
 
 /// A backend: a vCPU in the hardware of one vendor.
-pub trait Backend: Hardware {
-    /// Runs the guest until it exits, for at most `ticks` TSC ticks. `false` if the CPU refused to
-    /// enter it.
-    fn enter(&mut self, registers: &mut Registers, ticks: u64) -> bool;
+pub trait Backend: Hardware + Sized {
+    /// Bounds the time until the next exit: `ticks` TSC ticks from the entry.
+    fn set_slice(&mut self, ticks: u64);
 
-    /// Decodes why it exited and passes that to [`handle`](super::handle::handle).
-    ///
-    /// The backend calls it, once for each reason that is frequent, so that the compiler makes one
-    /// straight path from such a reason to its answer.
-    fn dispatch(&mut self, vcpu: &mut Vcpu) -> Outcome;
+    /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at
+    /// the first exit that leaves more to be done. `None` if the CPU refused to enter it.
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left>;
+
+    /// Why it exited, where [`Left::All`] was left.
+    fn exit(&mut self) -> Exit;
 
     /// Reads and writes of the control block so far, where they are instructions.
     fn counts(&self) -> (u64, u64);

@@ -1,12 +1,76 @@
 //! The loop: enter, decode, handle, count, until the vCPU must leave the CPU.
 
-use super::exit::{Leave, Outcome};
-use super::handle::inject;
+use super::exit::{Exit, Leave, Outcome};
+use super::handle::{handle, inject};
 use super::hardware::{Backend, Link};
 use super::{Event, EventKind, Options, Vcpu};
 use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
-use pv_abi::area::CALL_SLOTS;
+use pv_abi::exit::Reason;
+
+/// What an exit leaves to be done before the next entry.
+#[derive(Debug)]
+pub enum Left {
+    /// All: it has not been looked at.
+    All,
+    /// It has been handled, and ends like this.
+    Outcome(Outcome),
+    /// The instruction is complete; something is due.
+    Attend,
+}
+
+/// What the world switch passes on at each exit.
+///
+/// The guest's RBP and R12 to R15 are then still in the CPU: what runs here may use the others of
+/// [`Registers`](super::Registers), and leaves whatever may report them to [`run`].
+pub struct Frame<'a, B> {
+    /// The vCPU.
+    pub vcpu: &'a mut Vcpu,
+    /// Its backend.
+    pub hardware: &'a mut B,
+    /// What is left when the switch returns.
+    pub left: Left,
+}
+
+/// Answers an exit of a frequent kind as far as the next entry: `true`. Where more is to be done, it
+/// says so in `left`.
+///
+/// The backend calls it with a constant reason, so that the compiler makes a straight path of it.
+#[inline(always)]
+pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
+    match handle(frame.vcpu, frame.hardware, exit) {
+        Outcome::Advance => {
+            let call = core::mem::take(&mut frame.vcpu.call);
+            finish(frame, exit.reason(), call)
+        }
+        outcome => {
+            frame.left = Left::Outcome(outcome);
+            false
+        }
+    }
+}
+
+/// Completes the instruction, counts the exit, and says whether the guest may go on.
+#[inline(always)]
+pub fn finish<B: Backend>(frame: &mut Frame<'_, B>, reason: Reason, call: u32) -> bool {
+    let Frame { vcpu, hardware, left } = frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    let advanced = hardware.advance_plainly();
+    let now = hardware.tsc();
+    match vcpu.due.checked_sub(now) {
+        Some(ticks) if advanced => {
+            count(vcpu, hardware, reason, call, now);
+            hardware.set_slice(ticks);
+            true
+        }
+        _ => {
+            vcpu.reason = reason;
+            vcpu.call = call;
+            *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
+            false
+        }
+    }
+}
 
 /// Runs the vCPU until it leaves.
 #[inline(never)]
@@ -15,37 +79,36 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     if let Err(leave) = attend(vcpu, hardware, now) {
         return leave;
     }
-    let now = hardware.tsc();
+    let mut now = hardware.tsc();
     if vcpu.open {
         vcpu.open = false;
-        count(vcpu, hardware, now);
+        count_last(vcpu, hardware, now);
     }
-    let mut ticks = vcpu.due.saturating_sub(now);
     let leave = loop {
-        if !hardware.enter(&mut vcpu.registers, ticks) {
+        hardware.set_slice(vcpu.due.saturating_sub(now));
+        let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
-        }
-        vcpu.exited = hardware.tsc();
-        match hardware.dispatch(vcpu) {
-            Outcome::Advance => hardware.advance(),
-            outcome => {
-                if let Err(leave) = end(vcpu, hardware, outcome) {
-                    break leave;
-                }
-            }
-        }
-        let mut now = hardware.tsc();
-        ticks = match vcpu.due.checked_sub(now) {
-            Some(ticks) => ticks,
-            None => {
-                if let Err(leave) = attend(vcpu, hardware, now) {
-                    break leave;
-                }
-                now = hardware.tsc();
-                vcpu.due.saturating_sub(now)
-            }
         };
-        count(vcpu, hardware, now);
+        let ended = match left {
+            Left::Attend => Ok(()),
+            Left::All => {
+                let exit = hardware.exit();
+                let outcome = handle(vcpu, hardware, exit);
+                end(vcpu, hardware, outcome)
+            }
+            Left::Outcome(outcome) => end(vcpu, hardware, outcome),
+        };
+        if let Err(leave) = ended {
+            break leave;
+        }
+        now = hardware.tsc();
+        if now >= vcpu.due {
+            if let Err(leave) = attend(vcpu, hardware, now) {
+                break leave;
+            }
+            now = hardware.tsc();
+        }
+        count_last(vcpu, hardware, now);
     };
     // It is counted when the vCPU runs again, with the time until then.
     vcpu.open = true;
@@ -72,23 +135,26 @@ fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: Outcome) -> Result
     Ok(())
 }
 
-/// Counts the exit that has been handled: how often, and the ticks from exit to entry.
+fn count_last(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) {
+    let (reason, call) = (vcpu.reason, core::mem::take(&mut vcpu.call));
+    count(vcpu, hardware, reason, call, now);
+}
+
+/// Counts an exit that has been handled: how often, and the ticks from exit to entry; `call` is the
+/// slot of a call, plus one, or 0.
 #[inline(always)]
-fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) {
+fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, reason: Reason, call: u32, now: u64) {
     let ticks = now.wrapping_sub(vcpu.exited);
     let info = &mut *vcpu.info;
-    if let Some(counter) = info.exits.get_mut(vcpu.reason as usize) {
+    if let Some(counter) = info.exits.get_mut(reason as usize) {
         counter.count = counter.count.wrapping_add(1);
         counter.ticks = counter.ticks.wrapping_add(ticks);
     }
-    if vcpu.call != 0 {
-        // The mask is for the compiler: a call's slot is below the table's size.
-        let slot = vcpu.call.wrapping_sub(1) as usize & (CALL_SLOTS - 1);
-        if let Some(counter) = info.calls.get_mut(slot) {
-            counter.count = counter.count.wrapping_add(1);
-            counter.ticks = counter.ticks.wrapping_add(ticks);
-        }
-        vcpu.call = 0;
+    if call != 0
+        && let Some(counter) = info.calls.get_mut(call.wrapping_sub(1) as usize)
+    {
+        counter.count = counter.count.wrapping_add(1);
+        counter.ticks = counter.ticks.wrapping_add(ticks);
     }
     (info.vmreads, info.vmwrites) = hardware.counts();
 }

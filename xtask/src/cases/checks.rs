@@ -85,6 +85,12 @@ const LIMITS: &[Limit] = &[
     Limit { workload: "port-console", policy: Policy::HwAssist, instructions: 250.0, ..FREE },
     Limit { workload: "first-touch", policy: Policy::TrapAll, exits: 0.0, ..FREE },
     Limit { workload: "first-touch", policy: Policy::HwAssist, exits: 0.0, ..FREE },
+    // An interrupt that comes when it is due, 20000 ticks ahead, and not at the next chance.
+    Limit { workload: "timer-tick", policy: Policy::TrapAll, instructions: 25_000.0, ..FREE },
+    Limit { workload: "timer-tick", policy: Policy::HwAssist, instructions: 25_000.0, ..FREE },
+    Limit { workload: "timer-tick", instructions: 25_000.0, ..FREE },
+    Limit { workload: "idle-wake", policy: Policy::HwAssist, instructions: 25_000.0, ..FREE },
+    Limit { workload: "idle-wake", instructions: 25_000.0, ..FREE },
     Limit { workload: "cpuid", exits: 0.0, ..FREE },
     Limit { workload: "clock-read", exits: 0.0, ..FREE },
     Limit { workload: "eoi", exits: 0.0, ..FREE },

@@ -53,7 +53,8 @@ pub fn watch(boot: &Boot, want: &[Want]) -> Result<()> {
             complaints(&boot.folder)
         )),
     }
-    missing.extend(want.iter().filter(|w| !seen.has(w)).map(|w| format!("{w:?}")));
+    let unmet: Vec<&Want> = want.iter().filter(|w| !seen.has(w)).collect();
+    missing.extend(unmet.iter().map(|w| format!("{w:?}")));
     if missing.is_empty() && seen.faults.is_empty() {
         // Logs of tests that passed are small; images are not.
         let _ = std::fs::remove_file(boot.folder.join("paravane.iso"));
@@ -63,10 +64,25 @@ pub fn watch(boot: &Boot, want: &[Want]) -> Result<()> {
     for missing in missing {
         text += &format!("\nmissing: {missing}");
     }
-    for report in seen.faults.iter().chain(seen.ends.iter().map(|end| &end.report)) {
+    for fault in &seen.faults {
+        text += &format!("\n{fault}");
+    }
+    for end in &seen.ends {
+        // Of VMs that did what they should, one line.
+        let whole = unmet.iter().any(|want| want.vm() == Some(end.vm));
+        let report = if whole { &end.report } else { end.report.lines().next().unwrap_or("") };
         text += &format!("\n{report}");
     }
     bail!("{text}")
+}
+
+impl Want {
+    fn vm(&self) -> Option<u8> {
+        match *self {
+            Want::Console(vm, _) | Want::Shutdown(vm, _) | Want::End(vm, ..) => Some(vm),
+            Want::Log(_) | Want::Refuses(_) => None,
+        }
+    }
 }
 
 impl Seen {

@@ -65,7 +65,7 @@ impl Row {
 /// read of the BEGIN mark to the guest's first, and from the guest's last to that of the END mark.
 pub fn mark_cost(machine: Machine) -> u64 {
     match machine {
-        Machine::BochsVmx => 1_000,
+        Machine::BochsVmx => 1_500,
         // Two world switches of real hardware, or of a hypervisor below.
         Machine::QemuKvm | Machine::QemuTcg => 200_000,
     }

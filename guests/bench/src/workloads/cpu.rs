@@ -1,7 +1,5 @@
 //! Single instructions: what they cost when they exit, and when the shim replaces them.
 
-use core::hint::black_box;
-
 use x86_64::cpuid;
 use x86_64::hypercall::base;
 use x86_64::registers::control::Cr4;

@@ -1,4 +1,4 @@
-//! The mix of [`MIX`](crate::table::MIX).
+//! The mix of [`MIX`].
 
 use guest_kernel::{interrupts, timer};
 
@@ -11,10 +11,12 @@ pub fn run(meter: &mut Meter, ops: u64) {
     memory::partner();
     memory::faulting_page();
     time::prepare();
-    meter.section(ops, || {
-        for &(times, op) in MIX {
-            for _ in 0..times {
-                op();
+    let wait =
+        time::SOON * MIX.iter().filter(|part| part.waits).map(|part| part.times).sum::<u64>();
+    meter.section_with_waits(ops, ops, wait, || {
+        for part in MIX {
+            for _ in 0..part.times {
+                (part.op)();
             }
         }
     });

@@ -10,7 +10,7 @@ use x86_64::instructions::interrupts as flag;
 use crate::measure::Meter;
 
 /// How far ahead a deadline that is waited for lies, in TSC ticks: longer than it takes to arm it.
-const SOON: u64 = 20_000;
+pub const SOON: u64 = 20_000;
 /// How far ahead a deadline that never comes lies.
 const FAR: u64 = 1 << 40;
 /// By how much each later deadline is later.
@@ -43,13 +43,13 @@ fn spin_past(taken: u64) {
 /// Arm, interrupt, end of interrupt, the CPU busy meanwhile.
 pub fn timer_tick(meter: &mut Meter, ops: u64) {
     prepare();
-    meter.section(ops, op::timer_tick);
+    meter.section_with_waits(ops, ops, SOON, op::timer_tick);
 }
 
 /// Arm, halt, interrupt, end of interrupt.
 pub fn idle_wake(meter: &mut Meter, ops: u64) {
     prepare();
-    meter.section(ops, op::idle_wake);
+    meter.section_with_waits(ops, ops, SOON, op::idle_wake);
 }
 
 /// Send, interrupt, end of interrupt.

@@ -32,7 +32,7 @@ pub const CASES: &[Case] = &[
     ends("loop", Expected::TimeLimit, endless),
     ends_here("call-flood", Expected::TimeLimit, call_flood),
     ends_here("exit-flood", Expected::TimeLimit, exit_flood),
-    ends_here("crash", Expected::Crash, || crash(b"the hostile guest says so")),
+    ends_here("crash", Expected::Crash, || crash(b"the hostile guest says so\n")),
     ends_here("crash-in-silence", Expected::Crash, || crash(&[])),
 ];
 

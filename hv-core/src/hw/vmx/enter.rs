@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use super::field;
+use super::guest::quick_exit;
 use crate::vm::Registers;
 
 /// What the switch keeps between entries.
@@ -20,27 +21,36 @@ impl Switch {
     }
 }
 
-/// Enters the guest and returns when it exits; `false` if the CPU refused to enter at all (VMfail).
+/// Enters the guest. At each exit [`quick_exit`] may answer and let the guest go on; the function
+/// returns at the first exit for which it does not, with every general register saved, or, `false`,
+/// if the CPU refused to enter (VMfail).
 ///
-/// Only general registers are switched here; the state table in the documentation says where the
-/// rest lives. The compiler keeps nothing in registers across the switch, so its own callee-saved
-/// registers cost nothing at each exit but RBX and RBP, which it does not give away.
+/// A frequent exit saves and loads what a called function may change, and RBX for CPUID. The guest's
+/// RBP and R12 to R15 stay in the CPU meanwhile, kept by the calling convention. Only general
+/// registers are switched here; the state table in the documentation says where the rest lives.
 ///
 /// # Safety
 ///
 /// The current VMCS belongs to this vCPU and its host state describes this CPU, but for RSP and
-/// RIP, which are set here.
+/// RIP, which are set here. `registers`, `switch` and `frame` are valid and those of this vCPU, and
+/// nobody else uses them during the call.
 #[inline(always)]
-pub unsafe fn enter(registers: &mut Registers, switch: &mut Switch) -> bool {
+pub unsafe fn enter(
+    registers: *mut Registers,
+    switch: *mut Switch,
+    frame: *mut core::ffi::c_void,
+) -> bool {
     let failed: u64;
-    // SAFETY: the exit comes back to label 5 with the stack pointer as it was at the entry, because
-    // HOST_RSP is compared with it and written when it differs; every general register is then
-    // saved or declared as lost. The guest can write to memory only through its nested page
+    // SAFETY: an exit comes back to label 5 with the stack pointer as it was at the entry, because
+    // HOST_RSP is compared with it and written when it differs. All registers are saved or declared
+    // as lost. At the call the stack is aligned: the compiler aligns it for the block, and four
+    // quadwords have been pushed. The guest can write to memory only through its nested page
     // tables, which do not reach the hypervisor's.
     unsafe {
         asm!(
             "push rbx",
             "push rbp",
+            "push rdx",
             "push rdi",
             "cmp rsp, [rsi]",
             "je 2f",
@@ -51,27 +61,27 @@ pub unsafe fn enter(registers: &mut Registers, switch: &mut Switch) -> bool {
             "lea rcx, [rip + 5f]",
             "vmwrite rax, rcx",
             "2:",
+            "mov rbp, [rdi + 40]",
+            "mov r12, [rdi + 96]",
+            "mov r13, [rdi + 104]",
+            "mov r14, [rdi + 112]",
+            "mov r15, [rdi + 120]",
+            "3:",
             "mov rax, [rdi]",
             "mov rcx, [rdi + 8]",
             "mov rdx, [rdi + 16]",
             "mov rbx, [rdi + 24]",
-            "mov rbp, [rdi + 40]",
             "mov rsi, [rdi + 48]",
             "mov r8, [rdi + 64]",
             "mov r9, [rdi + 72]",
             "mov r10, [rdi + 80]",
             "mov r11, [rdi + 88]",
-            "mov r12, [rdi + 96]",
-            "mov r13, [rdi + 104]",
-            "mov r14, [rdi + 112]",
-            "mov r15, [rdi + 120]",
             "mov rdi, [rdi + 56]",
             // VMRESUME fails, and goes on behind itself, where the VMCS was cleared since it was last
             // entered: that costs the frequent case nothing.
             "vmresume",
             "vmlaunch",
             "mov eax, 1",
-            "add rsp, 8",
             "jmp 6f",
             "5:",
             "push rax",
@@ -79,29 +89,36 @@ pub unsafe fn enter(registers: &mut Registers, switch: &mut Switch) -> bool {
             "mov [rax + 8], rcx",
             "mov [rax + 16], rdx",
             "mov [rax + 24], rbx",
-            "mov [rax + 40], rbp",
             "mov [rax + 48], rsi",
             "mov [rax + 56], rdi",
             "mov [rax + 64], r8",
             "mov [rax + 72], r9",
             "mov [rax + 80], r10",
             "mov [rax + 88], r11",
-            "mov [rax + 96], r12",
-            "mov [rax + 104], r13",
-            "mov [rax + 112], r14",
-            "mov [rax + 120], r15",
             "pop [rax]",
-            "add rsp, 8",
+            "mov rdi, [rsp + 8]",
+            "call {quick_exit}",
+            "mov rdi, [rsp]",
+            "test al, al",
+            "jne 3b",
+            "mov [rdi + 40], rbp",
+            "mov [rdi + 96], r12",
+            "mov [rdi + 104], r13",
+            "mov [rdi + 112], r14",
+            "mov [rdi + 120], r15",
             "xor eax, eax",
             "6:",
+            "add rsp, 16",
             "pop rbp",
             "pop rbx",
+            quick_exit = sym quick_exit,
             host_rsp = const field::HOST_RSP.encoding(),
             host_rip = const field::HOST_RIP.encoding(),
             inout("rdi") registers => _,
             inout("rsi") switch => _,
+            inout("rdx") frame => _,
             out("rax") failed,
-            out("rcx") _, out("rdx") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            out("rcx") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
             out("r12") _, out("r13") _, out("r14") _, out("r15") _,
         );
     }

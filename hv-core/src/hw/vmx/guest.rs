@@ -17,11 +17,14 @@ use super::reinject::{interrupted, interruptibility_for};
 use super::vmcs::ActiveVmcs;
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::{local_apic, output};
+use pv_abi::exit::Reason;
 use crate::mem::tlb::{Generation, Seen};
 use crate::vm::exit::{self, Exit, NestedFault, PortAccess};
 use crate::vm::hardware::{Backend, Kept, Link, LiveMsr, Mode};
-use crate::vm::handle::handle;
-use crate::vm::{EventKind, Features, Hardware, Outcome, Registers, Vcpu};
+use crate::emulate::cpuid;
+use crate::hypercall;
+use crate::vm::run::{Frame, Left, answer, finish};
+use crate::vm::{EventKind, Features, Hardware, Vcpu};
 
 const CR4_VMXE: u64 = 1 << 13;
 const RFLAGS_TF: u64 = 1 << 8;
@@ -64,6 +67,8 @@ pub struct Guest<'a> {
     pub state: &'a mut State,
     /// What the CPU can do.
     pub caps: &'a Capabilities,
+    /// The VMX-preemption timer counts when this bit of the TSC changes.
+    pub timer_shift: u8,
 }
 
 impl Guest<'_> {
@@ -214,15 +219,6 @@ impl Guest<'_> {
         }
     }
 
-    #[inline(never)]
-    fn dispatch_rare(&mut self, vcpu: &mut Vcpu, reason: ExitReason) -> Outcome {
-        let exit = match reason.basic() {
-            Ok(basic) => self.rare_exit(basic),
-            Err(_) => Exit::Other,
-        };
-        handle(vcpu, self, exit)
-    }
-
     /// The rule that the VMCS breaks, if the checker knows one.
     pub fn broken_rule(&self) -> Option<Violation> {
         check::first(&self.vmcs, self.caps)
@@ -347,15 +343,21 @@ impl Hardware for Guest<'_> {
         unsafe { wrmsr(msr as u32, value) };
     }
 
-    #[inline(always)]
     fn cpl(&mut self) -> u8 {
         // The DPL of SS is the CPL on every exit (SDM vol. 3, Saving Segment Registers).
         self.rights(Segment::Ss).dpl() as u8
     }
 
-    #[inline(always)]
     fn code_is_long(&mut self) -> bool {
         self.rights(Segment::Cs).contains(AccessRights::LONG)
+    }
+
+    #[inline(always)]
+    fn is_long_kernel(&mut self) -> bool {
+        let batch = self.vmcs.batch();
+        let stack = batch.get(Segment::Ss.access_rights());
+        let code = batch.get(Segment::Cs.access_rights());
+        stack & AccessRights::DPL.bits() == 0 && code & AccessRights::LONG.bits() != 0
     }
 
     fn mode(&mut self) -> Mode {
@@ -386,16 +388,31 @@ impl Hardware for Guest<'_> {
     }
 
     #[inline(always)]
+    fn advance_plainly(&mut self) -> bool {
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        let batch = self.vmcs.batch();
+        let length = batch.get(field::EXIT_INSTRUCTION_LENGTH);
+        let old = batch.get(field::GUEST_RIP);
+        let state = batch.get(field::GUEST_INTERRUPTIBILITY_STATE);
+        let rflags = batch.get(field::GUEST_RFLAGS);
+        drop(batch);
+        let rip = old.wrapping_add(u64::from(length));
+        let wraps = (rip as u32) < old as u32;
+        if wraps || state & shadow.bits() != 0 || rflags & RFLAGS_TF != 0 {
+            return false;
+        }
+        self.vmcs.write(field::GUEST_RIP, rip);
+        true
+    }
+
     fn advance(&mut self) {
         let length = self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH);
         self.advance_by(length);
     }
 
-    #[inline(always)]
     fn advance_by(&mut self, length: u32) {
-        let old = self.vmcs.get(field::GUEST_RIP);
-        let mut rip = old.wrapping_add(u64::from(length));
-        if (rip as u32) < old as u32 && !self.code_is_long() {
+        let mut rip = self.vmcs.get(field::GUEST_RIP).wrapping_add(u64::from(length));
+        if !self.code_is_long() {
             // EIP wraps at 4 GiB.
             rip &= 0xffff_ffff;
         }
@@ -565,37 +582,98 @@ impl Guest<'_> {
     }
 }
 
+/// Called by the world switch at every exit, with the guest's RBP and R12 to R15 still in the CPU;
+/// `true` to enter again.
+///
+/// What is answered here needs no call and so no register beyond those already saved. The rest goes
+/// on in a function of its own.
+///
+/// # Safety
+///
+/// `frame` is the one that [`Backend::enter`] passed to the switch, which nobody else uses now.
+pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
+    const VMCALL: u32 = Basic::Vmcall as u32;
+    const CPUID: u32 = Basic::Cpuid as u32;
+    const RDMSR: u32 = Basic::Rdmsr as u32;
+    const WRMSR: u32 = Basic::Wrmsr as u32;
+    const IO: u32 = Basic::Io as u32;
+    // SAFETY: as the caller vouches.
+    let frame = unsafe { &mut *frame };
+    let Frame { vcpu, hardware, .. } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    vcpu.exited = tsc();
+    match hardware.vmcs.get(field::EXIT_REASON) {
+        VMCALL => match hypercall::null(vcpu, hardware) {
+            Some(slot) => finish(frame, Reason::Hypercall, slot),
+            None => answer_hypercall(frame),
+        },
+        CPUID if cpuid::simple(vcpu) => finish(frame, Reason::Cpuid, 0),
+        CPUID => answer_cpuid(frame),
+        RDMSR => answer_rdmsr(frame),
+        WRMSR => answer_wrmsr(frame),
+        IO => answer_port(frame),
+        _ => false,
+    }
+}
+
+/// One function for each frequent reason, so that [`quick_exit`] itself needs no stack.
+macro_rules! answers {
+    ($($name:ident = $exit:expr;)*) => {$(
+        #[inline(never)]
+        fn $name(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+            answer(frame, $exit)
+        }
+    )*};
+}
+
+answers! {
+    answer_hypercall = Exit::Hypercall;
+    answer_cpuid = Exit::Cpuid;
+    answer_rdmsr = Exit::Rdmsr;
+    answer_wrmsr = Exit::Wrmsr;
+}
+
+#[inline(never)]
+fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+    match frame.hardware.port() {
+        Exit::Port(access) => answer(frame, Exit::Port(access)),
+        _ => false,
+    }
+}
+
 impl Backend for Guest<'_> {
     #[inline(always)]
-    fn enter(&mut self, registers: &mut Registers, ticks: u64) -> bool {
-        let value = ticks >> self.caps.preemption_timer_shift;
+    fn set_slice(&mut self, ticks: u64) {
+        // The value is as wide as 32 bits allow: what is due is never further away.
+        let value = ticks >> self.timer_shift;
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
-        // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
-        // activated.
-        let entered = unsafe { enter(registers, &mut self.state.switch) };
-        if !entered {
-            self.state.refused = true;
-        }
-        entered
     }
 
-    #[inline(always)]
-    fn dispatch(&mut self, vcpu: &mut Vcpu) -> Outcome {
-        const VMCALL: u32 = Basic::Vmcall as u32;
-        const CPUID: u32 = Basic::Cpuid as u32;
-        const RDMSR: u32 = Basic::Rdmsr as u32;
-        const WRMSR: u32 = Basic::Wrmsr as u32;
-        const IO: u32 = Basic::Io as u32;
-        match self.vmcs.get(field::EXIT_REASON) {
-            VMCALL => handle(vcpu, self, Exit::Hypercall),
-            CPUID => handle(vcpu, self, Exit::Cpuid),
-            RDMSR => handle(vcpu, self, Exit::Rdmsr),
-            WRMSR => handle(vcpu, self, Exit::Wrmsr),
-            IO => {
-                let exit = self.port();
-                handle(vcpu, self, exit)
-            }
-            reason => self.dispatch_rare(vcpu, ExitReason(reason)),
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+        let registers = &raw mut vcpu.registers;
+        let switch = &raw mut self.state.switch;
+        let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+        // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
+        // activated. The frame, with all that it borrows, outlives the call.
+        let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };
+        let left = frame.left;
+        if !entered {
+            self.state.refused = true;
+            return None;
+        }
+        Some(left)
+    }
+
+    fn exit(&mut self) -> Exit {
+        let reason = ExitReason(self.vmcs.get(field::EXIT_REASON));
+        match reason.basic() {
+            Ok(Basic::Vmcall) => Exit::Hypercall,
+            Ok(Basic::Cpuid) => Exit::Cpuid,
+            Ok(Basic::Rdmsr) => Exit::Rdmsr,
+            Ok(Basic::Wrmsr) => Exit::Wrmsr,
+            Ok(Basic::Io) => self.port(),
+            Ok(basic) => self.rare_exit(basic),
+            Err(_) => Exit::Other,
         }
     }
 

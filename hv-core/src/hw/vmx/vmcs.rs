@@ -134,9 +134,30 @@ impl ActiveVmcs<'_> {
     /// does not have it: [`VmcsRead::read`] is for those.
     #[inline(always)]
     pub fn get<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
+        self.batch().get(field)
+    }
+
+    /// Several reads that are added to the count together.
+    #[inline(always)]
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { total: &self.reads, reads: Cell::new(0) }
+    }
+}
+
+/// Reads of the current VMCS: see [`ActiveVmcs::batch`].
+pub struct Batch<'a> {
+    total: &'a Cell<u64>,
+    reads: Cell<u64>,
+}
+
+impl Batch<'_> {
+    /// As [`ActiveVmcs::get`].
+    #[inline(always)]
+    pub fn get<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
         let value: u64;
-        // SAFETY: there is a current VMCS, so VMREAD fails only for a field that the CPU lacks,
-        // and then leaves in the register what was there. It touches no memory that Rust knows of.
+        // SAFETY: a batch borrows the current VMCS, so VMREAD fails only for a field that the CPU
+        // lacks, and then leaves in the register what was there. It touches no memory that Rust
+        // knows of.
         unsafe {
             asm!(
                 "vmread {value}, {field}",
@@ -147,6 +168,13 @@ impl ActiveVmcs<'_> {
         }
         self.reads.set(self.reads.get().wrapping_add(1));
         W::from_register(value)
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.total.set(self.total.get().wrapping_add(self.reads.get()));
     }
 }
 
