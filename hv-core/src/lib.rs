@@ -22,8 +22,8 @@ extern crate std;
 pub mod device;
 pub mod emulate;
 pub mod host;
-pub mod hypercall;
 pub mod hw;
+pub mod hypercall;
 pub mod mem;
 pub mod vm;
 

@@ -21,11 +21,11 @@ use crate::hw::instructions::tsc;
 use crate::hw::live::Live;
 use crate::hw::physical::{TableMemory, zeroed_page};
 use crate::hw::vmx::capability::{Capabilities, MissingControls};
-use crate::hw::vmx::ept::{self, Ept};
+use crate::hw::vmx::ept::Ept;
 use crate::hw::vmx::guest::State;
+use crate::hw::vmx::policy;
 use crate::hw::vmx::setup::{self, Pages, ThisCpu};
 use crate::hw::vmx::vmcs::{Vmcs, VmxOn};
-use crate::hw::vmx::policy;
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::guest::GuestMemory;
 use crate::mem::nested::{Access, NestedTable};
@@ -54,7 +54,7 @@ pub struct Machine {
     /// The page whose accesses mean the local APIC.
     pub apic_access: u64,
     /// VMs that are waiting to be run, by CPU.
-    pub queues: [Mutex<alloc::vec::Vec<Box<Instance>>>; crate::host::acpi::MAX_CPUS],
+    pub queues: [Mutex<alloc::vec::Vec<Instance>>; crate::host::acpi::MAX_CPUS],
     /// CPUs that have come up.
     pub online: AtomicU32,
     /// Nonzero once the queues are filled.
@@ -134,7 +134,7 @@ impl Instance {
         bundle: &Bundle<'static>,
         desc: &desc::Vm<'_>,
         number: u8,
-    ) -> Result<Box<Instance>, MakeError> {
+    ) -> Result<Instance, MakeError> {
         let caps = &machine.caps;
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
         let features = policy::features(desc.policy, caps.features(), desc.without);
@@ -175,8 +175,7 @@ impl Instance {
         } else {
             1
         };
-        let mut nested =
-            NestedTable::<Ept>::new(&mut tables, largest).ok_or_else(no_memory)?;
+        let mut nested = NestedTable::<Ept>::new(&mut tables, largest).ok_or_else(no_memory)?;
         let mut map = |gpa, hpa, length, access| {
             nested.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
         };
@@ -186,7 +185,11 @@ impl Instance {
             let apic = crate::device::apic::DEFAULT_BASE;
             map(apic, machine.apic_access, PAGE, Access::Full)?;
         }
-        let eptp = ept::pointer(nested.root());
+        // The tables stand; the guest sees the read-only half when it has registered its own. No CPU
+        // has seen the mapping, so nothing is owed for it.
+        for page in [info_gpa, info_gpa.wrapping_add(PAGE)] {
+            let _ = nested.unmap_page(&mut TableMemory(frames), page);
+        }
         let msr_bitmaps = match features.contains(Features::MSR_BITMAP) {
             true => Some(zeroed_page(frames).ok_or_else(no_memory)?),
             false => None,
@@ -200,7 +203,7 @@ impl Instance {
             options: desc.options,
             features,
             tsc_hz: machine.tsc_hz,
-            apic_hz: (machine.tsc_hz / u64::from(ratio.get())) as u32,
+            apic_hz: machine.tsc_hz.checked_div(ratio.get().into()).unwrap_or(0) as u32,
             vcpu: 0,
             vcpus: 1,
         };
@@ -233,6 +236,7 @@ impl Instance {
         let vcpu = Vcpu {
             registers: Registers::default(),
             due: 0,
+            slice_due: 0,
             info,
             number: 0,
             apic: VirtualApic::new(apic_registers, config),
@@ -259,10 +263,10 @@ impl Instance {
             slice_end: 0,
             vm: Box::leak(Box::new(vm)),
         };
-        let mut instance = Box::new(Instance {
+        let mut instance = Instance {
             vcpu,
             vmcs: Some(vmcs),
-            state: setup::state(controls, eptp, vpid, msr_bitmaps),
+            state: setup::state(controls, nested, (info_gpa, info_range.start), vpid, msr_bitmaps),
             pages: Pages {
                 apic: apic_page,
                 apic_access: machine.apic_access,
@@ -275,7 +279,7 @@ impl Instance {
             image,
             command_line: String::from(desc.command_line),
             ram,
-        });
+        };
         instance.load().map_err(MakeError::Image)?;
         Ok(instance)
     }
@@ -294,6 +298,11 @@ impl Instance {
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.
     pub fn reset(&mut self) -> Result<(), ImageError> {
         let vcpu = &mut self.vcpu;
+        if vcpu.registered.area.is_some()
+            && let Some(owed) = self.state.show_info(false)
+        {
+            vcpu.vm.generation.publish(owed);
+        }
         vcpu.unregister();
         vcpu.apic.init();
         vcpu.msrs = MsrState::default();

@@ -10,9 +10,9 @@ mod trampoline;
 
 use core::fmt::Write;
 
-use crate::hw::{instructions, output};
 use crate::host::link::{Channel, HYPERVISOR};
 use crate::host::report::{Cause, End};
+use crate::hw::{instructions, output};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Entered by the assembly with the boot protocol and the address of its information, on the boot

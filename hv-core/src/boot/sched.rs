@@ -2,7 +2,6 @@
 
 extern crate alloc;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::mem::size_of;
@@ -20,9 +19,9 @@ use crate::hw::vmx::setup;
 use crate::hw::vmx::vmcs::VmxOn;
 use crate::hw::{local_apic, output};
 use crate::vm::exit::Leave;
+use crate::vm::hardware::Backend;
 use crate::vm::hardware::Kept;
 use crate::vm::run::run;
-use crate::vm::hardware::Backend;
 use crate::vm::{Features, Gpr, Hardware, Vcpu};
 
 /// One CPU's own.
@@ -34,13 +33,13 @@ pub struct Cpu {
 }
 
 /// Runs VMs until the last of this CPU has ended.
-pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Box<Instance>>) {
+pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>) {
     let mut next = 0usize;
     while !vms.is_empty() {
         let count = vms.len();
-        let ready = (0..count).map(|i| next.wrapping_add(i) % count.max(1)).find(|&i| {
-            vms.get_mut(i).is_some_and(|vm| !vm.halted || wakes(vm))
-        });
+        let ready = (0..count)
+            .map(|i| next.wrapping_add(i).checked_rem(count).unwrap_or(0))
+            .find(|&i| vms.get_mut(i).is_some_and(|vm| !vm.halted || wakes(vm)));
         let Some(at) = ready else {
             idle(machine, &mut vms);
             continue;
@@ -52,7 +51,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Box<Insta
         match run_once(cpu, machine, vm) {
             Leave::Halted => {
                 vm.halted = true;
-                if !wakes(vm) && vm.vcpu.timer_due().is_none() && vm.vcpu.vm.time_limit == u64::MAX {
+                if !wakes(vm) && vm.vcpu.timer_due().is_none() && vm.vcpu.vm.time_limit == u64::MAX
+                {
                     // Nothing is left that could end the halt.
                     let message = "the guest waits for an interrupt that nothing can raise";
                     finish(cpu, machine, vm, Leave::ended(Cause::HaltedForEver, 0, message));
@@ -76,7 +76,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Box<Insta
     }
 }
 
-fn remove(machine: &Machine, vms: &mut Vec<Box<Instance>>, at: usize) {
+fn remove(machine: &Machine, vms: &mut Vec<Instance>, at: usize) {
     if at < vms.len() {
         vms.remove(at).release(machine);
     }
@@ -90,7 +90,7 @@ fn wakes(vm: &mut Instance) -> bool {
 }
 
 /// Halts this CPU until the first timer of its VMs, and sends what they have written meanwhile.
-fn idle(machine: &Machine, vms: &mut [Box<Instance>]) {
+fn idle(machine: &Machine, vms: &mut [Instance]) {
     let mut until = tsc().saturating_add(machine.tsc_hz / 10);
     for vm in vms {
         vm.vcpu.send_output(&mut output::Host);
@@ -187,7 +187,10 @@ fn explain(guest: &mut Guest<'_>, text: &mut Text<1024>) {
         });
     }
     if !any {
-        let _ = write!(text, "the CPU refused to enter the guest, and the checker knows no rule that it breaks");
+        let _ = write!(
+            text,
+            "the CPU refused to enter the guest, and the checker knows no rule that it breaks"
+        );
     }
 }
 
@@ -211,4 +214,3 @@ fn registers(vcpu: &Vcpu, guest: &mut Guest<'_>) -> Registers {
         cs_base,
     }
 }
-

@@ -6,9 +6,9 @@ use pv_abi::area::{CPUID_ENTRIES, CPUID_SUBLEAF_MATTERS, CpuidEntry, VcpuInfo};
 use pv_abi::call;
 use pv_abi::cpuid::{self as abi, Recommendations};
 
+use crate::hw::vmx::capability::Cpuid;
 use crate::vm::hardware::Kept;
 use crate::vm::{Features, Gpr, Hardware, Options, Outcome, Policy, Vcpu};
-use crate::hw::vmx::capability::Cpuid;
 
 /// Leaves that a table can index directly, from 0 and from 8000_0000h.
 const BASIC: usize = 0x20;
@@ -56,10 +56,30 @@ pub struct Facts {
 /// PQE, PT; ECX loses OSPKE, PKS, WAITPKG, TME, ENQCMD, BUS_LOCK, SGX_LC; EDX loses all, being
 /// about speculation MSRs, PCONFIG, CET and AMX. 0Dh sub-leaf 1 loses XFD.
 const FILTER: &[(u32, u32, usize, u32)] = &[
-    (1, 0, 2, !(1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 18 | 1 << 27)),
+    (
+        1,
+        0,
+        2,
+        !(1 << 2
+            | 1 << 3
+            | 1 << 4
+            | 1 << 5
+            | 1 << 6
+            | 1 << 7
+            | 1 << 8
+            | 1 << 11
+            | 1 << 15
+            | 1 << 18
+            | 1 << 27),
+    ),
     (1, 0, 3, !(1 << 7 | 1 << 12 | 1 << 14 | 1 << 21 | 1 << 22 | 1 << 29 | 1 << 31)),
     (7, 0, 1, !(1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25)),
-    (7, 0, 2, !(1 << 4 | 1 << 5 | 1 << 7 | 1 << 13 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31)),
+    (
+        7,
+        0,
+        2,
+        !(1 << 4 | 1 << 5 | 1 << 7 | 1 << 13 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31),
+    ),
     (7, 0, 3, 0),
     (0xd, 1, 0, 0xf),
     (0x8000_0001, 0, 2, 1 << 0 | 1 << 5 | 1 << 8),
@@ -69,9 +89,25 @@ const FILTER: &[(u32, u32, usize, u32)] = &[
 
 /// Leaves that are taken from the CPU, with the sub-leaves of each (0: it has none).
 const TAKEN: &[(u32, u32)] = &[
-    (0, 0), (1, 0), (2, 0), (4, 5), (6, 0), (7, 1), (0xb, 2), (0xd, 20), (0x15, 0), (0x16, 0),
-    (0x8000_0000, 0), (0x8000_0001, 0), (0x8000_0002, 0), (0x8000_0003, 0), (0x8000_0004, 0),
-    (0x8000_0005, 0), (0x8000_0006, 0), (0x8000_0007, 0), (0x8000_0008, 0),
+    (0, 0),
+    (1, 0),
+    (2, 0),
+    (4, 5),
+    (6, 0),
+    (7, 1),
+    (0xb, 2),
+    (0xd, 20),
+    (0x15, 0),
+    (0x16, 0),
+    (0x8000_0000, 0),
+    (0x8000_0001, 0),
+    (0x8000_0002, 0),
+    (0x8000_0003, 0),
+    (0x8000_0004, 0),
+    (0x8000_0005, 0),
+    (0x8000_0006, 0),
+    (0x8000_0007, 0),
+    (0x8000_0008, 0),
 ];
 
 const MAX_BASIC: u32 = 0x16;
@@ -230,7 +266,7 @@ fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u3
         (0xd, 1) if !features.contains(Features::XSAVES) => *eax &= !(1 << 3),
         (0x15, _) => {
             // TSC = crystal * EBX / EAX, with a crystal that is the APIC timer's clock.
-            let ratio = facts.tsc_hz / u64::from(facts.apic_hz.max(1));
+            let ratio = facts.tsc_hz.checked_div(facts.apic_hz.into()).unwrap_or(1);
             *answer = [1, ratio as u32, facts.apic_hz, 0];
         }
         (0x16, _) => {
@@ -248,12 +284,18 @@ fn hypervisor_leaf(leaf: u32, facts: &Facts) -> [u32; 4] {
         abi::leaf::SIGNATURE => [HYPERVISOR_BASE | abi::leaf::LAST, ebx, ecx, edx],
         abi::leaf::VERSION => [pv_abi::VERSION, 0, 0, 0],
         abi::leaf::EXTENSIONS => {
-            let bits = call::EXTENSIONS.iter().fold(0, |bits, e| bits | 1u32.wrapping_shl(u32::from(e.number)));
+            let bits = call::EXTENSIONS
+                .iter()
+                .fold(0, |bits, e| bits | 1u32.wrapping_shl(u32::from(e.number)));
             [bits, 0, 0, 0]
         }
         abi::leaf::RECOMMENDATIONS => [recommendations(facts).bits(), 0, 0, 0],
-        abi::leaf::LIMITS => [facts.vcpu, facts.vcpus, crate::hypercall::console::MAX_TRANSFER as u32, 0],
-        abi::leaf::FREQUENCY => [facts.tsc_hz as u32, (facts.tsc_hz >> 32) as u32, facts.apic_hz, 0],
+        abi::leaf::LIMITS => {
+            [facts.vcpu, facts.vcpus, crate::hypercall::console::MAX_TRANSFER as u32, 0]
+        }
+        abi::leaf::FREQUENCY => {
+            [facts.tsc_hz as u32, (facts.tsc_hz >> 32) as u32, facts.apic_hz, 0]
+        }
         _ => [0; 4],
     }
 }
@@ -268,7 +310,6 @@ fn recommendations(facts: &Facts) -> Recommendations {
         | Recommendations::TIMER
         | Recommendations::EOI
         | Recommendations::CONSOLE
-        | Recommendations::CLOCK
         | Recommendations::SYS;
     if facts.features.contains(Features::VIRTUAL_INTERRUPTS) {
         // The CPU ends interrupts itself.
@@ -323,7 +364,13 @@ fn is_composed(leaf: u32) -> bool {
 }
 
 /// The bits that depend on CR4 and XCR0.
-fn compose(answer: &mut [u32; 4], leaf: u32, subleaf: u32, vcpu: &Vcpu, hardware: &mut impl Hardware) {
+fn compose(
+    answer: &mut [u32; 4],
+    leaf: u32,
+    subleaf: u32,
+    vcpu: &Vcpu,
+    hardware: &mut impl Hardware,
+) {
     const OSXSAVE: u64 = 1 << 18;
     const PKE: u64 = 1 << 22;
     let [_, ebx, ecx, _] = answer;

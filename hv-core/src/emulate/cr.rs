@@ -72,9 +72,8 @@ fn write_cr0(vcpu: &mut Vcpu, hardware: &mut impl Hardware, value: u64) -> Outco
     let old = hardware.kept(Kept::Cr0);
     let new = value & CR0_DEFINED | CR0_ET;
     let pages = new & CR0_PG != 0;
-    let illegal = value >> 32 != 0
-        || pages && new & CR0_PE == 0
-        || new & CR0_NW != 0 && new & CR0_CD == 0;
+    let illegal =
+        value >> 32 != 0 || pages && new & CR0_PE == 0 || new & CR0_NW != 0 && new & CR0_CD == 0;
     if illegal {
         return Outcome::PROTECTION;
     }

@@ -59,11 +59,8 @@ struct Illegal;
 #[inline]
 pub fn rdmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     let msr = vcpu.registers.get(Gpr::Rcx) as u32;
-    let value = if msr == apic::MSR_APIC_BASE {
-        Ok(vcpu.apic.base())
-    } else {
-        read(vcpu, hardware, msr)
-    };
+    let value =
+        if msr == apic::MSR_APIC_BASE { Ok(vcpu.apic.base()) } else { read(vcpu, hardware, msr) };
     match value {
         Ok(value) => {
             vcpu.registers.set_edx_eax(value);
@@ -89,7 +86,7 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
         XSS if vcpu.vm.features.contains(Features::XSAVES) => vcpu.msrs.xss,
         apic::MSR_TSC_DEADLINE => vcpu.apic.deadline(now),
         _ if apic::MSR_X2APIC.contains(&msr) => {
-            vcpu.settle_eoi();
+            vcpu.take_back_eoi();
             return vcpu.apic.msr_read(msr, now).map_err(|_| Illegal);
         }
         _ => return Err(Illegal),
@@ -107,7 +104,7 @@ pub fn wrmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         return write_deadline(vcpu, hardware, value);
     }
     if apic::MSR_X2APIC.contains(&msr) {
-        vcpu.settle_eoi();
+        vcpu.take_back_eoi();
         let now = vcpu.now(hardware);
         return match vcpu.apic.msr_write(msr, value, now) {
             Ok(effect) => vcpu.apply(effect, hardware),
@@ -210,9 +207,7 @@ fn write_kept(
         }
         Kept::Debugctl if value & !DEBUGCTL_MAY == 0 => value,
         Kept::SysenterCs => value & 0xffff_ffff,
-        Kept::FsBase | Kept::GsBase | Kept::SysenterEsp | Kept::SysenterEip
-            if canonical(value) =>
-        {
+        Kept::FsBase | Kept::GsBase | Kept::SysenterEsp | Kept::SysenterEip if canonical(value) => {
             value
         }
         _ => return Err(Illegal),

@@ -1,9 +1,9 @@
 //! Port I/O: COM1, and nothing anywhere else.
 
 use crate::device::uart::Uart;
+use crate::host::report::Cause;
 use crate::vm::exit::PortAccess;
 use crate::vm::{Gpr, Hardware, Leave, Outcome, Vcpu};
-use crate::host::report::Cause;
 
 const COM1: u16 = 0x3f8;
 const REGISTERS: u16 = 8;
@@ -31,7 +31,7 @@ pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -
         }
         (Some(uart), false) => {
             if let Some(byte) = uart.lock().write(register as u8, rax as u8) {
-                vcpu.outbox.console(hardware, &[byte]);
+                vcpu.outbox.console_byte(hardware, byte);
                 vcpu.output_waits(hardware);
             }
         }

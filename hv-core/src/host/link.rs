@@ -191,8 +191,11 @@ mod tests {
         [header.as_bytes(), payload].concat()
     }
 
-    /// Frames as (vm, channel, payload), and the text between them.
-    fn decode(bytes: &[u8]) -> (Vec<(u8, Channel, Vec<u8>)>, Vec<u8>) {
+    /// VM, channel, payload.
+    type Owned = (u8, Channel, Vec<u8>);
+
+    /// Frames, and the text between them.
+    fn decode(bytes: &[u8]) -> (Vec<Owned>, Vec<u8>) {
         let mut decoder = Decoder::<MAX_PAYLOAD>::default();
         let (mut frames, mut strays) = (Vec::new(), Vec::new());
         for &byte in bytes {

@@ -162,7 +162,9 @@ fn control_registers() -> Registers {
 pub fn panic(text: &[u8]) -> ! {
     let rbp: u64;
     // SAFETY: copies a register.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags))
+    };
     let report = Panic {
         cpu: u64::from(local_apic::id()),
         vector: crate::host::report::NO_VECTOR,
@@ -191,7 +193,7 @@ fn backtrace(mut rbp: u64, stack: u64) -> [u64; 16] {
     core::array::from_fn(|_| {
         // Below the world switch the chain goes on with a value of the guest: it is followed only
         // within this stack.
-        if rbp % 8 != 0 || !(stack..stack.saturating_add(STACK_REACH)).contains(&rbp) {
+        if !rbp.is_multiple_of(8) || !(stack..stack.saturating_add(STACK_REACH)).contains(&rbp) {
             rbp = 0;
             return 0;
         }

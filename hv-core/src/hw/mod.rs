@@ -16,9 +16,9 @@ pub mod input;
 #[cfg(target_os = "none")]
 pub mod instructions;
 #[cfg(target_os = "none")]
-pub mod local_apic;
-#[cfg(target_os = "none")]
 pub mod live;
+#[cfg(target_os = "none")]
+pub mod local_apic;
 #[cfg(target_os = "none")]
 mod log;
 #[cfg(target_os = "none")]

@@ -95,7 +95,8 @@ pub fn send_unlocked(vm: u8, channel: Channel, payload: &[u8]) {
     let wire = Wire::find();
     let mut rest = payload;
     loop {
-        let (piece, more) = rest.split_at_checked(rest.len().min(MAX_PAYLOAD)).unwrap_or((rest, &[]));
+        let (piece, more) =
+            rest.split_at_checked(rest.len().min(MAX_PAYLOAD)).unwrap_or((rest, &[]));
         wire.send(Header::new(vm, channel, piece.len() as u16).as_bytes());
         wire.send(piece);
         if more.is_empty() {
@@ -125,10 +126,15 @@ pub fn finish() {
 }
 
 /// A text of bounded length on its way into a frame.
-#[allow(clippy::new_without_default, reason = "`new` is const and the only way")]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
     length: usize,
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Text::new()
+    }
 }
 
 impl<const N: usize> Text<N> {

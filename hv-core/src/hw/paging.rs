@@ -83,12 +83,20 @@ fn split(frames: &mut Frames, address: u64) -> Option<u64> {
 ///
 /// `None` if there is no memory for the tables.
 pub fn protect(frames: &mut Frames, has_1g_pages: bool) -> Option<()> {
-    for address in (LARGE_PAGE..BOOT_MAPPED).step_by(LARGE_PAGE as usize) {
-        let directory = directory(address);
-        set(directory, address >> 21, get(directory, address >> 21) | NO_EXECUTE);
-    }
     let (rodata, data) = (&raw const image_rodata as u64, &raw const image_data as u64);
     let image = image();
+    for address in (LARGE_PAGE..BOOT_MAPPED).step_by(LARGE_PAGE as usize) {
+        let large = Range::new(address, address.wrapping_add(LARGE_PAGE));
+        // The image's own pages get their rights one by one below: this code runs in them.
+        if image.start >= large.end || image.end <= large.start {
+            let directory = directory(address);
+            set(directory, address >> 21, get(directory, address >> 21) | NO_EXECUTE);
+        }
+    }
+    // What follows the image in its last large page is ordinary memory.
+    for page in (image.end..image.end.next_multiple_of(LARGE_PAGE)).step_by(SMALL_PAGE as usize) {
+        set(split(frames, page)?, page >> 12, page | PRESENT | WRITABLE | NO_EXECUTE);
+    }
     for page in (image.start..image.end).step_by(SMALL_PAGE as usize) {
         let rights = match page {
             p if p < rodata => PRESENT,
@@ -96,9 +104,6 @@ pub fn protect(frames: &mut Frames, has_1g_pages: bool) -> Option<()> {
             _ => PRESENT | WRITABLE | NO_EXECUTE,
         };
         set(split(frames, page)?, page >> 12, page | rights);
-        // The directory's entry must not forbid what its pages allow.
-        let directory = directory(page);
-        set(directory, page >> 21, get(directory, page >> 21) & !NO_EXECUTE);
     }
     unmap(frames, &raw const boot_stack_guard as u64)?;
     // Frames that back new tables lie below 4 GiB or in what was mapped before: take the list as

@@ -5,8 +5,8 @@ use core::ptr;
 use zerocopy::FromBytes;
 
 use crate::host::acpi::ReadPhysical;
-use crate::mem::nested::Tables;
 use crate::mem::frames::{Frames, PAGE};
+use crate::mem::nested::Tables;
 
 /// Reads of memory that belongs to nobody: firmware tables and what the boot loader left.
 #[derive(Clone, Copy)]
@@ -50,18 +50,39 @@ pub fn zeroed_page(frames: &mut Frames) -> Option<u64> {
 /// Nested page tables in physical memory.
 pub struct TableMemory<'a>(pub &'a mut Frames);
 
+/// Nested page tables to which no table can be added: for changes that need none.
+pub struct FixedTables;
+
+fn entry(table: u64, index: u64) -> *mut u64 {
+    (table as *mut u64).wrapping_add(index as usize)
+}
+
+impl Tables for FixedTables {
+    fn allocate(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn get(&self, table: u64, index: u64) -> u64 {
+        // SAFETY: the walker passes tables that `TableMemory` allocated, and indices below 512.
+        unsafe { ptr::read_volatile(entry(table, index)) }
+    }
+
+    fn set(&mut self, table: u64, index: u64, value: u64) {
+        // SAFETY: as in `get`. The CPU may walk the table meanwhile: one aligned store.
+        unsafe { ptr::write_volatile(entry(table, index), value) };
+    }
+}
+
 impl Tables for TableMemory<'_> {
     fn allocate(&mut self) -> Option<u64> {
         zeroed_page(self.0)
     }
 
     fn get(&self, table: u64, index: u64) -> u64 {
-        // SAFETY: the walker passes tables that `allocate` gave it, and indices below 512.
-        unsafe { ptr::read_volatile((table as *const u64).wrapping_add(index as usize)) }
+        FixedTables.get(table, index)
     }
 
-    fn set(&mut self, table: u64, index: u64, entry: u64) {
-        // SAFETY: as in `get`. The CPU may walk the table meanwhile: one aligned store.
-        unsafe { ptr::write_volatile((table as *mut u64).wrapping_add(index as usize), entry) };
+    fn set(&mut self, table: u64, index: u64, value: u64) {
+        FixedTables.set(table, index, value);
     }
 }

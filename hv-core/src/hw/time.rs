@@ -21,7 +21,7 @@ pub fn tsc_hz(cpuid: &impl Cpuid) -> u64 {
         }
     }
     let ticks = measure();
-    let hz = ticks.saturating_mul(PIT_HZ) / u64::from(PIT_TICKS);
+    let hz = ticks.saturating_mul(PIT_HZ).checked_div(PIT_TICKS.into()).unwrap_or(0);
     (hz.saturating_add(5_000) / 10_000).saturating_mul(10_000).max(1_000_000)
 }
 

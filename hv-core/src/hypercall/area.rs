@@ -21,9 +21,13 @@ pub(super) fn call(
             if vcpu.registered.area.is_none() {
                 return Reply::Error(Status::NotReady);
             }
-            vcpu.settle_eoi();
+            vcpu.take_back_eoi();
             vcpu.stop_following();
             vcpu.registered.area = None;
+            if let Some(owed) = hardware.show_info(false) {
+                vcpu.vm.generation.publish(owed);
+                vcpu.attend();
+            }
             Reply::Value(0)
         }
         _ => UNKNOWN,
@@ -37,6 +41,7 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
     }
     let now = vcpu.now(hardware);
     vcpu.info.clock = clock(vcpu.vm.tsc_hz, now, vcpu.ns_since_start(hardware));
+    let _none_owed = hardware.show_info(true);
     vcpu.registered.area = Some(gpa);
     Ok(vcpu.vm.info_gpa)
 }
@@ -44,7 +49,8 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
 /// The clock's tuple: it stays true as long as the TSC runs at its frequency.
 fn clock(tsc_hz: u64, tsc_base: u64, ns_base: u64) -> Clock {
     const SHIFT: u32 = 32;
-    let multiplier = (1_000_000_000u128 << SHIFT).checked_div(u128::from(tsc_hz)).unwrap_or(0) as u64;
+    let multiplier =
+        (1_000_000_000u128 << SHIFT).checked_div(u128::from(tsc_hz)).unwrap_or(0) as u64;
     Clock { sequence: 2, tsc_base, ns_base, multiplier, shift: SHIFT, ..Clock::default() }
 }
 
@@ -83,17 +89,33 @@ impl Vcpu {
         }
     }
 
-    /// Takes the flag back: an end that it signalled is done, otherwise the guest will find 0 there
-    /// and end the interrupt by its register. Called before anything looks at priorities.
+    /// Does an end of interrupt that the flag has signalled, and takes the flag back if its end
+    /// would no longer be without effect: then the guest finds 0 there and uses the register.
+    /// Called before priorities are looked at.
     pub fn settle_eoi(&mut self) {
+        if let Some(vector) = self.registered.eoi
+            && (self.flag() == 0 || !self.apic.eoi_may_wait(vector))
+        {
+            self.take_back_eoi();
+        }
+    }
+
+    /// As [`Vcpu::settle_eoi`], and takes the flag back in any case: the guest uses the registers.
+    pub fn take_back_eoi(&mut self) {
         if self.registered.eoi.take().is_none() {
             return;
         }
-        let Some(gpa) = self.shared(offset_of!(VcpuShared, eoi)) else { return };
-        if self.vm.memory.read_u32(gpa) == Ok(0) {
+        if self.flag() == 0 {
             // Edge-triggered by the offer's own rule: nobody waits for the effect.
             let _ = self.apic.eoi();
         }
-        let _ = self.vm.memory.write_u32(gpa, 0);
+        if let Some(gpa) = self.shared(offset_of!(VcpuShared, eoi)) {
+            let _ = self.vm.memory.write_u32(gpa, 0);
+        }
+    }
+
+    fn flag(&self) -> u32 {
+        let gpa = self.shared(offset_of!(VcpuShared, eoi));
+        gpa.and_then(|gpa| self.vm.memory.read_u32(gpa).ok()).unwrap_or(1)
     }
 }

@@ -10,7 +10,10 @@ pub(super) fn call(number: Number, &Arguments(argument, _): &Arguments) -> Reply
         base::VERSION_CALL => Reply::Value(u64::from(VERSION)),
         base::PROBE => match u16::try_from(argument) {
             Ok(extension) => Reply::Value(
-                EXTENSIONS.iter().find(|e| e.number == extension).map_or(0, |e| u64::from(e.version)),
+                EXTENSIONS
+                    .iter()
+                    .find(|e| e.number == extension)
+                    .map_or(0, |e| u64::from(e.version)),
             ),
             Err(_) => Reply::Error(Status::InvalidArgument),
         },

@@ -56,11 +56,17 @@ fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
         .map(|(counter, slot)| MarkCounter { slot, count: counter.count, ticks: counter.ticks })
         .collect();
     let now = if phase == END { vcpu.exited.wrapping_add(vcpu.tsc_offset) } else { 0 };
-    let report = Mark { id, phase, tsc: now, vmreads: vcpu.info.vmreads, vmwrites: vcpu.info.vmwrites };
-    let at = vcpu.outbox.frame(hardware, Channel::Mark, report.as_bytes(), counters.as_bytes());
+    let report =
+        Mark { id, phase, tsc: now, vmreads: vcpu.info.vmreads, vmwrites: vcpu.info.vmwrites };
+    let parts = (report.as_bytes(), counters.as_bytes());
     if phase == BEGIN {
-        // Sent last and stamped last, so that nothing of this lies behind the stamp.
+        // What waits goes out now and this frame with the end's, so that nothing of either falls
+        // into the section; it is stamped last.
+        vcpu.send_output(hardware);
+        let at = vcpu.outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
         vcpu.outbox.stamp(at, core::mem::offset_of!(Mark, tsc), vcpu.now(hardware));
+    } else {
+        vcpu.outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
+        vcpu.send_output(hardware);
     }
-    vcpu.output_waits(hardware);
 }

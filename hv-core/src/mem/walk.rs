@@ -34,11 +34,8 @@ pub fn translate(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u6
         return translate_32(memory, paging, linear & 0xffff_ffff);
     }
     // Four levels, or three whose top has four entries.
-    let (levels, root) = if paging.long_mode {
-        (4u32, paging.cr3 & ADDRESS)
-    } else {
-        (3, paging.cr3 & 0xffff_ffe0)
-    };
+    let (levels, root) =
+        if paging.long_mode { (4u32, paging.cr3 & ADDRESS) } else { (3, paging.cr3 & 0xffff_ffe0) };
     let mut table = root;
     for level in (1..=levels).rev() {
         let shift = 12u32.wrapping_add(9u32.wrapping_mul(level.wrapping_sub(1)));
@@ -119,7 +116,13 @@ mod tests {
     #[test]
     fn four_levels_and_large_pages_are_walked() {
         let (_r, m) = memory(
-            &[(0x1000 + 8, 0x2003), (0x2000 + 16, 0x3003), (0x3000 + 24, 0x4003), (0x4000 + 32, 0x7003), (0x3000, 0x20_0083)],
+            &[
+                (0x1000 + 8, 0x2003),
+                (0x2000 + 16, 0x3003),
+                (0x3000 + 24, 0x4003),
+                (0x4000 + 32, 0x7003),
+                (0x3000, 0x20_0083),
+            ],
             8,
         );
         let linear = 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12 | 5;

@@ -166,8 +166,8 @@ impl VmDesc {
     ///
     /// The first fault found.
     pub fn validate(&self) -> Result<Vm<'_>, DescError> {
-        let sound_memory =
-            (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) && self.memory % MEMORY_STEP == 0;
+        let sound_memory = (MIN_MEMORY..=MAX_MEMORY).contains(&self.memory)
+            && self.memory.is_multiple_of(MEMORY_STEP);
         if !sound_memory {
             return Err(DescError::Memory(self.memory));
         }

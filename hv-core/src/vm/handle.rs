@@ -30,11 +30,9 @@ pub fn handle(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outc
 #[inline(never)]
 fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
     match exit {
-        Exit::Hypercall
-        | Exit::Cpuid
-        | Exit::Rdmsr
-        | Exit::Wrmsr
-        | Exit::Port(_) => Outcome::Resume,
+        Exit::Hypercall | Exit::Cpuid | Exit::Rdmsr | Exit::Wrmsr | Exit::Port(_) => {
+            Outcome::Resume
+        }
         Exit::Cr(access) => cr::access(vcpu, hardware, access),
         Exit::Xsetbv => cr::xsetbv(vcpu, hardware),
         Exit::Dr { number, gpr, read } => debug::mov_dr(vcpu, hardware, number, gpr, read),
@@ -186,7 +184,7 @@ fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outco
             message: "the instruction that accessed the local APIC's page is not emulated (code: its bytes)",
         });
     };
-    vcpu.settle_eoi();
+    vcpu.take_back_eoi();
     let offset = gpa as u16 & 0xfff;
     let now = vcpu.now(hardware);
     match access.operation {

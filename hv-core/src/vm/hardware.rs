@@ -5,7 +5,7 @@
 
 use super::run::Left;
 use super::{Event, Exit, Vcpu};
-use crate::mem::tlb::Generation;
+use crate::mem::tlb::{Generation, MustFlush};
 
 /// A control register, EFER, or another register that the backend keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,9 @@ pub trait Hardware: Link {
 
     /// Drops the vCPU's own translations (INVLPG, MOV to CR3): those of one linear address, or all.
     fn flush_guest(&mut self, linear: Option<u64>);
+
+    /// Maps the read-only half of the area, or takes it away, for which a flush is owed.
+    fn show_info(&mut self, show: bool) -> Option<MustFlush>;
 
     /// Serves whatever interrupt of the host ended guest mode.
     fn serve_host(&mut self);

@@ -123,7 +123,9 @@ fn part(image: &[u8], offset: u64, length: u64) -> Option<&[u8]> {
     image.get(start..end)
 }
 
-fn program_headers(image: &[u8]) -> Result<impl Iterator<Item = Option<ProgramHeader>>, ImageError> {
+fn program_headers(
+    image: &[u8],
+) -> Result<impl Iterator<Item = Option<ProgramHeader>>, ImageError> {
     let (header, _) = FileHeader::read_from_prefix(image).map_err(|_| ImageError::NotElf)?;
     // Magic, 64-bit, little endian.
     if !header.ident.starts_with(b"\x7fELF\x02\x01")
@@ -160,10 +162,8 @@ pub fn load(image: &[u8], command_line: &str, memory: &GuestMemory) -> Result<St
         }
     }
     let entry = entry.ok_or(ImageError::NoEntry)?;
-    write_start_info(command_line, memory).map_err(|bad| ImageError::DoesNotFit {
-        address: bad.gpa,
-        length: bad.length,
-    })?;
+    write_start_info(command_line, memory)
+        .map_err(|bad| ImageError::DoesNotFit { address: bad.gpa, length: bad.length })?;
     Ok(Start { entry, information: START_INFO as u32 })
 }
 

@@ -85,7 +85,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         count_last(vcpu, hardware, now);
     }
     let leave = loop {
-        hardware.set_slice(vcpu.due.saturating_sub(now));
+        hardware.set_slice(vcpu.slice_due.saturating_sub(now));
         let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
@@ -181,8 +181,8 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     if now >= vcpu.send_at {
         vcpu.send_output(hardware);
     }
-    vcpu.settle_eoi();
     expire_timer(vcpu, now);
+    vcpu.settle_eoi();
     hardware.sync_translations(&vm.generation);
     interrupts(vcpu, hardware);
 
@@ -194,6 +194,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
         due = due.min(vcpu.slice_end);
     }
     vcpu.due = due;
+    vcpu.slice_due = due;
     if vm.options.contains(Options::CHECK_ENTRIES) {
         // Every entry, so nothing is put off.
         vcpu.due = 0;

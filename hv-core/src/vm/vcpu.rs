@@ -74,6 +74,8 @@ pub struct Vcpu {
     /// The host's TSC at which something must be done before the next entry: 0 for at once. An
     /// entry compares it with the TSC and does nothing else, so whatever makes work sets it.
     pub due: u64,
+    /// The host's TSC at which the guest must exit, if it does not before.
+    pub slice_due: u64,
     /// The read-only half of the area; the accounting is kept in it.
     pub info: &'static mut VcpuInfo,
     /// Its number in the VM.

@@ -9,22 +9,27 @@ use super::controls::{
     AccessRights, Entry, Event, Interruptibility, PendingDebug, Primary, Secondary,
 };
 use super::enter::{Switch, enter};
+use super::ept::Ept;
 use super::exit_reason::{Basic, ExitReason};
 use super::field::{self, Segment, VmcsWrite};
 use super::policy::Controls;
 use super::qualification::{ApicAccess, CrAccess, DrAccess, EptViolation, IoAccess};
 use super::reinject::{interrupted, interruptibility_for};
 use super::vmcs::ActiveVmcs;
+use crate::emulate::cpuid;
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
+use crate::hw::physical::FixedTables;
 use crate::hw::{local_apic, output};
-use pv_abi::exit::Reason;
-use crate::mem::tlb::{Generation, Seen};
+use crate::hypercall;
+use crate::mem::frames::PAGE;
+use crate::mem::nested::{Access, NestedTable};
+use crate::mem::tlb::{Generation, MustFlush, Seen};
 use crate::vm::exit::{self, Exit, NestedFault, PortAccess};
 use crate::vm::hardware::{Backend, Kept, Link, LiveMsr, Mode};
-use crate::emulate::cpuid;
-use crate::hypercall;
 use crate::vm::run::{Frame, Left, answer, finish};
 use crate::vm::{EventKind, Features, Hardware, Vcpu};
+use pv_abi::area::INFO_SIZE;
+use pv_abi::exit::Reason;
 
 const CR4_VMXE: u64 = 1 << 13;
 const RFLAGS_TF: u64 = 1 << 8;
@@ -47,6 +52,10 @@ pub struct State {
     pub switch: Switch,
     /// What this CPU has flushed for.
     pub seen: Seen,
+    /// The nested page table.
+    pub nested: NestedTable<Ept>,
+    /// Where the read-only half of the area is for the guest, and where it is.
+    pub info: (u64, u64),
     /// The EPT pointer.
     pub eptp: u64,
     /// The VPID; not 0.
@@ -57,6 +66,22 @@ pub struct State {
     pub refused: bool,
     /// The rule that the last refused entry broke.
     pub violation: Option<Violation>,
+}
+
+impl State {
+    /// Maps the read-only half of the area, or takes it away, for which a flush is owed.
+    pub fn show_info(&mut self, show: bool) -> Option<MustFlush> {
+        // Its tables were made with the VM, so none is allocated, and mapping cannot fail.
+        let (gpa, hpa) = self.info;
+        let nested = &mut self.nested;
+        if show {
+            let _ = nested.map(&mut FixedTables, gpa, hpa, INFO_SIZE as u64, Access::ReadOnly);
+            return None;
+        }
+        let second = gpa.wrapping_add(PAGE);
+        let first = nested.unmap_page(&mut FixedTables, gpa).ok()?;
+        nested.unmap_page(&mut FixedTables, second).ok().map(|owed| owed.and(first))
+    }
 }
 
 /// A vCPU that runs on this CPU.
@@ -226,7 +251,7 @@ impl Guest<'_> {
 
     /// Calls `f` with every rule that the VMCS breaks.
     pub fn broken_rules(&self, mut f: impl FnMut(Violation)) {
-        let _ = check::each(&self.vmcs, self.caps, |violation| {
+        check::each(&self.vmcs, self.caps, |violation| {
             f(violation);
             ControlFlow::<()>::Continue(())
         });
@@ -420,7 +445,7 @@ impl Hardware for Guest<'_> {
         let state = self.interruptibility();
         let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
         if state.intersects(shadow) {
-            self.set_interruptibility(state - shadow);
+            self.set_interruptibility(state.difference(shadow));
         }
         if self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
             self.single_step();
@@ -531,12 +556,18 @@ impl Hardware for Guest<'_> {
         // Without a VPID every exit and entry flushes.
         if self.has(Features::VPID) {
             match linear {
-                Some(address) if self.caps.ept_vpid.contains(super::capability::EptVpid::INVVPID_ADDRESS) => {
+                Some(address)
+                    if self.caps.ept_vpid.contains(super::capability::EptVpid::INVVPID_ADDRESS) =>
+                {
                     self.invvpid(0, address);
                 }
                 _ => self.invvpid(1, 0),
             }
         }
+    }
+
+    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
+        self.state.show_info(show)
     }
 
     fn serve_host(&mut self) {
@@ -574,10 +605,8 @@ impl Guest<'_> {
     fn single_step(&mut self) {
         if self.vmcs.get(field::GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0 {
             let pending = self.vmcs.get(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
-            self.vmcs.write(
-                field::GUEST_PENDING_DEBUG_EXCEPTIONS,
-                pending | PendingDebug::BS.bits(),
-            );
+            self.vmcs
+                .write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | PendingDebug::BS.bits());
         }
     }
 }

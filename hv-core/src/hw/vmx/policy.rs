@@ -117,7 +117,9 @@ pub fn controls(
     caps: &Capabilities,
 ) -> Result<Controls, MissingControls> {
     let asked = asked(policy);
-    let has = |feature, control: Primary| if features.contains(feature) { control } else { Primary::empty() };
+    let has = |feature, control: Primary| {
+        if features.contains(feature) { control } else { Primary::empty() }
+    };
     let apic = features.intersects(Features::APIC_REGISTERS);
     let primary = Primary::USE_TSC_OFFSETTING
         | Primary::HLT_EXITING
@@ -127,8 +129,16 @@ pub fn controls(
         | asked.primary.difference(Primary::USE_IO_BITMAPS | Primary::USE_MSR_BITMAPS)
         | has(Features::MSR_BITMAP, Primary::USE_MSR_BITMAPS)
         | has(Features::IO_BITMAP, Primary::USE_IO_BITMAPS)
-        | if features.contains(Features::IO_BITMAP) { Primary::empty() } else { Primary::UNCONDITIONAL_IO_EXITING }
-        | if apic { Primary::USE_TPR_SHADOW } else { Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING };
+        | if features.contains(Features::IO_BITMAP) {
+            Primary::empty()
+        } else {
+            Primary::UNCONDITIONAL_IO_EXITING
+        }
+        | if apic {
+            Primary::USE_TPR_SHADOW
+        } else {
+            Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING
+        };
     let table = [
         (Features::VPID, Secondary::ENABLE_VPID),
         (Features::RDTSCP, Secondary::ENABLE_RDTSCP),
@@ -140,7 +150,9 @@ pub fn controls(
     let secondary = table
         .into_iter()
         .filter(|(feature, _)| features.contains(*feature))
-        .fold(Secondary::ENABLE_EPT | Secondary::UNRESTRICTED_GUEST, |set, (_, control)| set | control);
+        .fold(Secondary::ENABLE_EPT | Secondary::UNRESTRICTED_GUEST, |set, (_, control)| {
+            set | control
+        });
     let exit = Exit::HOST_ADDRESS_SPACE_SIZE
         | Exit::SAVE_DEBUG_CONTROLS
         | Exit::SAVE_IA32_PAT

@@ -4,12 +4,14 @@ use core::arch::asm;
 
 use super::capability::{Capabilities, Cpuid, ReadMsr};
 use super::controls::{AccessRights, Activity, Entry};
+use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
 use super::guest::{Guest, State};
 use crate::device::apic;
 use crate::emulate::msr;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::rdmsr;
+use crate::mem::nested::NestedTable;
 use crate::vm::hardware::Kept;
 use crate::vm::image::Start;
 use crate::vm::{Features, Hardware};
@@ -105,11 +107,7 @@ pub fn host(guest: &mut Guest<'_>, segments: &HostSegments) {
     v.write(field::HOST_CR3, Cr3::read_raw().0.start_address().as_u64());
     v.write(field::HOST_CR4, Cr4::read_raw());
     v.write(field::HOST_CS_SELECTOR, segments.code.0);
-    for selector in [
-        field::HOST_SS_SELECTOR,
-        field::HOST_DS_SELECTOR,
-        field::HOST_ES_SELECTOR,
-    ] {
+    for selector in [field::HOST_SS_SELECTOR, field::HOST_DS_SELECTOR, field::HOST_ES_SELECTOR] {
         v.write(selector, segments.data.0);
     }
     v.write(field::HOST_FS_SELECTOR, 0);
@@ -179,8 +177,15 @@ pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
     guest.apic_changed(false);
 }
 
-/// The state that a vCPU starts with, beside the VMCS.
-pub fn state(controls: super::policy::Controls, eptp: u64, vpid: u16, msr_bitmaps: Option<u64>) -> State {
+/// The state that a vCPU starts with, beside the VMCS. `info` says where the read-only half of the
+/// area is for the guest, and where it is.
+pub fn state(
+    controls: super::policy::Controls,
+    nested: NestedTable<Ept>,
+    info: (u64, u64),
+    vpid: u16,
+    msr_bitmaps: Option<u64>,
+) -> State {
     if let Some(page) = msr_bitmaps {
         fill_msr_bitmaps(page);
     }
@@ -190,7 +195,9 @@ pub fn state(controls: super::policy::Controls, eptp: u64, vpid: u16, msr_bitmap
         entry: controls.entry.difference(Entry::IA32E_MODE_GUEST),
         switch: super::enter::Switch::default(),
         seen: crate::mem::tlb::Seen::NEVER,
-        eptp,
+        eptp: super::ept::pointer(nested.root()),
+        nested,
+        info,
         vpid,
         msr_bitmaps,
         refused: false,

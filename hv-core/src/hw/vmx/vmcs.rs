@@ -91,12 +91,7 @@ impl Vmcs {
         // SAFETY: the borrow of `VmxOn` shows VMX operation and that no other VMCS is current here;
         // owning `self` shows that it is current nowhere else.
         unsafe { vmx_operand!("vmptrld", self.0) }?;
-        Ok(ActiveVmcs {
-            vmcs: self,
-            reads: Cell::new(0),
-            writes: Cell::new(0),
-            _on: PhantomData,
-        })
+        Ok(ActiveVmcs { vmcs: self, reads: Cell::new(0), writes: Cell::new(0), _on: PhantomData })
     }
 }
 
