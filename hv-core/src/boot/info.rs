@@ -16,6 +16,15 @@ pub struct BootInfo {
     pub bundle: Option<Range>,
     /// Where the ACPI root pointer is.
     pub rsdp: Option<u64>,
+    /// The hypervisor's command line asks for a crash: see `start::crash_test`.
+    pub crash_test: bool,
+}
+
+/// The one word that the hypervisor's command line knows.
+const CRASH_TEST: &[u8] = b"crash-test";
+
+fn asks_for_crash(line: &[u8]) -> bool {
+    line.split(|&b| b == b' ' || b == 0).any(|word| word == CRASH_TEST)
 }
 
 /// `hvm_start_info` (Xen, "x86/HVM direct boot ABI").
@@ -27,7 +36,7 @@ struct StartInfo {
     _flags: u32,
     modules: u32,
     module_list: u64,
-    _command_line: u64,
+    command_line: u64,
     rsdp: u64,
     memory_map: u64,
     memory_map_entries: u32,
@@ -93,7 +102,8 @@ fn multiboot2(address: u64) -> Option<BootInfo> {
         .or(info.rsdp_v1_tag().map(|t| core::ptr::from_ref(t) as u64))
         .and_then(|tag| tag.checked_add(8));
     frames.reserve(Range::sized(address, info.total_size() as u64)?);
-    Some(BootInfo { frames, bundle, rsdp })
+    let line = info.command_line_tag().and_then(|tag| tag.cmdline().ok()).unwrap_or("");
+    Some(BootInfo { frames, bundle, rsdp, crash_test: asks_for_crash(line.as_bytes()) })
 }
 
 fn pvh(address: u64) -> Option<BootInfo> {
@@ -116,7 +126,14 @@ fn pvh(address: u64) -> Option<BootInfo> {
             Range::sized(module.address, module.size)
         }
     };
-    Some(BootInfo { frames, bundle, rsdp: (info.rsdp != 0).then_some(info.rsdp) })
+    let mut line = [0; 64];
+    let readable = info.command_line != 0 && Physical.read(info.command_line, &mut line);
+    Some(BootInfo {
+        frames,
+        bundle,
+        rsdp: (info.rsdp != 0).then_some(info.rsdp),
+        crash_test: readable && asks_for_crash(&line),
+    })
 }
 
 /// Searches the BIOS area (ACPI, "Finding the RSDP on IA-PC Systems").

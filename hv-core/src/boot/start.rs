@@ -62,6 +62,9 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
         frames.free_bytes() / 1024
     );
 
+    if info.crash_test {
+        crash_test();
+    }
     let caps = match Capabilities::read(&ThisCpu, &ThisCpu) {
         Ok(caps) => caps,
         Err(refusal) => refuse(refusal),
@@ -122,6 +125,14 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     machine.started.store(instructions::tsc(), Ordering::Relaxed);
     machine.go.store(1, Ordering::Release);
     run_cpu(machine, 0, Cpu { on, segments })
+}
+
+/// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers
+/// and a backtrace.
+#[inline(never)]
+fn crash_test() {
+    // SAFETY: the handler reports and stops.
+    unsafe { core::arch::asm!("ud2") };
 }
 
 fn bundle_bytes(range: Range) -> &'static [u8] {

@@ -19,6 +19,12 @@ impl MustFlush {
         MustFlush(())
     }
 
+    /// An obligation of a backend that is not real.
+    #[cfg(test)]
+    pub(crate) fn in_a_test() -> MustFlush {
+        MustFlush::new()
+    }
+
     /// Two obligations of the same address space are one.
     pub const fn and(self, _other: MustFlush) -> MustFlush {
         self

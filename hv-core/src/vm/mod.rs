@@ -10,6 +10,8 @@ pub mod outbox;
 pub mod policy;
 pub mod registers;
 pub mod run;
+#[cfg(test)]
+pub mod testing;
 pub mod vcpu;
 
 pub use crate::hw::vmx::controls::{Event, EventKind};

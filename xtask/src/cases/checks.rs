@@ -11,6 +11,7 @@ use hv_core::vm::policy::Policy;
 use super::Lab;
 use super::trial::NEWEST;
 use super::watch::{Want, watch};
+use crate::boot::Payload;
 use crate::compare::{self, Progress, Row};
 use crate::event::Event;
 use crate::machine::{Hardware, Machine};
@@ -190,6 +191,66 @@ fn hostile_ends_on(lab: &Lab, name: &str, cpu_model: Option<&str>) -> Result<()>
     want.push(Want::Shutdown(u8::try_from(vms.len())?, 0));
     vms.push(small("behaves", "bench", "shim=native workload=cpuid,timer-tick"));
     together(lab, name, cpu_model, vms, &want)
+}
+
+/// A guest that floods hypercalls gives way at the end of its slice: a guest on the same CPU finishes
+/// first, although the flood was there before and goes on for much longer.
+pub fn flood_is_preempted(lab: &Lab) -> Result<()> {
+    let mut flood = small("floods", "hostile", "case=call-flood");
+    flood.time_limit_ms = 2_000;
+    let vms = vec![flood, small("waits", "bench", "shim=native workload=cpuid")];
+    let plan = lab.plan.with_vms(vms)?;
+    let hardware = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
+    let boot = plan.boot(hardware, &lab.folder.join("flood"), Duration::from_secs(120))?;
+    let mut ends = Vec::new();
+    Session::start(&boot)?.run(|event| {
+        if let Event::End { vm, cause, .. } = event {
+            ends.push((vm, Cause::from_number(cause)));
+        }
+    })?;
+    let expected = [(1, Some(Cause::Shutdown)), (0, Some(Cause::TimeLimit))];
+    ensure!(ends == expected, "ends: {ends:?}, expected {expected:?}; log: {}", boot.log.display());
+    Ok(())
+}
+
+/// VMs run on two CPUs at once, two of them on each.
+pub fn two_cpus(lab: &Lab) -> Result<()> {
+    let on = |cpu| move |name: &str| VmSpec { cpu: Some(cpu), ..small(name, "bench", QUICK) };
+    let vms = vec![on(0)("first"), on(1)("second"), on(0)("third"), on(1)("fourth")];
+    let plan = lab.plan.with_vms(vms)?;
+    let standard = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
+    let hardware = Hardware { cpus: 2, ..standard };
+    let want = [
+        Want::Log("2 CPUs"),
+        Want::Shutdown(0, 0),
+        Want::Shutdown(1, 0),
+        Want::Shutdown(2, 0),
+        Want::Shutdown(3, 0),
+    ];
+    let folder = lab.folder.join("two-cpus");
+    watch(&plan.boot(hardware, &folder, Duration::from_secs(240))?, &want)
+}
+
+/// Work that uses interrupts and the floating-point and system state that is switched.
+const QUICK: &str = "shim=native workload=cpuid,timer-tick,self-ipi";
+
+/// An exception in the hypervisor arrives with its name and a backtrace that names functions.
+pub fn crash_is_reported(lab: &Lab) -> Result<()> {
+    let plan = lab.plan.with_vms(vec![small("none", "bench", "")])?;
+    let hardware = plan::standard_hardware(Machine::QemuTcg, &plan.vms);
+    let mut boot = plan.boot(hardware, &lab.folder.join("crash"), Duration::from_secs(60))?;
+    boot.payload = Payload::Hypervisor { bundle: None, arguments: "crash-test".to_owned() };
+    let mut report = None;
+    Session::start(&boot)?.run(|event| {
+        if let Event::Panic { text } = event {
+            report = Some(text);
+        }
+    })?;
+    let text = report.context("no report")?;
+    for word in ["crash_test", "start::start", "RIP"] {
+        ensure!(text.to_lowercase().contains(&word.to_lowercase()), "no {word} in\n{text}");
+    }
+    Ok(())
 }
 
 /// The cases of the hostile guest that end it, and how. The guest itself is asked, so that no case

@@ -138,15 +138,19 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
-        name: "two-cpus-come-up",
-        about: "the second CPU is started, and a guest runs on it",
-        kind: Boots(Trial {
-            cpus: 2,
-            vms: &[TestVm { cpu: Some(1), ..SHORT }],
-            want: &[Want::Log("2 CPUs"), FINISHED[0], FINISHED[1]],
-            limit: 240,
-            ..BOCHS
-        }),
+        name: "two-cpus-run-vms",
+        about: "the second CPU is started, and each of two CPUs runs two VMs in turn",
+        kind: Checks(checks::two_cpus),
+    },
+    Case {
+        name: "a-flood-is-preempted",
+        about: "a guest that floods hypercalls is preempted like one that never exits",
+        kind: Checks(checks::flood_is_preempted),
+    },
+    Case {
+        name: "a-crash-is-reported",
+        about: "an exception in the hypervisor is reported with registers and backtrace",
+        kind: Checks(checks::crash_is_reported),
     },
     Case {
         name: "bundle-missing-is-refused",

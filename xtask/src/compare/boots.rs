@@ -21,7 +21,7 @@ const JOBS: usize = 2;
 
 /// The benchmark guest under one policy.
 pub fn spec(policy: Policy, workloads: &[String], without: &[FeatureName]) -> VmSpec {
-    let shim = if policy == Policy::Pv { "shim=pv" } else { "shim=native" };
+    let shim = if policy == Policy::Pv { "shim=auto" } else { "shim=native" };
     let mut line = shim.to_owned();
     if !workloads.is_empty() {
         line += &format!(" workload={}", workloads.join(","));

@@ -24,7 +24,11 @@ svg { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: var
 .trap-all { fill: var(--trap-all); } .hw-assist { fill: var(--hw-assist); } .pv { fill: var(--pv); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .2rem .6rem; text-align: right; }
-th:first-child, td:first-child, td:nth-child(2) { text-align: left; }
+th:first-child, td:first-child, td:nth-child(2), th:nth-child(2), th:last-child, td:last-child
+  { text-align: left; }
+td:first-child, td:nth-child(2) { white-space: nowrap; }
+td:last-child { min-width: 16rem; }
+p { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 ";
 
@@ -129,12 +133,17 @@ fn figures(comparison: &Comparison, tick: &str) -> String {
             row.ops,
             number(row.exits_per_op(), 3),
             number(row.ticks_per_op(), 1),
-            number(row.vmreads_per_exit(), 2),
-            number(row.vmwrites_per_exit(), 2),
+            if_exits(row, row.vmreads_per_exit()),
+            if_exits(row, row.vmwrites_per_exit()),
             escape(&reasons.join(", "))
         );
     }
     text + "</table></div>"
+}
+
+/// A figure per exit; of a row without exits it would be that of the clock's.
+fn if_exits(row: &Row, value: f64) -> String {
+    if row.exits == 0 { "-".to_owned() } else { number(value, 2) }
 }
 
 fn capital(word: &str) -> String {

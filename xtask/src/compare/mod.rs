@@ -168,8 +168,8 @@ mod tests {
         let line = |p| spec(p, &["a".into(), "b".into()], &[]).command_line.0;
         assert_eq!(line(Policy::TrapAll), "shim=native workload=a,b");
         assert_eq!(line(Policy::HwAssist), "shim=native workload=a,b");
-        assert_eq!(line(Policy::Pv), "shim=pv workload=a,b");
-        assert_eq!(spec(Policy::Pv, &[], &[]).command_line.0, "shim=pv");
+        assert_eq!(line(Policy::Pv), "shim=auto workload=a,b");
+        assert_eq!(spec(Policy::Pv, &[], &[]).command_line.0, "shim=auto");
     }
 
     #[test]

@@ -1,0 +1,491 @@
+//! A vCPU whose backend is plain fields, for tests.
+
+use core::cell::Cell;
+use std::boxed::Box;
+use std::collections::{BTreeMap, VecDeque};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use pv_abi::area::VcpuInfo;
+use pv_abi::exit::Reason;
+use spin::Mutex;
+use zerocopy::FromZeros;
+
+use super::hardware::{Backend, Kept, Link, LiveMsr, Mode};
+use super::outbox::Outbox;
+use super::run::{Frame, Left, answer};
+use super::vcpu::Registered;
+use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, Vm};
+use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
+use crate::device::uart::Uart;
+use crate::emulate::cpuid::{CpuidModel, Facts};
+use crate::emulate::msr::MsrState;
+use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
+use crate::hw::vmx::capability::Cpuid;
+use crate::mem::guest::GuestMemory;
+use crate::mem::tlb::{Generation, MustFlush, Seen};
+
+pub const RAM: u64 = 1 << 20;
+pub const INFO_GPA: u64 = 64 << 20;
+/// One tick is a nanosecond.
+pub const TSC_HZ: u64 = 1_000_000_000;
+/// The host's TSC at which the VM starts; the guest's is then 0.
+pub const STARTED: u64 = 5_000_000;
+pub const RFLAGS_IF: u64 = 1 << 9;
+pub const CR0_LONG: u64 = 0x8000_0031;
+pub const CR4_PAE: u64 = 1 << 5;
+pub const EFER_LONG: u64 = 1 << 8 | 1 << 10;
+
+/// What runs in guest mode until the next exit.
+pub type Run = Box<dyn FnOnce(&mut Vcpu, &mut Fake) -> Exit>;
+
+/// A backend of plain fields.
+pub struct Fake {
+    pub kept: [u64; 15],
+    pub live: BTreeMap<u32, u64>,
+    pub cpl: u8,
+    pub long_code: bool,
+    pub code16: bool,
+    pub bases: [u64; 6],
+    pub pending: Option<Event>,
+    pub delivered: Vec<Event>,
+    pub shadow: bool,
+    pub nmi_blocked: bool,
+    pub window: (bool, bool),
+    pub time: Cell<u64>,
+    /// Added by each look at the TSC.
+    pub tick: u64,
+    pub length: u32,
+    /// Single-step traps that wait.
+    pub steps: u32,
+    pub sent: Vec<u8>,
+    pub input: VecDeque<u8>,
+    pub flushes: Vec<Option<u64>>,
+    pub pdptes: Option<[u64; 4]>,
+    pub tsc_offset: Option<u64>,
+    pub xcr0: Option<u64>,
+    pub dr: [u64; 8],
+    pub cr2: u64,
+    pub info_shown: bool,
+    pub apic_mode: Option<bool>,
+    pub delivers: bool,
+    pub status: Option<(u8, u8)>,
+    pub slices: Vec<u64>,
+    pub counts: (u64, u64),
+    pub sound: bool,
+    pub served: u32,
+    pub seen: Seen,
+    pub syncs: u32,
+    /// What the guest does, and whether its exit is one of those answered without a return.
+    pub script: VecDeque<(bool, Run)>,
+    last: Exit,
+}
+
+impl Fake {
+    /// In 64-bit code at CPL 0.
+    pub fn new() -> Fake {
+        let mut fake = Fake {
+            kept: [0; 15],
+            live: BTreeMap::new(),
+            cpl: 0,
+            long_code: true,
+            code16: false,
+            bases: [0; 6],
+            pending: None,
+            delivered: Vec::new(),
+            shadow: false,
+            nmi_blocked: false,
+            window: (false, false),
+            time: Cell::new(STARTED),
+            tick: 0,
+            length: 3,
+            steps: 0,
+            sent: Vec::new(),
+            input: VecDeque::new(),
+            flushes: Vec::new(),
+            pdptes: None,
+            tsc_offset: None,
+            xcr0: None,
+            dr: [0; 8],
+            cr2: 0,
+            info_shown: false,
+            apic_mode: None,
+            delivers: false,
+            status: None,
+            slices: Vec::new(),
+            counts: (0, 0),
+            sound: true,
+            served: 0,
+            seen: Seen::NEVER,
+            syncs: 0,
+            script: VecDeque::new(),
+            last: Exit::Other,
+        };
+        fake.set(Kept::Cr0, CR0_LONG);
+        fake.set(Kept::Cr4, CR4_PAE);
+        fake.set(Kept::Efer, EFER_LONG);
+        fake.set(Kept::Rflags, 2);
+        fake.set(Kept::Rip, 0x1000);
+        fake
+    }
+
+    pub fn get(&self, register: Kept) -> u64 {
+        self.kept[register as usize]
+    }
+
+    pub fn set(&mut self, register: Kept, value: u64) {
+        self.kept[register as usize] = value;
+    }
+
+    pub fn pass(&self, ticks: u64) {
+        self.time.set(self.time.get() + ticks);
+    }
+
+    /// The guest runs `f` and exits for what it returns.
+    pub fn then(&mut self, f: impl FnOnce(&mut Vcpu, &mut Fake) -> Exit + 'static) {
+        self.script.push_back((false, Box::new(f)));
+    }
+
+    /// As [`Fake::then`], with an exit that the world switch answers itself.
+    pub fn then_quick(&mut self, f: impl FnOnce(&mut Vcpu, &mut Fake) -> Exit + 'static) {
+        self.script.push_back((true, Box::new(f)));
+    }
+
+    /// The frames sent so far.
+    pub fn frames(&self) -> Vec<(Channel, Vec<u8>)> {
+        let mut decoder = Decoder::<MAX_PAYLOAD>::default();
+        let mut frames = Vec::new();
+        for &byte in &self.sent {
+            if let Step::Frame(frame) = decoder.push(byte) {
+                frames.push((frame.channel, frame.payload.to_vec()));
+            }
+        }
+        frames
+    }
+
+    /// What the console has got, after everything that waits has been sent.
+    pub fn console(&mut self, vcpu: &mut Vcpu) -> String {
+        vcpu.send_output(self);
+        let bytes: Vec<u8> = self
+            .frames()
+            .into_iter()
+            .filter(|(channel, _)| *channel == Channel::Console)
+            .flat_map(|(_, payload)| payload)
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Link for Fake {
+    fn send(&mut self, frames: &[u8]) {
+        self.sent.extend_from_slice(frames);
+    }
+    fn receive(&mut self) -> Option<u8> {
+        self.input.pop_front()
+    }
+}
+
+impl Hardware for Fake {
+    fn kept(&mut self, register: Kept) -> u64 {
+        self.counts.0 += 1;
+        self.get(register)
+    }
+    fn keep(&mut self, register: Kept, value: u64) {
+        self.counts.1 += 1;
+        self.set(register, value);
+    }
+    fn live_msr(&mut self, msr: LiveMsr) -> u64 {
+        self.live.get(&(msr as u32)).copied().unwrap_or(0)
+    }
+    fn set_live_msr(&mut self, msr: LiveMsr, value: u64) {
+        self.live.insert(msr as u32, value);
+    }
+    fn cpl(&mut self) -> u8 {
+        self.cpl
+    }
+    fn code_is_long(&mut self) -> bool {
+        self.long_code
+    }
+    fn is_long_kernel(&mut self) -> bool {
+        self.long_code && self.cpl == 0
+    }
+    fn mode(&mut self) -> Mode {
+        if self.code16 {
+            Mode::Code16
+        } else if self.long_code && self.get(Kept::Efer) & 1 << 10 != 0 {
+            Mode::Code64
+        } else {
+            Mode::Code32
+        }
+    }
+    fn segment_bases(&mut self) -> [u64; 6] {
+        self.bases
+    }
+    fn code_and_stack(&mut self) -> ([u64; 2], u64) {
+        ([0; 2], self.bases[1])
+    }
+    fn advance(&mut self) {
+        self.advance_by(self.length);
+    }
+    fn advance_plainly(&mut self) -> bool {
+        let plain = !self.shadow && self.get(Kept::Rflags) & 1 << 8 == 0;
+        if plain {
+            self.advance();
+        }
+        plain
+    }
+    fn advance_by(&mut self, length: u32) {
+        self.set(Kept::Rip, self.get(Kept::Rip) + u64::from(length));
+        self.shadow = false;
+        self.steps += u32::from(self.get(Kept::Rflags) & 1 << 8 != 0);
+    }
+    fn inject(&mut self, event: Event) {
+        self.pending = Some(event);
+    }
+    fn pending_event(&mut self) -> Option<Event> {
+        self.pending
+    }
+    fn interruptible(&mut self) -> bool {
+        self.get(Kept::Rflags) & RFLAGS_IF != 0 && !self.shadow
+    }
+    fn nmi_allowed(&mut self) -> bool {
+        !self.nmi_blocked && !self.shadow
+    }
+    fn request_window(&mut self, interrupt: bool, nmi: bool) {
+        self.window = (interrupt, nmi);
+    }
+    fn apic_changed(&mut self, x2apic: bool) {
+        self.apic_mode = Some(x2apic);
+    }
+    fn set_interrupt_status(&mut self, requesting: u8, servicing: u8) {
+        self.status = Some((requesting, servicing));
+    }
+    fn delivers_interrupts(&self) -> bool {
+        self.delivers
+    }
+    fn set_pdptes(&mut self, pdptes: [u64; 4]) {
+        self.pdptes = Some(pdptes);
+    }
+    fn tsc(&self) -> u64 {
+        self.pass(self.tick);
+        self.time.get()
+    }
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.tsc_offset = Some(offset);
+    }
+    fn set_xcr0(&mut self, value: u64) {
+        self.xcr0 = Some(value);
+    }
+    fn debug_register(&mut self, number: u8) -> u64 {
+        assert!(matches!(number, 0..=3 | 6), "DR{number} does not stay in the CPU");
+        self.dr[usize::from(number)]
+    }
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        assert!(matches!(number, 0..=3 | 6), "DR{number} does not stay in the CPU");
+        self.dr[usize::from(number)] = value;
+    }
+    fn set_cr2(&mut self, value: u64) {
+        self.cr2 = value;
+    }
+    fn cr2(&mut self) -> u64 {
+        self.cr2
+    }
+    fn flush_guest(&mut self, linear: Option<u64>) {
+        self.flushes.push(linear);
+    }
+    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
+        self.info_shown = show;
+        (!show).then(MustFlush::in_a_test)
+    }
+    fn serve_host(&mut self) {
+        self.served += 1;
+    }
+    fn sync_translations(&mut self, generation: &Generation) {
+        self.syncs += u32::from(self.seen.behind(generation));
+    }
+}
+
+impl Backend for Fake {
+    fn set_slice(&mut self, ticks: u64) {
+        self.slices.push(ticks);
+    }
+
+    /// Does what the script says; at its end the CPU refuses the entry.
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+        loop {
+            let (quick, f) = self.script.pop_front()?;
+            self.delivered.extend(self.pending.take());
+            let exit = f(vcpu, self);
+            vcpu.exited = self.time.get();
+            let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+            if !quick || !answer(&mut frame, exit) {
+                let left = frame.left;
+                self.last = exit;
+                return Some(left);
+            }
+        }
+    }
+
+    fn exit(&mut self) -> Exit {
+        self.last
+    }
+    fn counts(&self) -> (u64, u64) {
+        self.counts
+    }
+    fn set_counts(&mut self, counts: (u64, u64)) {
+        self.counts = counts;
+    }
+    fn vendor_detail(&mut self) -> (u64, u64) {
+        (0, 0)
+    }
+    fn check(&mut self) -> bool {
+        self.sound
+    }
+}
+
+/// A CPU that has every feature: each register of each leaf is all ones where nothing better is
+/// known.
+#[derive(Clone, Copy)]
+pub struct HostCpu {
+    pub max_basic: u32,
+    pub max_extended: u32,
+}
+
+impl Cpuid for HostCpu {
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        match (leaf, subleaf) {
+            (0, _) => [self.max_basic, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (0x8000_0000, _) => [self.max_extended, 0, 0, 0],
+            (4, 3..) => [0; 4],
+            (0xd, 0) => [0x2e7, 1, 0x1000, 0],
+            // AVX, the parts of AVX-512, PKRU: size, offset, whether it is aligned.
+            (0xd, 2) => [256, 576, 0, 0],
+            (0xd, 5) => [64, 1088, 0, 0],
+            (0xd, 6) => [512, 1152, 2, 0],
+            (0xd, 7) => [1024, 1664, 2, 0],
+            (0xd, 9) => [8, 2688, 0, 0],
+            // CET: supervisor state.
+            (0xd, 11) => [16, 0, 1, 0],
+            (0xd, 2..) => [0; 4],
+            _ => [u32::MAX; 4],
+        }
+    }
+}
+
+/// What a vCPU is made of.
+pub struct Setup {
+    pub policy: Policy,
+    pub options: Options,
+    pub features: Features,
+    pub host: HostCpu,
+    pub time_limit: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            policy: Policy::Pv,
+            options: Options::ABI | Options::UART,
+            features: Features::all(),
+            host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020 },
+            time_limit: u64::MAX,
+        }
+    }
+}
+
+impl Setup {
+    /// A vCPU in 64-bit code whose VM has started just now. Its memory is never given back.
+    pub fn vcpu(&self) -> Vcpu {
+        let ram = vec![0u64; RAM as usize / 8].leak();
+        // SAFETY: the memory is leaked, and used through this value alone.
+        let memory = unsafe { GuestMemory::new(ram.as_mut_ptr().cast(), RAM) };
+        let info: &'static mut VcpuInfo = Box::leak(Box::new(VcpuInfo::new_zeroed()));
+        let facts = Facts {
+            policy: self.policy,
+            options: self.options,
+            features: self.features,
+            tsc_hz: TSC_HZ,
+            apic_hz: 25_000_000,
+            vcpu: 0,
+            vcpus: 1,
+        };
+        let cpuid = CpuidModel::build(info, &self.host, &facts);
+        let vm = Vm {
+            number: 1,
+            name: String::from("vm"),
+            policy: self.policy,
+            options: self.options,
+            features: self.features,
+            memory,
+            generation: Generation::default(),
+            uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            tsc_hz: TSC_HZ,
+            info_gpa: INFO_GPA,
+            started: STARTED,
+            slice: 1_000_000,
+            time_limit: self.time_limit,
+        };
+        let config = Config { id: 0, bootstrap: true, physical_bits: 40, timer: TimerRatio::ONE };
+        Vcpu {
+            registers: Registers::default(),
+            due: 0,
+            slice_due: 0,
+            info,
+            number: 0,
+            apic: VirtualApic::new(Box::leak(Box::new(ApicPage::new())), config),
+            cpuid,
+            msrs: MsrState::default(),
+            xcr0: 1,
+            xcr0_may: 0x2e7,
+            cr4_may: 0x0077_0fff & !(1 << 6 | 1 << 12 | 1 << 13),
+            physical_bits: 40,
+            no_execute: true,
+            long_mode: true,
+            nmi: false,
+            delayed: None,
+            call: 0,
+            reason: Reason::Mark,
+            open: false,
+            registered: Registered::default(),
+            outbox: Outbox::new(1),
+            send_at: u64::MAX,
+            exited: STARTED,
+            tsc_offset: STARTED.wrapping_neg(),
+            contended: false,
+            slice_end: 0,
+            vm: Box::leak(Box::new(vm)),
+        }
+    }
+}
+
+/// A vCPU and its backend.
+pub fn vcpu() -> (Vcpu, Fake) {
+    (Setup::default().vcpu(), Fake::new())
+}
+
+/// Everything that a guest can see of its machine but RAX and RDX, and what the host has got.
+pub fn snapshot(vcpu: &mut Vcpu, fake: &mut Fake) -> (Vec<u8>, String) {
+    let mut ram = vec![0; RAM as usize];
+    vcpu.vm.memory.read(0, &mut ram).unwrap();
+    let mut registers = vcpu.registers.all();
+    (registers[0], registers[2]) = (0, 0);
+    let console = fake.console(vcpu);
+    let state = std::format!(
+        "{registers:x?} {:x?} {:?} {:?} {:?} {:?} {:?} {:?} {console:?}",
+        fake.kept,
+        vcpu.registered,
+        vcpu.apic.timer_due(),
+        fake.info_shown,
+        fake.input,
+        vcpu.vm.generation,
+        vcpu.apic.base(),
+    );
+    (ram, state)
+}
+
+/// In xAPIC mode, enabled by software, the timer in TSC-deadline mode with vector 0x40.
+pub fn with_timer(vcpu: &mut Vcpu) {
+    let _ = vcpu.apic.mmio_write(0xf0, 0x1ff, 0);
+    let _ = vcpu.apic.mmio_write(0x320, 2 << 17 | 0x40, 0);
+}
