@@ -20,6 +20,7 @@ use crate::host::bundle::Bundle;
 use crate::hw::instructions::tsc;
 use crate::hw::live::Live;
 use crate::hw::physical::{TableMemory, zeroed_page};
+use crate::hw::speculation::Speculation;
 use crate::hw::vmx::capability::{Capabilities, MissingControls};
 use crate::hw::vmx::ept::Ept;
 use crate::hw::vmx::guest::State;
@@ -43,6 +44,8 @@ pub struct Machine {
     pub caps: Capabilities,
     /// The TSC's frequency in Hz.
     pub tsc_hz: u64,
+    /// What stands against speculative side channels.
+    pub speculation: Speculation,
     /// Whether guests can have XSAVE.
     pub xsave: bool,
     /// Whether the local APIC's timer has the TSC-deadline mode.
@@ -248,6 +251,7 @@ impl Instance {
             physical_bits: caps.physical_bits,
             no_execute: caps.no_execute,
             long_mode: false,
+            may_call: false,
             nmi: false,
             delayed: None,
             call: 0,
@@ -307,7 +311,7 @@ impl Instance {
         vcpu.apic.init();
         vcpu.msrs = MsrState::default();
         vcpu.xcr0 = 1;
-        vcpu.long_mode = false;
+        vcpu.set_long_mode(false);
         vcpu.nmi = false;
         vcpu.delayed = None;
         vcpu.open = false;

@@ -30,6 +30,8 @@ pub struct Cpu {
     pub on: VmxOn,
     /// What exits load.
     pub segments: HostSegments,
+    /// The VM that ran last.
+    pub last: Option<u8>,
 }
 
 /// Runs VMs until the last of this CPU has ended.
@@ -106,6 +108,9 @@ fn idle(machine: &Machine, vms: &mut [Instance]) {
 
 /// Runs a VM until it leaves.
 fn run_once(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance) -> Leave {
+    if cpu.last.replace(vm.vcpu.vm.number) != Some(vm.vcpu.vm.number) {
+        machine.speculation.at_switch();
+    }
     with_guest(cpu, machine, vm, |vcpu, guest| {
         vcpu.attend();
         vcpu.slice_end = tsc().saturating_add(vcpu.vm.slice);

@@ -91,5 +91,5 @@ extern "C" fn enter(machine: &'static Machine) -> ! {
     while machine.go.load(Ordering::Acquire) == 0 {
         core::hint::spin_loop();
     }
-    run_cpu(machine, index, Cpu { on, segments })
+    run_cpu(machine, index, Cpu { on, segments, last: None })
 }

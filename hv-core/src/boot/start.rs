@@ -16,6 +16,7 @@ use super::{finish, refuse, smp};
 use crate::host::acpi;
 use crate::host::bundle::Bundle;
 use crate::hw::physical::{Physical, zeroed_page};
+use crate::hw::speculation::Speculation;
 use crate::hw::vmx::capability::{Capabilities, Cpuid};
 use crate::hw::vmx::setup::{self, ThisCpu};
 use crate::hw::vmx::vmcs::VmxOn;
@@ -106,6 +107,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     let machine: &'static Machine = Box::leak(Box::new(Machine {
         caps,
         tsc_hz,
+        speculation: Speculation::of(&ThisCpu),
         xsave,
         tsc_deadline: ThisCpu.cpuid(1, 0)[2] & 1 << 24 != 0,
         frames: Mutex::new(info.frames),
@@ -124,7 +126,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     distribute(machine, &on, &bundle);
     machine.started.store(instructions::tsc(), Ordering::Relaxed);
     machine.go.store(1, Ordering::Release);
-    run_cpu(machine, 0, Cpu { on, segments })
+    run_cpu(machine, 0, Cpu { on, segments, last: None })
 }
 
 /// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers

@@ -141,13 +141,12 @@ impl Uart {
     /// caller's to offer again, so that nothing overruns. In loopback the receiver hears nothing
     /// from outside and takes none.
     pub fn receive(&mut self, bytes: &[u8]) -> usize {
-        let room = if self.mcr & MCR_LOOPBACK == 0 { self.receive_room() } else { 0 };
-        bytes.iter().take(room).map(|&byte| self.push(byte)).count()
+        bytes.iter().take(self.receive_room()).map(|&byte| self.push(byte)).count()
     }
 
-    /// How many bytes the receiver has room for.
+    /// How many bytes from outside the receiver has room for.
     pub fn receive_room(&self) -> usize {
-        self.capacity().saturating_sub(self.count)
+        if self.mcr & MCR_LOOPBACK != 0 { 0 } else { self.capacity().saturating_sub(self.count) }
     }
 
     /// Whether the interrupt output is active. As in a PC, OUT2 (MCR bit 3) gates it, which

@@ -6,6 +6,7 @@ use pv_abi::area::{CPUID_ENTRIES, CPUID_SUBLEAF_MATTERS, CpuidEntry, VcpuInfo};
 use pv_abi::call;
 use pv_abi::cpuid::{self as abi, Recommendations};
 
+use crate::device::apic::Mode;
 use crate::hw::vmx::capability::Cpuid;
 use crate::vm::hardware::Kept;
 use crate::vm::{Features, Gpr, Hardware, Options, Outcome, Policy, Vcpu};
@@ -51,10 +52,11 @@ pub struct Facts {
 
 /// Leaf, register (EAX to EDX as 0 to 3), the bits that may pass.
 ///
-/// Leaf 1 ECX loses DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SDBG, PDCM, DCA, OSXSAVE; EDX
-/// loses MCE, MCA, MTRR, DS, ACPI, TM, PBE. Leaf 7 EBX loses TSC_ADJUST's neighbours SGX, PQM, MPX,
-/// PQE, PT; ECX loses OSPKE, PKS, WAITPKG, TME, ENQCMD, BUS_LOCK, SGX_LC; EDX loses all, being
-/// about speculation MSRs, PCONFIG, CET and AMX. 0Dh sub-leaf 1 loses XFD.
+/// Leaf 1 ECX loses DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SDBG, PDCM, DCA, OSXSAVE and
+/// the bit of the host's own hypervisor; EDX loses MCE, MCA, MTRR, DS, ACPI, TM, PBE. Leaf 7 EBX
+/// loses TSC_ADJUST's neighbours SGX, PQM, MPX, PQE, PT; ECX loses OSPKE, WAITPKG, CET_SS, TME,
+/// LA57, KL, BUS_LOCK, ENQCMD, SGX_LC, PKS; EDX loses all, being about speculation MSRs, PCONFIG,
+/// CET and AMX. 0Dh sub-leaf 1 loses XFD and supervisor state.
 const FILTER: &[(u32, u32, usize, u32)] = &[
     (
         1,
@@ -70,7 +72,8 @@ const FILTER: &[(u32, u32, usize, u32)] = &[
             | 1 << 11
             | 1 << 15
             | 1 << 18
-            | 1 << 27),
+            | 1 << 27
+            | 1 << 31),
     ),
     (1, 0, 3, !(1 << 7 | 1 << 12 | 1 << 14 | 1 << 21 | 1 << 22 | 1 << 29 | 1 << 31)),
     (7, 0, 1, !(1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25)),
@@ -78,10 +81,21 @@ const FILTER: &[(u32, u32, usize, u32)] = &[
         7,
         0,
         2,
-        !(1 << 4 | 1 << 5 | 1 << 7 | 1 << 13 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31),
+        !(1 << 4
+            | 1 << 5
+            | 1 << 7
+            | 1 << 13
+            | 1 << 16
+            | 1 << 23
+            | 1 << 24
+            | 1 << 29
+            | 1 << 30
+            | 1 << 31),
     ),
     (7, 0, 3, 0),
     (0xd, 1, 0, 0xf),
+    (0xd, 1, 2, 0),
+    (0xd, 1, 3, 0),
     (0x8000_0001, 0, 2, 1 << 0 | 1 << 5 | 1 << 8),
     (0x8000_0007, 0, 3, 1 << 8),
     (0x8000_0008, 0, 1, 1 << 9),
@@ -156,10 +170,10 @@ impl CpuidModel {
         }
         let count = builder.count.min(CPUID_ENTRIES);
         info.cpuid_entries = count as u32;
-        CpuidModel::index(info, max_basic)
+        CpuidModel::index(info, max_basic, max_extended)
     }
 
-    fn index(info: &VcpuInfo, max_basic: u32) -> CpuidModel {
+    fn index(info: &VcpuInfo, max_basic: u32, max_extended: u32) -> CpuidModel {
         let mut model = CpuidModel {
             simple: [ABSENT; BASIC],
             basic: [ABSENT; BASIC],
@@ -179,6 +193,18 @@ impl CpuidModel {
                 && let Some(slot) = model.simple.get_mut(entry.leaf as usize)
             {
                 *slot = at;
+            }
+        }
+        let highest = model.basic.get(max_basic as usize).copied().unwrap_or(ABSENT);
+        let leaves = |base: u32| base..u32::MAX;
+        for (slot, leaf) in model.basic.iter_mut().zip(leaves(0)) {
+            if leaf > max_basic {
+                *slot = highest;
+            }
+        }
+        for (slot, leaf) in model.extended.iter_mut().zip(leaves(EXTENDED_BASE)) {
+            if leaf > max_extended {
+                *slot = highest;
             }
         }
         model
@@ -261,8 +287,14 @@ fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u3
             if !features.contains(Features::INVPCID) {
                 *ebx &= !(1 << 10);
             }
+            if !features.contains(Features::RDTSCP) {
+                // RDPID comes and goes with RDTSCP.
+                *ecx &= !(1 << 22);
+            }
         }
         (0xb, _) => *answer = [0, 1, subleaf | if subleaf == 0 { 1 << 8 } else { 2 << 8 }, vcpu],
+        // Supervisor state.
+        (0xd, 2..) if *ecx & 1 != 0 => *answer = [0; 4],
         (0xd, 1) if !features.contains(Features::XSAVES) => *eax &= !(1 << 3),
         (0x15, _) => {
             // TSC = crystal * EBX / EAX, with a crystal that is the APIC timer's clock.
@@ -348,22 +380,20 @@ pub fn cpuid(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
 /// The answer where it depends on the sub-leaf, on CR4 or XCR0, or the leaf is not a basic one.
 fn answer(vcpu: &Vcpu, hardware: &mut impl Hardware, leaf: u32) -> [u32; 4] {
     let subleaf = vcpu.registers.get(Gpr::Rcx) as u32;
-    let mut answer = match vcpu.cpuid.find(vcpu.info, leaf, subleaf) {
-        Some(entry) => [entry.eax, entry.ebx, entry.ecx, entry.edx],
-        None => [0; 4],
-    };
-    if is_composed(leaf) {
-        compose(&mut answer, leaf, subleaf, vcpu, hardware);
+    let Some(entry) = vcpu.cpuid.find(vcpu.info, leaf, subleaf) else { return [0; 4] };
+    let mut answer = [entry.eax, entry.ebx, entry.ecx, entry.edx];
+    if is_composed(entry.leaf) {
+        compose(&mut answer, entry.leaf, subleaf, vcpu, hardware);
     }
     answer
 }
 
-/// Leaves with bits that depend on CR4 or XCR0.
+/// Leaves with bits that depend on the state of the vCPU.
 fn is_composed(leaf: u32) -> bool {
     matches!(leaf, 1 | 7 | 0xd)
 }
 
-/// The bits that depend on CR4 and XCR0.
+/// The bits that depend on CR4, XCR0 and the local APIC.
 fn compose(
     answer: &mut [u32; 4],
     leaf: u32,
@@ -373,9 +403,16 @@ fn compose(
 ) {
     const OSXSAVE: u64 = 1 << 18;
     const PKE: u64 = 1 << 22;
-    let [_, ebx, ecx, _] = answer;
+    let [_, ebx, ecx, edx] = answer;
     match (leaf, subleaf) {
-        (1, _) if hardware.kept(Kept::Cr4) & OSXSAVE != 0 => *ecx |= 1 << 27,
+        (1, _) => {
+            if hardware.kept(Kept::Cr4) & OSXSAVE != 0 {
+                *ecx |= 1 << 27;
+            }
+            if vcpu.apic.mode() == Mode::Disabled {
+                *edx &= !(1 << 9);
+            }
+        }
         (7, 0) if hardware.kept(Kept::Cr4) & PKE != 0 => *ecx |= 1 << 4,
         // The size of the standard format, or, without supervisor state, of the compacted one.
         (0xd, 0) => *ebx = xsave_size(vcpu, vcpu.xcr0, false),

@@ -30,7 +30,8 @@ pub fn access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: CrAccess) -
     match access {
         CrAccess::Write { cr, gpr } => {
             let mut value = vcpu.gpr(hardware, gpr);
-            if !vcpu.long_mode {
+            // Only 64-bit code moves 64 bits.
+            if value >> 32 != 0 && !(vcpu.long_mode && hardware.code_is_long()) {
                 value &= 0xffff_ffff;
             }
             match cr {
@@ -84,7 +85,7 @@ fn write_cr0(vcpu: &mut Vcpu, hardware: &mut impl Hardware, value: u64) -> Outco
             if cr4 & CR4_PAE == 0 || hardware.code_is_long() {
                 return Outcome::PROTECTION;
             }
-            vcpu.long_mode = true;
+            vcpu.set_long_mode(true);
             hardware.keep(Kept::Efer, efer | EFER_LMA);
         } else if pages && cr4 & CR4_PAE != 0 {
             let cr3 = hardware.kept(Kept::Cr3);
@@ -97,7 +98,7 @@ fn write_cr0(vcpu: &mut Vcpu, hardware: &mut impl Hardware, value: u64) -> Outco
             if hardware.code_is_long() {
                 return Outcome::PROTECTION;
             }
-            vcpu.long_mode = false;
+            vcpu.set_long_mode(false);
             hardware.keep(Kept::Efer, efer & !EFER_LMA);
         }
         hardware.flush_guest(None);

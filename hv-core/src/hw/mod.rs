@@ -28,4 +28,6 @@ pub mod paging;
 #[cfg(target_os = "none")]
 pub mod physical;
 #[cfg(target_os = "none")]
+pub mod speculation;
+#[cfg(target_os = "none")]
 pub mod time;

@@ -26,7 +26,10 @@ pub(super) fn call(
             drain(vcpu, hardware);
             write(vcpu, hardware, gpa, length).into()
         }
-        console::READ => read(vcpu, hardware, gpa, length).into(),
+        console::READ => {
+            drain(vcpu, hardware);
+            read(vcpu, hardware, gpa, length).into()
+        }
         console::RING_REGISTER => ring_register(vcpu, gpa).into(),
         console::RING_FLUSH if vcpu.registered.ring.is_none() => Reply::Error(Status::NotReady),
         console::RING_FLUSH => Reply::Value(drain(vcpu, hardware)),

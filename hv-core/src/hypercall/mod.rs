@@ -48,11 +48,11 @@ impl From<BadAddress> for Reply {
 /// The arguments, in the order of the convention.
 struct Arguments(u64, u64);
 
-/// Only 64-bit code at CPL 0 has the instruction; elsewhere it is undefined, as without a
-/// hypervisor.
+/// Only 64-bit code at CPL 0 of a VM with the ABI has the instruction; elsewhere it is undefined, as
+/// without a hypervisor.
 #[inline(always)]
 fn is_legal(vcpu: &Vcpu, hardware: &mut impl Hardware) -> bool {
-    vcpu.long_mode && hardware.is_long_kernel()
+    vcpu.may_call && hardware.is_long_kernel()
 }
 
 /// The null call: its price is that of the convention, so it takes no detour. Returns its slot, or

@@ -23,10 +23,15 @@ pub(super) fn call(
             if length > MAX_TRANSFER as u64 {
                 return Reply::Error(Status::BadLength);
             }
-            if let Err(bad) = vcpu.vm.memory.locate(first, length) {
+            // Without a message the address is ignored.
+            if length != 0
+                && let Err(bad) = vcpu.vm.memory.locate(first, length)
+            {
                 return bad.into();
             }
-            // The message goes out on the console; the report follows it.
+            // The message goes out on the console, behind what was written before; the report
+            // follows it.
+            console::drain(vcpu, hardware);
             let _ = console::copy_out(vcpu, hardware, first, length as usize);
             Reply::Never(Leave::ended(Cause::Crash, 0, "the guest reported a crash"))
         }

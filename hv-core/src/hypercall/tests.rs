@@ -188,7 +188,11 @@ fn unknown_numbers_are_told_apart_and_counted_in_the_last_slot_or_their_own() {
     for extension in EXTENSIONS {
         for call in extension.calls {
             v.registers = Default::default();
-            let (_, status, _) = make(&mut v, &mut h, call.number, &[]);
+            prepare(&mut v, call.number, &[]);
+            if let Outcome::Leave(_) = hypercall(&mut v, &mut h) {
+                continue;
+            }
+            let status = Status::from_code(v.registers.get(Gpr::Rax)).expect("a status");
             let unknown = [Status::UnknownExtension, Status::UnknownFunction];
             assert!(!unknown.contains(&status), "{} is listed and unknown", call.name);
             assert!(
@@ -599,8 +603,8 @@ fn input_is_stored_up_to_the_length_and_no_further() {
 
 fn ring_write(v: &Vcpu, head: u32, text: &[u8]) -> u32 {
     let data = RING + offset_of!(ConsoleRing, data) as u64;
-    for (&byte, n) in text.iter().zip(head..) {
-        v.vm.memory.write(data + u64::from(n) % CAPACITY as u64, &[byte]).unwrap();
+    for (&byte, n) in text.iter().zip(u64::from(head)..) {
+        v.vm.memory.write(data + n % CAPACITY as u64, &[byte]).unwrap();
     }
     let head = head.wrapping_add(text.len() as u32);
     v.vm.memory.write_u32(RING, head).unwrap();
@@ -686,7 +690,7 @@ fn bytes_of_the_ring_come_before_those_of_the_call() {
     value(&mut v, &mut h, console::READ, &[0x100, 4]);
     assert_eq!(h.console(&mut v), "ring call read");
     ring_write(&v, 10, b" crash: ");
-    make(&mut v, &mut h, sys::CRASH, &[0x100, 4]);
+    let _ = make(&mut v, &mut h, sys::CRASH, &[0x100, 4]);
     assert_eq!(h.console(&mut v), "ring call read crash: call");
 }
 
@@ -757,7 +761,7 @@ fn halting_arms_the_timer_and_enables_interrupts_if_asked() {
 #[test]
 fn an_interrupt_ends_a_halt_whether_or_not_it_can_be_taken() {
     let (mut v, mut h) = with_area();
-    make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
+    let _ = make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
     assert!(!v.wakes(STARTED + 8_999, false));
     assert!(v.wakes(STARTED + 9_000, false), "RFLAGS.IF is clear");
     // One below the priority does not.
@@ -770,7 +774,7 @@ fn an_interrupt_ends_a_halt_whether_or_not_it_can_be_taken() {
     // Neither does a masked timer, but an NMI.
     let (mut v, mut h) = with_area();
     let _ = v.apic.mmio_write(0x320, 2 << 17 | 1 << 16 | 0x40, 0);
-    make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
+    let _ = make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
     assert!(!v.wakes(STARTED + 10_000, false));
     v.nmi = true;
     assert!(v.wakes(STARTED + 10_000, false));
@@ -940,7 +944,7 @@ fn marks_are_stamped_outside_of_the_section() {
     let during = h.time.get();
     v.exited = during + 500;
     h.time.set(during + 900);
-    make(&mut v, &mut h, stat::MARK, &[1, 1]);
+    let _ = make(&mut v, &mut h, stat::MARK, &[1, 1]);
     let stamps: Vec<(u64, u64)> = h
         .frames()
         .into_iter()

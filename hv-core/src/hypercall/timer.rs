@@ -40,7 +40,7 @@ pub fn expire(vcpu: &mut Vcpu, now: u64) {
         vcpu.set_armed(0);
         let deadline = vcpu.shared_deadline().unwrap_or(0);
         if deadline == 0 || deadline > now {
-            let _ = vcpu.apic.write_deadline(deadline, now);
+            vcpu.apic.move_deadline(deadline);
             vcpu.set_armed(deadline);
             return;
         }

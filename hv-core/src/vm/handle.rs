@@ -11,6 +11,7 @@ use crate::hypercall;
 use crate::mem::walk::{self, Paging};
 
 const RFLAGS_IF: u64 = 1 << 9;
+const DR7_GD: u64 = 1 << 13;
 
 /// Does what the exit asks for. Every reason has its arm: a CPU that the guest takes for hardware
 /// answers as hardware would, or the VM ends with a report.
@@ -71,6 +72,10 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             } else if event.vector == 1 {
                 let dr6 = hardware.debug_register(6);
                 hardware.set_debug_register(6, dr6 | detail);
+                // Delivery clears GD, an injection does not (SDM vol. 3, Details of Vectored-Event
+                // Injection).
+                let dr7 = hardware.kept(Kept::Dr7);
+                hardware.keep(Kept::Dr7, dr7 & !DR7_GD);
             }
             Outcome::Inject(event)
         }
@@ -218,10 +223,12 @@ pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Re
             ));
         }
     };
-    if let Some(pending) = pending
-        && matches!(pending.kind, EventKind::ExternalInterrupt | EventKind::Nmi)
-    {
-        vcpu.delayed = Some(pending);
+    if let Some(pending) = pending {
+        match pending.kind {
+            EventKind::Nmi => vcpu.nmi = true,
+            EventKind::ExternalInterrupt => vcpu.delayed = Some(pending),
+            _ => {}
+        }
         vcpu.attend();
     }
     // Real mode pushes no error codes.

@@ -170,7 +170,8 @@ pub trait Hardware: Link {
 
 /// A backend: a vCPU in the hardware of one vendor.
 pub trait Backend: Hardware + Sized {
-    /// Bounds the time until the next exit: `ticks` TSC ticks from the entry.
+    /// The last thing before every entry: bounds the time until the next exit to `ticks` TSC ticks,
+    /// and applies the speculation policy.
     fn set_slice(&mut self, ticks: u64);
 
     /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at

@@ -3,7 +3,7 @@
 use super::exit::{Exit, Leave, Outcome};
 use super::handle::{handle, inject};
 use super::hardware::{Backend, Link};
-use super::{Event, EventKind, Options, Vcpu};
+use super::{Event, Options, Vcpu};
 use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
 use pv_abi::exit::Reason;
@@ -77,6 +77,7 @@ pub fn finish<B: Backend>(frame: &mut Frame<'_, B>, reason: Reason, call: u32) -
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     let now = hardware.tsc();
     if let Err(leave) = attend(vcpu, hardware, now) {
+        console::drain(vcpu, hardware);
         return leave;
     }
     let mut now = hardware.tsc();
@@ -110,6 +111,8 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         }
         count_last(vcpu, hardware, now);
     };
+    // Nothing that the guest has written is lost, or waits for as long as the vCPU does.
+    console::drain(vcpu, hardware);
     // It is counted when the vCPU runs again, with the time until then.
     vcpu.open = true;
     leave
@@ -207,8 +210,11 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
 
 fn expire_timer(vcpu: &mut Vcpu, now: u64) {
     let now = now.wrapping_add(vcpu.tsc_offset);
-    if vcpu.apic.timer_due().is_some_and(|due| due <= now) {
-        timer::expire(vcpu, now);
+    match vcpu.apic.timer_due() {
+        Some(due) if due <= now => timer::expire(vcpu, now),
+        Some(_) => {}
+        // The guest may have masked its LVT entry, or left TSC-deadline mode.
+        None => vcpu.stop_following(),
     }
 }
 
@@ -222,8 +228,7 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
     }
     let mut window = false;
     if let Some(event) = vcpu.delayed {
-        let nmi = event.kind == EventKind::Nmi;
-        if !busy && if nmi { hardware.nmi_allowed() } else { hardware.interruptible() } {
+        if !busy && hardware.interruptible() {
             vcpu.delayed = None;
             hardware.inject(event);
             busy = true;

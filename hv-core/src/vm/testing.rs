@@ -1,4 +1,5 @@
 //! A vCPU whose backend is plain fields, for tests.
+#![allow(missing_docs)]
 
 use core::cell::Cell;
 use std::boxed::Box;
@@ -442,6 +443,7 @@ impl Setup {
             physical_bits: 40,
             no_execute: true,
             long_mode: true,
+            may_call: self.options.contains(Options::ABI),
             nmi: false,
             delayed: None,
             call: 0,

@@ -98,9 +98,11 @@ pub struct Vcpu {
     pub no_execute: bool,
     /// EFER.LMA: the guest changes it only by instructions that exit.
     pub long_mode: bool,
+    /// Hypercalls are possible: the VM has the ABI, and the vCPU is in long mode.
+    pub may_call: bool,
     /// An NMI waits.
     pub nmi: bool,
-    /// An interrupt or NMI whose delivery raised an exception, which goes first.
+    /// An interrupt whose delivery raised an exception, which goes first.
     pub delayed: Option<Event>,
     /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
     pub call: u32,
@@ -131,6 +133,12 @@ impl Vcpu {
     #[inline(always)]
     pub fn attend(&mut self) {
         self.due = 0;
+    }
+
+    /// EFER.LMA has changed.
+    pub fn set_long_mode(&mut self, on: bool) {
+        self.long_mode = on;
+        self.may_call = on && self.vm.options.contains(Options::ABI);
     }
 
     /// Exits so far, marks left out.

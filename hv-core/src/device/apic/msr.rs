@@ -116,6 +116,11 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.timer.deadline(now)
     }
 
+    /// Moves the deadline without firing for the old one, which may have passed; 0 disarms.
+    pub fn move_deadline(&mut self, tsc: u64) {
+        self.timer.set_deadline(tsc);
+    }
+
     /// Writes IA32_TSC_DEADLINE: 0 disarms, a time that has passed fires at once. Without effect
     /// outside TSC-deadline mode.
     pub fn write_deadline(&mut self, tsc: u64, now: u64) -> Effect {

@@ -19,6 +19,7 @@ use super::vmcs::ActiveVmcs;
 use crate::emulate::cpuid;
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::physical::FixedTables;
+use crate::hw::speculation::Speculation;
 use crate::hw::{local_apic, output};
 use crate::hypercall;
 use crate::mem::frames::PAGE;
@@ -676,6 +677,7 @@ impl Backend for Guest<'_> {
         // The value is as wide as 32 bits allow: what is due is never further away.
         let value = ticks >> self.timer_shift;
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
+        Speculation::before_entry();
     }
 
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
