@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 use core::num::NonZeroU32;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::AtomicU32;
 
 use pv_abi::area::{INFO_SIZE, VcpuInfo};
 use pv_abi::exit::Reason;
@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::uart::Uart;
-use crate::emulate::cpuid::{CpuidModel, Facts};
+use crate::emulate::cpuid::{CpuidModel, Facts, XCR0_KNOWN};
 use crate::emulate::msr::MsrState;
 use crate::host::bundle::Bundle;
 use crate::hw::instructions::tsc;
@@ -30,7 +30,7 @@ use crate::hw::vmx::vmcs::{Vmcs, VmxOn};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::guest::GuestMemory;
 use crate::mem::nested::{Access, NestedTable};
-use crate::mem::tlb::Generation;
+use crate::mem::tlb::{Generation, Seen};
 use crate::vm::desc;
 use crate::vm::image::{self, ImageError};
 use crate::vm::outbox::Outbox;
@@ -54,18 +54,14 @@ pub struct Machine {
     pub frames: Mutex<Frames>,
     /// Two pages that let every port exit.
     pub io_bitmaps: u64,
-    /// The page whose accesses mean the local APIC.
-    pub apic_access: u64,
     /// VMs that are waiting to be run, by CPU.
     pub queues: [Mutex<alloc::vec::Vec<Instance>>; crate::host::acpi::MAX_CPUS],
     /// CPUs that have come up.
     pub online: AtomicU32,
-    /// Nonzero once the queues are filled.
+    /// The CPUs that run VMs, once the queues are filled; 0 before.
     pub go: AtomicU32,
     /// CPUs that still run VMs.
     pub busy: AtomicU32,
-    /// The TSC at which the VMs started, for the log.
-    pub started: AtomicU64,
 }
 
 /// A VM as its CPU holds it.
@@ -169,6 +165,8 @@ impl Instance {
         // change it as well. Never given back.
         let apic_registers = unsafe { &*(apic_page as *const ApicPage) };
 
+        // Ordinary memory to a guest in x2APIC mode, so each VM has its own.
+        let apic_access = zeroed_page(frames).ok_or_else(no_memory)?;
         let info_gpa = desc.memory;
         let mut tables = TableMemory(frames);
         let largest = if features.contains(Features::NESTED_1G) {
@@ -186,7 +184,7 @@ impl Instance {
         map(info_gpa, info_range.start, INFO_SIZE as u64, Access::ReadOnly)?;
         if features.contains(Features::APIC_REGISTERS) {
             let apic = crate::device::apic::DEFAULT_BASE;
-            map(apic, machine.apic_access, PAGE, Access::Full)?;
+            map(apic, apic_access, PAGE, Access::Full)?;
         }
         // The tables stand; the guest sees the read-only half when it has registered its own. No CPU
         // has seen the mapping, so nothing is owed for it.
@@ -271,11 +269,7 @@ impl Instance {
             vcpu,
             vmcs: Some(vmcs),
             state: setup::state(controls, nested, (info_gpa, info_range.start), vpid, msr_bitmaps),
-            pages: Pages {
-                apic: apic_page,
-                apic_access: machine.apic_access,
-                io_bitmaps: machine.io_bitmaps,
-            },
+            pages: Pages { apic: apic_page, apic_access, io_bitmaps: machine.io_bitmaps },
             live: Live::reset(),
             halted: false,
             written: false,
@@ -308,7 +302,8 @@ impl Instance {
             vcpu.vm.generation.publish(owed);
         }
         vcpu.unregister();
-        vcpu.apic.init();
+        vcpu.apic.power_up();
+        vcpu.tsc_offset = tsc().wrapping_neg();
         vcpu.msrs = MsrState::default();
         vcpu.xcr0 = 1;
         vcpu.set_long_mode(false);
@@ -325,6 +320,8 @@ impl Instance {
             *uart.lock() = Uart::new();
         }
         vcpu.attend();
+        // Old translations must not outlive the guest that made them.
+        self.state.seen = Seen::NEVER;
         self.live = Live::reset();
         self.written = false;
         self.halted = false;
@@ -339,13 +336,12 @@ impl Instance {
     }
 }
 
-/// XCR0 bits that guests may set: x87, SSE, AVX, AVX-512, PKRU, as far as the CPU has them.
+/// XCR0 bits that guests may set here; 0 without XSAVE.
 fn xcr0_may(xsave: bool) -> u64 {
     use crate::hw::vmx::capability::Cpuid;
-    const KNOWN: u64 = 0b10_1110_0111;
     if !xsave {
         return 0;
     }
     let [eax, _, _, edx] = ThisCpu.cpuid(0xd, 0);
-    (u64::from(edx) << 32 | u64::from(eax)) & KNOWN
+    (u64::from(edx) << 32 | u64::from(eax)) & XCR0_KNOWN
 }

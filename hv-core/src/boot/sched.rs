@@ -46,14 +46,15 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
             idle(machine, &mut vms);
             continue;
         };
-        let others = vms.iter_mut().enumerate().any(|(i, vm)| i != at && !vm.halted);
+        let yield_at = yield_at(&vms, at);
         let Some(vm) = vms.get_mut(at) else { continue };
         vm.halted = false;
-        vm.vcpu.contended = others;
-        match run_once(cpu, machine, vm) {
+        match run_once(cpu, machine, vm, yield_at) {
             Leave::Halted => {
                 vm.halted = true;
-                if !wakes(vm) && vm.vcpu.timer_due().is_none() && vm.vcpu.vm.time_limit == u64::MAX
+                if !wakes(vm)
+                    && vm.vcpu.apic.timer_due().is_none()
+                    && vm.vcpu.vm.time_limit == u64::MAX
                 {
                     // Nothing is left that could end the halt.
                     let message = "the guest waits for an interrupt that nothing can raise";
@@ -63,9 +64,9 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
             }
             Leave::Preempted => {}
             Leave::Reset => {
-                if let Err(error) = vm.reset() {
-                    defmt::error!("reset of VM {=u8} failed", vm.vcpu.vm.number);
-                    let _ = error;
+                if vm.reset().is_err() {
+                    let message = "the image could not be loaded again";
+                    finish(cpu, machine, vm, Leave::ended(Cause::Refused, 0, message));
                     remove(machine, &mut vms, at);
                 }
             }
@@ -78,6 +79,21 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
     }
 }
 
+/// The TSC at which the VM at `at` makes room: after its slice if another can run, else when the first
+/// of the others has something to do. `None` if it is alone.
+fn yield_at(vms: &[Instance], at: usize) -> Option<u64> {
+    let now = tsc();
+    let slice = vms.get(at).map_or(0, |vm| vm.vcpu.vm.slice);
+    let wanted = |vm: &Instance| {
+        if !vm.halted {
+            return now.saturating_add(slice);
+        }
+        let timer = vm.vcpu.timer_due(now).unwrap_or(u64::MAX);
+        timer.min(vm.vcpu.vm.time_limit).min(vm.vcpu.send_at)
+    };
+    vms.iter().enumerate().filter(|&(i, _)| i != at).map(|(_, vm)| wanted(vm)).min()
+}
+
 fn remove(machine: &Machine, vms: &mut Vec<Instance>, at: usize) {
     if at < vms.len() {
         vms.remove(at).release(machine);
@@ -88,6 +104,10 @@ fn remove(machine: &Machine, vms: &mut Vec<Instance>, at: usize) {
 fn wakes(vm: &mut Instance) -> bool {
     let delivers = vm.state.controls.features.contains(Features::VIRTUAL_INTERRUPTS);
     let now = tsc();
+    // What a halted VM has written is sent in time, whoever runs.
+    if now >= vm.vcpu.send_at {
+        vm.vcpu.send_output(&mut output::Host);
+    }
     vm.vcpu.wakes(now, delivers) || now >= vm.vcpu.vm.time_limit
 }
 
@@ -97,7 +117,7 @@ fn idle(machine: &Machine, vms: &mut [Instance]) {
     for vm in vms {
         vm.vcpu.send_output(&mut output::Host);
         until = until.min(vm.vcpu.vm.time_limit);
-        if let Some(due) = vm.vcpu.timer_due() {
+        if let Some(due) = vm.vcpu.timer_due(tsc()) {
             until = until.min(due);
         }
     }
@@ -107,13 +127,19 @@ fn idle(machine: &Machine, vms: &mut [Instance]) {
 }
 
 /// Runs a VM until it leaves.
-fn run_once(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance) -> Leave {
+fn run_once(
+    cpu: &mut Cpu,
+    machine: &'static Machine,
+    vm: &mut Instance,
+    yield_at: Option<u64>,
+) -> Leave {
     if cpu.last.replace(vm.vcpu.vm.number) != Some(vm.vcpu.vm.number) {
         machine.speculation.at_switch();
     }
     with_guest(cpu, machine, vm, |vcpu, guest| {
         vcpu.attend();
-        vcpu.slice_end = tsc().saturating_add(vcpu.vm.slice);
+        vcpu.contended = yield_at.is_some();
+        vcpu.slice_end = yield_at.unwrap_or(u64::MAX);
         run(vcpu, guest)
     })
     .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the VMCS"))
@@ -143,9 +169,9 @@ fn with_guest<T>(
     }
     // What setting up costs is no exit's.
     guest.set_counts((vm.vcpu.info.vmreads, vm.vcpu.info.vmwrites));
-    vm.live.load(vm.vcpu.xcr0, machine.xsave, rdtscp);
+    vm.live.load(vm.vcpu.xcr0, vm.vcpu.xcr0_may, rdtscp);
     let result = f(&mut vm.vcpu, &mut guest);
-    vm.live.save(machine.xsave, rdtscp);
+    vm.live.save(vm.vcpu.xcr0_may, rdtscp);
     vm.vmcs = Some(guest.vmcs.deactivate());
     Some(result)
 }

@@ -42,7 +42,10 @@ pub fn start(machine: &'static Machine, cpus: Option<Cpus>, trampoline: Option<R
         let per_us = machine.tsc_hz / 1_000_000;
         local_apic::start_cpu(id, (page.start >> 12) as u8, per_us, started);
         if !started() {
-            defmt::warn!("the CPU with APIC ID {=u32} does not start", id);
+            // Parked again, so that it cannot come up late, on the stack and mailbox of another.
+            local_apic::park(id);
+            defmt::warn!("the CPU with APIC ID {=u32} does not start; no more are started", id);
+            return;
         }
     }
     defmt::info!("{=u32} CPUs", machine.online.load(Ordering::Acquire));
@@ -88,8 +91,14 @@ extern "C" fn enter(machine: &'static Machine) -> ! {
     setup::enable_xsave(&ThisCpu);
     // CPUs come up one at a time, so the count is this one's index; from here on the next starts.
     machine.online.fetch_add(1, Ordering::AcqRel);
-    while machine.go.load(Ordering::Acquire) == 0 {
-        core::hint::spin_loop();
+    let running = loop {
+        match machine.go.load(Ordering::Acquire) {
+            0 => core::hint::spin_loop(),
+            running => break running as usize,
+        }
+    };
+    if index >= running {
+        instructions::stop();
     }
     run_cpu(machine, index, Cpu { on, segments, last: None })
 }

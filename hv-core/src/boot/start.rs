@@ -4,7 +4,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
 
@@ -15,7 +15,7 @@ use super::sched::{Cpu, schedule};
 use super::{finish, refuse, smp};
 use crate::host::acpi;
 use crate::host::bundle::Bundle;
-use crate::hw::physical::{Physical, zeroed_page};
+use crate::hw::physical::Physical;
 use crate::hw::speculation::Speculation;
 use crate::hw::vmx::capability::{Capabilities, Cpuid};
 use crate::hw::vmx::setup::{self, ThisCpu};
@@ -44,6 +44,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     // taken after the bundle.
     let trampoline = frames.allocate_below(PAGE, PAGE, LOW_MEMORY);
     frames.reserve(Range::new(0, LOW_MEMORY));
+    frames.reserve(Range::new(paging::LIMIT, u64::MAX));
 
     let Some(heap) = frames.allocate_below(HEAP, PAGE, BOOT_MAPPED) else {
         refuse("no memory: the hypervisor needs 1 MiB below 4 GiB beside its image");
@@ -100,7 +101,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
         refuse("the CPU refused VMXON: virtualization may be in use by firmware");
     };
     let xsave = setup::enable_xsave(&ThisCpu);
-    let Some((io_bitmaps, apic_access)) = shared_pages(frames) else {
+    let Some(io_bitmaps) = io_bitmaps(frames) else {
         refuse("no memory for the I/O bitmaps");
     };
     let rsdp = info.rsdp;
@@ -112,20 +113,17 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
         tsc_deadline: ThisCpu.cpuid(1, 0)[2] & 1 << 24 != 0,
         frames: Mutex::new(info.frames),
         io_bitmaps,
-        apic_access,
         queues: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
         online: AtomicU32::new(1),
         go: AtomicU32::new(0),
         busy: AtomicU32::new(0),
-        started: AtomicU64::new(0),
     }));
     let cpus = rsdp.and_then(|rsdp| acpi::cpus(&Physical, rsdp));
     smp::start(machine, cpus, trampoline);
     paging::close_trampoline();
 
     distribute(machine, &on, &bundle);
-    machine.started.store(instructions::tsc(), Ordering::Relaxed);
-    machine.go.store(1, Ordering::Release);
+    machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
     run_cpu(machine, 0, Cpu { on, segments, last: None })
 }
 
@@ -143,12 +141,12 @@ fn bundle_bytes(range: Range) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start as *const u8, range.length() as usize) }
 }
 
-/// Two pages of ones, so that every port exits, and the APIC-access page, which nobody reads.
-fn shared_pages(frames: &mut crate::mem::frames::Frames) -> Option<(u64, u64)> {
+/// Two pages of ones, so that every port exits.
+fn io_bitmaps(frames: &mut crate::mem::frames::Frames) -> Option<u64> {
     let bitmaps = frames.allocate(PAGE.wrapping_mul(2), PAGE)?.start;
     // SAFETY: just allocated and mapped.
     unsafe { core::ptr::write_bytes(bitmaps as *mut u8, 0xff, 8192) };
-    Some((bitmaps, zeroed_page(frames)?))
+    Some(bitmaps)
 }
 
 /// Makes every VM of the bundle and gives each to a CPU: the one that it names, else in turn.

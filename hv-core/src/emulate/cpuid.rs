@@ -50,13 +50,17 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
+/// XCR0 bits that guests may set: x87, SSE, AVX, AVX-512, PKRU, as far as the CPU has them.
+pub const XCR0_KNOWN: u64 = 0b10_1110_0111;
+
 /// Leaf, register (EAX to EDX as 0 to 3), the bits that may pass.
 ///
 /// Leaf 1 ECX loses DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SDBG, PDCM, DCA, OSXSAVE and
 /// the bit of the host's own hypervisor; EDX loses MCE, MCA, MTRR, DS, ACPI, TM, PBE. Leaf 7 EBX
 /// loses TSC_ADJUST's neighbours SGX, PQM, MPX, PQE, PT; ECX loses OSPKE, WAITPKG, CET_SS, TME,
 /// LA57, KL, BUS_LOCK, ENQCMD, SGX_LC, PKS; EDX loses all, being about speculation MSRs, PCONFIG,
-/// CET and AMX. 0Dh sub-leaf 1 loses XFD and supervisor state.
+/// CET and AMX. 0Dh loses XFD, supervisor state and
+/// components beyond [`XCR0_KNOWN`].
 const FILTER: &[(u32, u32, usize, u32)] = &[
     (
         1,
@@ -93,6 +97,8 @@ const FILTER: &[(u32, u32, usize, u32)] = &[
             | 1 << 31),
     ),
     (7, 0, 3, 0),
+    (0xd, 0, 0, XCR0_KNOWN as u32),
+    (0xd, 0, 3, (XCR0_KNOWN >> 32) as u32),
     (0xd, 1, 0, 0xf),
     (0xd, 1, 2, 0),
     (0xd, 1, 3, 0),
@@ -165,7 +171,10 @@ impl CpuidModel {
         }
         if facts.options.contains(Options::ABI) {
             for leaf in 0..=abi::leaf::LAST {
-                builder.push(HYPERVISOR_BASE | leaf, None, hypervisor_leaf(leaf, facts));
+                // The bitmaps end with sub-leaf 0.
+                let bitmap = matches!(leaf, abi::leaf::EXTENSIONS | abi::leaf::RECOMMENDATIONS);
+                let subleaf = bitmap.then_some(0);
+                builder.push(HYPERVISOR_BASE | leaf, subleaf, hypervisor_leaf(leaf, facts));
             }
         }
         let count = builder.count.min(CPUID_ENTRIES);
@@ -293,8 +302,8 @@ fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u3
             }
         }
         (0xb, _) => *answer = [0, 1, subleaf | if subleaf == 0 { 1 << 8 } else { 2 << 8 }, vcpu],
-        // Supervisor state.
-        (0xd, 2..) if *ecx & 1 != 0 => *answer = [0; 4],
+        // Supervisor state, and components that no guest may enable.
+        (0xd, 2..) if *ecx & 1 != 0 || XCR0_KNOWN >> (subleaf & 63) & 1 == 0 => *answer = [0; 4],
         (0xd, 1) if !features.contains(Features::XSAVES) => *eax &= !(1 << 3),
         (0x15, _) => {
             // TSC = crystal * EBX / EAX, with a crystal that is the APIC timer's clock.
@@ -435,3 +444,6 @@ fn xsave_size(vcpu: &Vcpu, components: u64, compacted: bool) -> u32 {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

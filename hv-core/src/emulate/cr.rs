@@ -198,3 +198,6 @@ pub fn xsetbv(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     hardware.set_xcr0(value);
     Outcome::Advance
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,11 @@ pub fn mov_dr(
         vcpu.set_gpr(hardware, gpr, value);
         return Outcome::Advance;
     }
-    let value = vcpu.gpr(hardware, gpr);
+    let mut value = vcpu.gpr(hardware, gpr);
+    // Only 64-bit code moves 64 bits.
+    if value >> 32 != 0 && !(vcpu.long_mode && hardware.code_is_long()) {
+        value &= 0xffff_ffff;
+    }
     match number {
         6 | 7 if value >> 32 != 0 => return Outcome::PROTECTION,
         6 => hardware.set_debug_register(6, value & DR6_CLEARABLE | DR6_FIXED),
@@ -46,3 +50,6 @@ pub fn mov_dr(
     }
     Outcome::Advance
 }
+
+#[cfg(test)]
+mod tests;

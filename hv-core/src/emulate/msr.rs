@@ -179,6 +179,11 @@ fn move_tsc(vcpu: &mut Vcpu, hardware: &mut impl Hardware, delta: u64) {
         vcpu.msrs.tsc_adjust = vcpu.msrs.tsc_adjust.wrapping_add(delta);
         vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(delta);
         hardware.set_tsc_offset(vcpu.tsc_offset);
+        vcpu.apic.time_moved(delta);
+        // The clock goes on from where it was. Its reader is this vCPU, which does not run now.
+        let clock = &mut vcpu.info.clock;
+        clock.tsc_base = clock.tsc_base.wrapping_add(delta);
+        clock.sequence = clock.sequence.wrapping_add(2);
         vcpu.attend();
     }
 }
@@ -264,3 +269,6 @@ pub const PASS: &[u32] = &[
 
 /// MSRs that a guest may read, and not write, without an exit.
 pub const PASS_READ: &[u32] = &[TSC, EFER, PAT];
+
+#[cfg(test)]
+mod tests;

@@ -57,3 +57,6 @@ fn feed(uart: &mut Uart, hardware: &mut impl Hardware) {
         uart.receive(&[byte]);
     }
 }
+
+#[cfg(test)]
+mod tests;

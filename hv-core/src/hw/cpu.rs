@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
@@ -31,6 +32,19 @@ pub struct HostSegments {
     pub gdt_base: u64,
     /// Address of the IDT.
     pub idt_base: u64,
+}
+
+/// Control bits that the boot loader may have left otherwise: no #NM at guests' floating-point state,
+/// which is switched with XMM registers, and machine checks as exceptions.
+fn enable() {
+    let off = Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED;
+    let on = Cr4Flags::OSFXSR | Cr4Flags::MACHINE_CHECK_EXCEPTION;
+    // SAFETY: every CPU of long mode has these; the hypervisor uses no floating point, and its IDT
+    // has a handler for machine checks.
+    unsafe {
+        Cr0::update(|cr0| cr0.remove(off));
+        Cr4::update(|cr4| cr4.insert(on));
+    }
 }
 
 /// Builds this CPU's tables and loads them. They live as long as the machine.
@@ -60,6 +74,7 @@ pub fn init() -> HostSegments {
     }
     let idt = exceptions::idt();
     idt.load();
+    enable();
     HostSegments {
         code,
         data,

@@ -6,6 +6,7 @@
 
 use core::arch::global_asm;
 use core::mem::size_of;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
 use x86_64::VirtAddr;
@@ -120,6 +121,9 @@ extern "C" fn handle(frame: &Frame) {
 }
 
 fn fail(frame: &Frame) -> ! {
+    if FAILING.swap(true, Ordering::AcqRel) {
+        instructions::stop();
+    }
     let r = &frame.registers;
     let reg = |i: usize| r.get(14usize.wrapping_sub(i)).copied().unwrap_or(0);
     let rbp = reg(4);
@@ -175,6 +179,10 @@ pub fn panic(text: &[u8]) -> ! {
     send(&report, text);
 }
 
+/// Set by the first CPU that fails: a second failure, of the report itself or of another CPU, says
+/// nothing more.
+static FAILING: AtomicBool = AtomicBool::new(false);
+
 fn send(report: &Panic, text: &[u8]) -> ! {
     let mut payload = Text::<{ size_of::<Panic>() + 512 }>::new();
     payload.push(report.as_bytes());
@@ -184,7 +192,7 @@ fn send(report: &Panic, text: &[u8]) -> ! {
     instructions::stop()
 }
 
-/// How far above a stack pointer its stack can reach, in bytes; what follows the stacks is mapped.
+/// How far above a stack pointer its stack can reach, in bytes.
 const STACK_REACH: u64 = 28 << 10;
 
 /// Return addresses, by the chain of frame pointers that starts at `rbp`, on the stack whose pointer
@@ -198,7 +206,8 @@ fn backtrace(mut rbp: u64, stack: u64) -> [u64; 16] {
             return 0;
         }
         let frame = rbp as *const [u64; 2];
-        // SAFETY: aligned, and between this function's own frame and the top of its stack.
+        // SAFETY: aligned, and above this function's own frame by less than a stack. If it is beyond
+        // the top of the stack after all, at the guard of another, the second exception stops here.
         let [next, address] = unsafe { frame.read_volatile() };
         rbp = if next > rbp { next } else { 0 };
         address

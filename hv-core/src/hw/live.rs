@@ -50,8 +50,9 @@ impl Live {
         Live { msrs: [0; MSRS.len()], debug: [0, 0, 0, 0, DR6_RESET], cr2: 0, extended }
     }
 
-    /// Puts the state into this CPU. `xsave`: by XRSTOR, of the components in XCR0.
-    pub fn load(&self, xcr0: u64, xsave: bool, rdtscp: bool) {
+    /// Puts the state into this CPU. `all`: every component that a guest may have, switched by XRSTOR
+    /// whatever XCR0 says, which may change while they hold values; 0 where there is no XSAVE.
+    pub fn load(&self, xcr0: u64, all: u64, rdtscp: bool) {
         for (msr, &value) in MSRS.into_iter().zip(&self.msrs) {
             if rdtscp || msr != LiveMsr::TscAux {
                 // SAFETY: these come with long mode, or with RDTSCP; values were legal when they
@@ -63,14 +64,16 @@ impl Live {
             set_debug_register(number, value);
         }
         let area = self.extended.0.as_ptr();
-        // SAFETY: the area is 64-byte aligned, large enough for what XCR0 can hold here, and was
-        // written by `save` or is the initial one. XCR0 was checked. The hypervisor is compiled
-        // without vector registers, so nothing of its own is lost.
+        // SAFETY: the area is 64-byte aligned, large enough for every component in `all`, and was
+        // written by `save` with the same `all` or is the initial one, so XRSTOR finds no bit that
+        // XCR0 lacks. The guest's XCR0 was checked. The hypervisor is compiled without vector
+        // registers, so nothing of its own is lost.
         unsafe {
             asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack, preserves_flags));
-            if xsave {
-                set_xcr0(xcr0);
+            if all != 0 {
+                set_xcr0(all);
                 asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+                set_xcr0(xcr0);
             } else {
                 asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
             }
@@ -78,7 +81,7 @@ impl Live {
     }
 
     /// Takes the state from this CPU.
-    pub fn save(&mut self, xsave: bool, rdtscp: bool) {
+    pub fn save(&mut self, all: u64, rdtscp: bool) {
         for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
             if rdtscp || msr != LiveMsr::TscAux {
                 // SAFETY: as in `load`.
@@ -92,7 +95,8 @@ impl Live {
         let area = self.extended.0.as_mut_ptr();
         // SAFETY: as in `load`.
         unsafe {
-            if xsave {
+            if all != 0 {
+                set_xcr0(all);
                 asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
             } else {
                 asm!("fxsave64 [{}]", in(reg) area, options(nostack));

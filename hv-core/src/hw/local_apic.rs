@@ -104,7 +104,6 @@ fn send(target: u32, command: u32) {
 /// INIT, then two startup IPIs to the page number `page` (SDM vol. 3, "MP Initialization
 /// Protocol"), with the pauses it asks for counted in TSC ticks of `per_us` a microsecond.
 pub fn start_cpu(target: u32, page: u8, per_us: u64, started: impl Fn() -> bool) {
-    const INIT: u32 = 5 << 8;
     const STARTUP: u32 = 6 << 8;
     let wait = |us: u64| {
         let end = tsc().wrapping_add(us.saturating_mul(per_us));
@@ -112,7 +111,7 @@ pub fn start_cpu(target: u32, page: u8, per_us: u64, started: impl Fn() -> bool)
             core::hint::spin_loop();
         }
     };
-    send(target, INIT | ASSERT);
+    park(target);
     wait(10_000);
     for pause in [200, 100_000] {
         if !started() {
@@ -122,11 +121,10 @@ pub fn start_cpu(target: u32, page: u8, per_us: u64, started: impl Fn() -> bool)
     }
 }
 
-/// Brings a CPU out of guest mode or HLT by NMI: an ordinary interrupt would wait for a guest that
-/// has interrupts off on an emulator whose external-interrupt exit waits for IF.
-pub fn kick(target: u32) {
-    const NMI: u32 = 4 << 8;
-    send(target, NMI | ASSERT);
+/// Puts a CPU back to waiting for a startup IPI.
+pub fn park(target: u32) {
+    const INIT: u32 = 5 << 8;
+    send(target, INIT | ASSERT);
 }
 
 /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`.

@@ -7,7 +7,6 @@
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb;
 
-use super::physical::zeroed_page;
 use crate::mem::frames::{Frames, Range};
 
 const PRESENT: u64 = 1 << 0;
@@ -20,8 +19,8 @@ const SMALL_PAGE: u64 = 1 << 12;
 const LARGE_PAGE: u64 = 1 << 21;
 const HUGE_PAGE: u64 = 1 << 30;
 const BOOT_MAPPED: u64 = 4 << 30;
-/// One top-level table entry's reach, all that is mapped: 512 GiB.
-const LIMIT: u64 = 1 << 39;
+/// One top-level table entry's reach, and the end of the memory that is used: 512 GiB.
+pub const LIMIT: u64 = 1 << 39;
 
 unsafe extern "C" {
     static boot_pml4: u8;
@@ -68,7 +67,8 @@ fn split(frames: &mut Frames, address: u64) -> Option<u64> {
     if old & LARGE == 0 {
         return Some(old);
     }
-    let table = zeroed_page(frames)?;
+    // Every entry is written below; memory above what the boot code maps is not mapped yet.
+    let table = frames.allocate_below(SMALL_PAGE, SMALL_PAGE, BOOT_MAPPED)?.start;
     for i in 0..512u64 {
         let page = (old & ADDRESS).wrapping_add(i.wrapping_mul(SMALL_PAGE));
         set(table, i, page | old & (PRESENT | WRITABLE | NO_EXECUTE));
@@ -106,13 +106,12 @@ pub fn protect(frames: &mut Frames, has_1g_pages: bool) -> Option<()> {
         set(split(frames, page)?, page >> 12, page | rights);
     }
     unmap(frames, &raw const boot_stack_guard as u64)?;
-    // Frames that back new tables lie below 4 GiB or in what was mapped before: take the list as
-    // it is now, and map from the bottom up.
+    // Tables come from below 4 GiB, so the ranges above do not change meanwhile.
     let mut next = BOOT_MAPPED;
     while let Some(range) = frames.free_ranges().iter().find(|r| r.end > next).copied() {
         let start = range.start.max(next) & !(HUGE_PAGE.wrapping_sub(1));
         map_huge(frames, start, has_1g_pages)?;
-        next = start.checked_add(HUGE_PAGE).filter(|&n| n < LIMIT)?;
+        next = start.saturating_add(HUGE_PAGE);
     }
     tlb::flush_all();
     Some(())

@@ -1,9 +1,5 @@
 //! *stat*: accounting.
 
-extern crate alloc;
-
-use alloc::vec::Vec;
-
 use pv_abi::Status;
 use pv_abi::call::{Number, stat};
 use pv_abi::exit::Reason;
@@ -45,16 +41,23 @@ fn read(vcpu: &Vcpu, selector: u64) -> Option<u64> {
     })
 }
 
+/// Counters that a report has room for: more than there are reasons and calls.
+const MAX_COUNTERS: usize = 128;
+
 /// Puts the counters into the outbox. What a mark costs is not in them: the counters of this exit
 /// are added after it, and to nothing but [`Reason::Mark`].
 fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
+    const NONE: MarkCounter = MarkCounter { slot: 0, count: 0, ticks: 0 };
+    let mut counters = [NONE; MAX_COUNTERS];
     let exits = vcpu.info.exits.iter().zip(0u64..).filter(|&(_, slot)| slot != Reason::Mark as u64);
     let calls = vcpu.info.calls.iter().zip(CALLS..);
-    let counters: Vec<MarkCounter> = exits
-        .chain(calls)
-        .filter(|(counter, _)| counter.count != 0)
-        .map(|(counter, slot)| MarkCounter { slot, count: counter.count, ticks: counter.ticks })
-        .collect();
+    let used = exits.chain(calls).filter(|(counter, _)| counter.count != 0);
+    let mut count = 0usize;
+    for (place, (counter, slot)) in counters.iter_mut().zip(used) {
+        *place = MarkCounter { slot, count: counter.count, ticks: counter.ticks };
+        count = count.wrapping_add(1);
+    }
+    let counters = counters.get(..count).unwrap_or(&[]);
     let now = if phase == END { vcpu.exited.wrapping_add(vcpu.tsc_offset) } else { 0 };
     let report =
         Mark { id, phase, tsc: now, vmreads: vcpu.info.vmreads, vmwrites: vcpu.info.vmwrites };

@@ -139,7 +139,7 @@ fn only_64_bit_code_at_cpl_0_can_call() {
         cases.push(("compatibility mode", v, h));
         let (mut v, h) = vcpu();
         // A code segment may have the L bit in protected mode, where it means nothing.
-        v.long_mode = false;
+        v.set_long_mode(false);
         cases.push(("protected mode", v, h));
         let v = Setup { options: Options::UART, ..Setup::default() }.vcpu();
         cases.push(("a VM without the ABI", v, Fake::new()));
@@ -690,7 +690,7 @@ fn bytes_of_the_ring_come_before_those_of_the_call() {
     value(&mut v, &mut h, console::READ, &[0x100, 4]);
     assert_eq!(h.console(&mut v), "ring call read");
     ring_write(&v, 10, b" crash: ");
-    let _ = make(&mut v, &mut h, sys::CRASH, &[0x100, 4]);
+    ends(&mut v, &mut h, sys::CRASH, &[0x100, 4]);
     assert_eq!(h.console(&mut v), "ring call read crash: call");
 }
 
@@ -761,6 +761,7 @@ fn halting_arms_the_timer_and_enables_interrupts_if_asked() {
 #[test]
 fn an_interrupt_ends_a_halt_whether_or_not_it_can_be_taken() {
     let (mut v, mut h) = with_area();
+    store_deadline(&v, 9_000);
     let _ = make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
     assert!(!v.wakes(STARTED + 8_999, false));
     assert!(v.wakes(STARTED + 9_000, false), "RFLAGS.IF is clear");

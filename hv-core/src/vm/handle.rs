@@ -10,6 +10,7 @@ use crate::hw::vmx::reinject::{Outcome as Combined, combine};
 use crate::hypercall;
 use crate::mem::walk::{self, Paging};
 
+const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
 const DR7_GD: u64 = 1 << 13;
 
@@ -44,6 +45,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         }
         Exit::ApicWrite { offset } => {
             let now = vcpu.now(hardware);
+            vcpu.take_back_eoi();
             let effect = vcpu.apic.complete_write(offset, now);
             // The instruction is complete already.
             match vcpu.apply(effect, hardware) {
@@ -127,7 +129,12 @@ fn unsupported(message: &'static str) -> Outcome {
 }
 
 fn halt(hardware: &mut impl Hardware) -> Outcome {
-    if hardware.kept(Kept::Rflags) & RFLAGS_IF == 0 {
+    let rflags = hardware.kept(Kept::Rflags);
+    if rflags & RFLAGS_TF != 0 {
+        // The single step behind HLT ends it at once.
+        return Outcome::Advance;
+    }
+    if rflags & RFLAGS_IF == 0 {
         return Outcome::Leave(Leave::ended(
             Cause::HaltedForEver,
             0,
@@ -237,3 +244,6 @@ pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Re
     hardware.inject(if real { event.in_real_mode() } else { event });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

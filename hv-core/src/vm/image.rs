@@ -22,7 +22,7 @@ pub enum ImageError {
     Truncated,
     /// It has no PVH entry note.
     NoEntry,
-    /// A segment does not fit into the VM's RAM, or lies below [`IMAGE_FLOOR`].
+    /// A segment does not fit into the VM's RAM, or lies below `IMAGE_FLOOR`.
     DoesNotFit {
         /// Where the segment starts.
         address: u64,

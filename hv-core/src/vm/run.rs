@@ -190,7 +190,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     interrupts(vcpu, hardware);
 
     let mut due = now.saturating_add(vm.ticks(HORIZON_US)).min(vm.time_limit).min(vcpu.send_at);
-    if let Some(timer) = vcpu.timer_due() {
+    if let Some(timer) = vcpu.timer_due(now) {
         due = due.min(timer);
     }
     if vcpu.contended {
@@ -255,9 +255,11 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
 
 impl Vcpu {
     /// The host's TSC at which the timer must be looked at.
-    pub fn timer_due(&self) -> Option<u64> {
-        // A guest TSC from before the host's zero was reached long ago.
-        self.apic.timer_due().map(|guest| guest.saturating_sub_signed(self.tsc_offset as i64))
+    /// `now` is the host's TSC; what is due already is due now.
+    pub fn timer_due(&self, now: u64) -> Option<u64> {
+        let guest_now = now.wrapping_add(self.tsc_offset);
+        let ahead = |due: u64| now.saturating_add(due.saturating_sub(guest_now));
+        self.apic.timer_due().map(ahead)
     }
 
     /// Sends what waits in the outbox.
@@ -274,6 +276,9 @@ impl Vcpu {
         if virtual_delivery {
             self.apic.resume_software();
         }
-        self.nmi || self.apic.deliverable().is_some()
+        self.nmi || self.delayed.is_some() || self.apic.deliverable().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

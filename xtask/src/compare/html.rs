@@ -19,7 +19,7 @@ const STYLE: &str = "
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #444c56;
   --trap-all: #fb923c; --hw-assist: #60a5fa; --pv: #4ade80; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 svg { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: var(--ink); }
 .trap-all { fill: var(--trap-all); } .hw-assist { fill: var(--hw-assist); } .pv { fill: var(--pv); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -27,7 +27,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .2rem .6rem; text-align:
 th:first-child, td:first-child, td:nth-child(2), th:nth-child(2), th:last-child, td:last-child
   { text-align: left; }
 td:first-child, td:nth-child(2) { white-space: nowrap; }
-td:last-child { min-width: 16rem; }
+td:last-child { min-width: 14rem; }
 p { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 ";

@@ -133,15 +133,22 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     pub fn new(page: P, config: Config) -> VirtualApic<P> {
         let mut apic = VirtualApic {
             page,
-            base: DEFAULT_BASE | base::ENABLE | if config.bootstrap { base::BOOTSTRAP } else { 0 },
+            base: 0,
             config,
             timer: Timer::new(config.timer),
             errors: 0,
             enabled: false,
             waiting: 0,
         };
-        apic.init();
+        apic.power_up();
         apic
+    }
+
+    /// Brings it to the state after power-up: the default base, xAPIC mode.
+    pub fn power_up(&mut self) {
+        let bootstrap = if self.config.bootstrap { base::BOOTSTRAP } else { 0 };
+        self.base = DEFAULT_BASE | base::ENABLE | bootstrap;
+        self.init();
     }
 
     /// The registers.
@@ -176,6 +183,11 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     #[inline]
     pub fn timer_due(&self) -> Option<u64> {
         self.timer.due()
+    }
+
+    /// The guest's TSC has moved by `delta`, modulo 2^64: a countdown is not disturbed by that.
+    pub fn time_moved(&mut self, delta: u64) {
+        self.timer.time_moved(delta);
     }
 
     /// Brings the timer up to `now`. If it fires, its vector is posted.

@@ -111,6 +111,13 @@ impl Timer {
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
+    /// The guest's TSC has moved by `delta`: a countdown goes on, a deadline stays where it is.
+    pub(super) fn time_moved(&mut self, delta: u64) {
+        if !self.is_deadline() {
+            self.expiry = self.expiry.map(|expiry| expiry.wrapping_add(delta));
+        }
+    }
+
     /// The current-count register.
     pub(super) fn current(&self, now: u64) -> u32 {
         let Some(expiry) = self.next(now).filter(|_| !self.is_deadline()) else { return 0 };

@@ -32,6 +32,7 @@ use crate::vm::{EventKind, Features, Hardware, Vcpu};
 use pv_abi::area::INFO_SIZE;
 use pv_abi::exit::Reason;
 
+const CR4_MCE: u64 = 1 << 6;
 const CR4_VMXE: u64 = 1 << 13;
 const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
@@ -141,12 +142,30 @@ impl Guest<'_> {
         );
         match event {
             Some(Event { kind: EventKind::Nmi, .. }) => Exit::Nmi,
+            Some(Event { vector: 18, .. }) => {
+                // SAFETY: the handler of vector 18 reports the machine check and stops.
+                unsafe { asm!("int 18") };
+                Exit::Other
+            }
             Some(event) => {
+                if event.vector == 1 {
+                    self.step_in_shadow();
+                }
                 self.restore_nmi_blocking(information);
                 self.reinject();
                 Exit::Exception { event, detail: self.qualification() }
             }
             None => Exit::Other,
+        }
+    }
+
+    /// An entry with TF in the shadow of STI or MOV SS needs the pending single step, which a #DB exit
+    /// does not leave set (SDM vol. 3, Checks on Guest Non-Register State).
+    fn step_in_shadow(&mut self) {
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        let stepping = self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0;
+        if stepping && self.interruptibility().intersects(shadow) {
+            self.single_step();
         }
     }
 
@@ -335,7 +354,7 @@ impl Hardware for Guest<'_> {
             Kept::Cr3 => v.write(field::GUEST_CR3, value),
             Kept::Cr4 => {
                 v.write(field::CR4_READ_SHADOW, value);
-                v.write(field::GUEST_CR4, value | CR4_VMXE);
+                v.write(field::GUEST_CR4, value | CR4_VMXE | CR4_MCE);
             }
             Kept::Efer => {
                 v.write(field::GUEST_IA32_EFER, value);
@@ -681,9 +700,9 @@ impl Backend for Guest<'_> {
     }
 
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
-        let registers = &raw mut vcpu.registers;
-        let switch = &raw mut self.state.switch;
         let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+        let registers = &raw mut frame.vcpu.registers;
+        let switch = &raw mut frame.hardware.state.switch;
         // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
         // activated. The frame, with all that it borrows, outlives the call.
         let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };

@@ -16,15 +16,14 @@ struct Asked {
 }
 
 /// #DB and #AC always exit: a guest can make their delivery raise them again without end, and
-/// inside of that loop the CPU takes no interrupt.
-const ALWAYS: u32 = 1 << 1 | 1 << 17;
+/// inside of that loop the CPU takes no interrupt. A machine check is the host's.
+const ALWAYS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 /// #DE, #UD, #NM, #NP, #SS, #GP, #PF, #MF, #XM.
 const FAULTS: u32 =
     1 << 0 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 16 | 1 << 19;
 
 const TRAP_ALL: Asked = Asked {
     primary: Primary::INVLPG_EXITING
-        .union(Primary::RDPMC_EXITING)
         .union(Primary::RDTSC_EXITING)
         .union(Primary::CR3_LOAD_EXITING)
         .union(Primary::CR3_STORE_EXITING)
@@ -97,11 +96,13 @@ pub struct Controls {
 }
 
 /// The features that a VM has: those of the CPU that the policy uses, less what the description
-/// takes away. Interrupts can be delivered by the CPU only where it also answers for the registers.
+/// takes away. The two halves of APIC virtualization are used together or not at all: with one of them
+/// software would have to follow the task priority that the CPU keeps.
 pub fn features(policy: Policy, cpu: Features, without: Features) -> Features {
     let mut features = cpu & asked(policy).features & !without;
-    if !features.contains(Features::APIC_REGISTERS) {
-        features.remove(Features::VIRTUAL_INTERRUPTS);
+    let apic = Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS;
+    if !features.contains(apic) {
+        features.remove(apic);
     }
     features | Features::PREEMPTION_TIMER
 }
@@ -122,6 +123,7 @@ pub fn controls(
     };
     let apic = features.intersects(Features::APIC_REGISTERS);
     let primary = Primary::USE_TSC_OFFSETTING
+        | Primary::RDPMC_EXITING
         | Primary::HLT_EXITING
         | Primary::MWAIT_EXITING
         | Primary::MONITOR_EXITING

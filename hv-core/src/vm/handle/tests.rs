@@ -1,0 +1,303 @@
+use std::vec::Vec;
+
+use super::*;
+use crate::device::apic::{Trigger, Vectors};
+use crate::vm::exit::PortAccess;
+use crate::vm::testing::{CR0_LONG, Fake, RAM, STARTED, vcpu, with_timer};
+
+const PF: Event = Event::exception(14, 2);
+const GP: Event = Event::exception(13, 0);
+const DF: Event = Event::exception(8, 0);
+const UNPAGED: u64 = 0x31;
+
+/// Delivers `event` on top of `pending`.
+fn on_top(pending: Option<Event>, event: Event) -> (Result<(), Leave>, Vcpu, Fake) {
+    let (mut v, mut h) = vcpu();
+    v.due = 1000;
+    h.pending = pending;
+    let result = inject(&mut v, &mut h, event);
+    (result, v, h)
+}
+
+#[test]
+fn exceptions_combine_on_their_way() {
+    for (pending, event, delivered) in [
+        (None, GP, GP),
+        (Some(GP), GP, DF),
+        (Some(PF), PF, DF),
+        (Some(GP), PF, PF),
+        (Some(Event::exception(6, 0)), GP, GP),
+    ] {
+        let (result, v, h) = on_top(pending, event);
+        assert_eq!((result, h.pending), (Ok(()), Some(delivered)));
+        assert_eq!((v.delayed, v.nmi), (None, false));
+    }
+    let (result, ..) = on_top(Some(DF), PF);
+    assert!(matches!(result, Err(Leave::Ended { cause: Cause::TripleFault, .. })));
+}
+
+#[test]
+fn what_an_exception_displaces_is_delivered_later() {
+    let (result, v, h) = on_top(Some(Event::interrupt(0x41)), PF);
+    assert_eq!((result, h.pending), (Ok(()), Some(PF)));
+    assert_eq!((v.delayed, v.due), (Some(Event::interrupt(0x41)), 0));
+    let (_, v, h) = on_top(Some(Event::nmi()), PF);
+    assert_eq!((h.pending, v.nmi, v.delayed, v.due), (Some(PF), true, None, 0));
+}
+
+#[test]
+fn real_mode_pushes_no_error_codes() {
+    let (mut v, mut h) = vcpu();
+    h.set(Kept::Cr0, 0x30);
+    inject(&mut v, &mut h, GP).unwrap();
+    assert_eq!(h.pending.unwrap().error_code, None);
+    h.pending = Some(GP.in_real_mode());
+    inject(&mut v, &mut h, GP).unwrap();
+    assert_eq!(h.pending, Some(DF.in_real_mode()));
+}
+
+#[test]
+fn intercepted_exceptions_reach_the_guest_with_their_registers() {
+    let (mut v, mut h) = vcpu();
+    let exit = Exit::Exception { event: PF, detail: 0xdead_b000 };
+    assert_eq!(handle(&mut v, &mut h, exit), Outcome::Inject(PF));
+    assert_eq!(h.cr2, 0xdead_b000);
+    let db = Event::exception(1, 0);
+    h.dr[6] = 0xffff_0ff0;
+    h.set(Kept::Dr7, 1 << 13 | 0x400);
+    assert_eq!(
+        handle(&mut v, &mut h, Exit::Exception { event: db, detail: 1 << 14 }),
+        Outcome::Inject(db)
+    );
+    assert_eq!((h.dr[6], h.cr2), (0xffff_4ff0, 0xdead_b000));
+    assert_eq!(h.get(Kept::Dr7), 0x400, "delivery clears GD");
+    let ud = Event::exception(6, 0);
+    assert_eq!(
+        handle(&mut v, &mut h, Exit::Exception { event: ud, detail: 5 }),
+        Outcome::Inject(ud)
+    );
+    assert_eq!((h.dr[6], h.cr2), (0xffff_4ff0, 0xdead_b000));
+}
+
+#[test]
+fn hlt_waits_only_for_what_can_come() {
+    let (mut v, mut h) = vcpu();
+    let outcome = handle(&mut v, &mut h, Exit::Hlt);
+    assert!(matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::HaltedForEver, .. })));
+    h.set(Kept::Rflags, RFLAGS_IF);
+    assert_eq!(handle(&mut v, &mut h, Exit::Hlt), Outcome::AdvanceAndLeave(Leave::Halted));
+}
+
+#[test]
+fn every_exit_has_an_answer_of_its_kind() {
+    for (exit, outcome) in [
+        (Exit::Pause, Outcome::Advance),
+        (Exit::Wbinvd, Outcome::Advance),
+        (Exit::Rdpmc, Outcome::PROTECTION),
+        (Exit::VirtInstruction, Outcome::UNDEFINED),
+        (Exit::Mwait, Outcome::UNDEFINED),
+        (Exit::SingleStep, Outcome::Resume),
+        (Exit::Invlpg { linear: 0x5000 }, Outcome::Advance),
+        (Exit::Invpcid, Outcome::Advance),
+    ] {
+        let (mut v, mut h) = vcpu();
+        assert_eq!(handle(&mut v, &mut h, exit), outcome, "{exit:?}");
+        assert_eq!(v.reason, exit.reason());
+        match exit {
+            Exit::Invlpg { linear } => assert_eq!(h.flushes, [Some(linear)]),
+            Exit::Invpcid => assert_eq!(h.flushes, [None]),
+            _ => assert!(h.flushes.is_empty()),
+        }
+    }
+    for exit in [
+        Exit::ExternalInterrupt,
+        Exit::Nmi,
+        Exit::InterruptWindow,
+        Exit::NmiWindow,
+        Exit::TimeSlice,
+        Exit::TprThreshold,
+    ] {
+        let (mut v, mut h) = vcpu();
+        v.due = 1000;
+        assert_eq!(handle(&mut v, &mut h, exit), Outcome::Resume);
+        assert_eq!(v.due, 0, "{exit:?}: it is looked at");
+        assert_eq!(h.served > 0, matches!(exit, Exit::ExternalInterrupt | Exit::Nmi));
+    }
+    for (exit, cause) in [
+        (Exit::TripleFault, Cause::TripleFault),
+        (Exit::TaskSwitch, Cause::Unsupported),
+        (Exit::DescriptorTable, Cause::Unsupported),
+        (Exit::Reset, Cause::Unsupported),
+        (Exit::NestedMisconfig { gpa: 0x5000 }, Cause::Unsupported),
+        (Exit::EntryFailure, Cause::EntryFailure),
+        (Exit::Other, Cause::Unsupported),
+    ] {
+        let (mut v, mut h) = vcpu();
+        let Outcome::Leave(Leave::Ended { cause: is, .. }) = handle(&mut v, &mut h, exit) else {
+            panic!("{exit:?} does not end the VM");
+        };
+        assert_eq!(is, cause, "{exit:?}");
+    }
+}
+
+#[test]
+fn rdtsc_is_the_guest_s() {
+    let (mut v, mut h) = vcpu();
+    v.tsc_offset = 0u64.wrapping_sub(STARTED).wrapping_add(1 << 40 | 5);
+    h.live.insert(0xc000_0103, 0x1_0000_0007);
+    v.registers.set(Gpr::Rcx, 99);
+    assert_eq!(handle(&mut v, &mut h, Exit::Rdtsc { with_aux: false }), Outcome::Advance);
+    let r = |v: &Vcpu| [Gpr::Rax, Gpr::Rdx, Gpr::Rcx].map(|g| v.registers.get(g));
+    assert_eq!(r(&v), [5, 1 << 8, 99]);
+    handle(&mut v, &mut h, Exit::Rdtsc { with_aux: true });
+    assert_eq!(r(&v), [5, 1 << 8, 7]);
+}
+
+#[test]
+fn memory_without_anything_ends_the_vm() {
+    let (mut v, mut h) = vcpu();
+    for gpa in [RAM, 0xfee0_1000, 1 << 39] {
+        let fault = NestedFault { gpa, access: 2, linear: None };
+        let outcome = handle(&mut v, &mut h, Exit::NestedFault(fault));
+        assert!(
+            matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::BadMemory, code: 2, address, .. }) if address == gpa)
+        );
+    }
+}
+
+/// A vCPU in unpaged protected mode with these bytes where it stands.
+fn at_instruction(bytes: &[u8]) -> (Vcpu, Fake) {
+    let (mut v, mut h) = vcpu();
+    with_timer(&mut v);
+    h.set(Kept::Cr0, UNPAGED);
+    v.set_long_mode(false);
+    h.set(Kept::Efer, 0);
+    h.long_code = false;
+    h.set(Kept::Rip, 0x1000);
+    h.bases[1] = 0x2000;
+    v.vm.memory.write(0x3000, bytes).unwrap();
+    v.due = 1000;
+    (v, h)
+}
+
+fn page(offset: u64) -> Exit {
+    Exit::NestedFault(NestedFault { gpa: 0xfee0_0000 + offset, access: 1, linear: None })
+}
+
+#[test]
+fn the_apic_s_page_is_reached_by_instructions() {
+    // mov eax, [edx] and mov [edx], esp, by both kinds of exit.
+    for exit in [page(0x30), Exit::ApicAccess { offset: 0x30 }] {
+        let (mut v, mut h) = at_instruction(&[0x8b, 0x02]);
+        v.registers.set(Gpr::Rax, u64::MAX);
+        assert_eq!(handle(&mut v, &mut h, exit), Outcome::AdvanceBy(2));
+        assert_eq!((v.registers.get(Gpr::Rax), v.due), (0x5_0015, 0));
+    }
+    for exit in [page(0x80), Exit::ApicAccess { offset: 0x80 }] {
+        let (mut v, mut h) = at_instruction(&[0x89, 0x22]);
+        h.set(Kept::Rsp, 0x70);
+        assert_eq!(handle(&mut v, &mut h, exit), Outcome::AdvanceBy(2));
+        assert_eq!((v.apic.tpr(), v.due), (0x70, 0));
+    }
+    let (mut v, mut h) = at_instruction(&[0x8b, 0x22]);
+    assert_eq!(handle(&mut v, &mut h, page(0x30)), Outcome::AdvanceBy(2));
+    assert_eq!(h.get(Kept::Rsp), 0x5_0015, "RSP is the backend's");
+}
+
+#[test]
+fn the_apic_s_page_is_reached_through_page_tables() {
+    let (mut v, mut h) = vcpu();
+    with_timer(&mut v);
+    h.set(Kept::Cr0, CR0_LONG);
+    h.set(Kept::Cr3, 0x1000);
+    for (gpa, entry) in
+        [(0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003), (0x4000 + 8 * 5, 0x8003)]
+    {
+        v.vm.memory.write_u64(gpa, entry).unwrap();
+    }
+    h.set(Kept::Rip, 0x5ffe);
+    // mov r9d, [rdi], of which the last byte is on a page that is not mapped, and was not needed.
+    v.vm.memory.write(0x8ffd, &[0x44, 0x8b, 0x0f]).unwrap();
+    h.set(Kept::Rip, 0x5ffd);
+    assert_eq!(handle(&mut v, &mut h, page(0x30)), Outcome::AdvanceBy(3));
+    assert_eq!(v.registers.get(Gpr::R9), 0x5_0015);
+    h.set(Kept::Rip, 0x5ffe);
+    let outcome = handle(&mut v, &mut h, page(0x30));
+    assert_eq!(outcome, Outcome::AdvanceBy(2), "mov ecx, [rdi] without the prefix");
+    // Not a move.
+    v.vm.memory.write(0x8000, &[0xff, 0x07]).unwrap();
+    h.set(Kept::Rip, 0x5000);
+    let outcome = handle(&mut v, &mut h, page(0x80));
+    let Outcome::Leave(Leave::Ended { cause, code, address, .. }) = outcome else { panic!() };
+    assert_eq!((cause, address), (Cause::Unsupported, 0xfee0_0080));
+    assert_eq!(code & 0xffff, 0x07ff, "the bytes are reported");
+    h.set(Kept::Rip, 0x7000);
+    assert!(matches!(handle(&mut v, &mut h, page(0x80)), Outcome::Leave(_)));
+}
+
+#[test]
+fn the_page_follows_the_apic() {
+    let (mut v, mut h) = at_instruction(&[0x8b, 0x02]);
+    let base = v.apic.base();
+    let _ = v.apic.write_base(base & !0xfee0_0000 | 0x1_0000_0000).unwrap();
+    assert!(matches!(handle(&mut v, &mut h, page(0x30)), Outcome::Leave(_)));
+    let moved = NestedFault { gpa: 0x1_0000_0030, access: 1, linear: None };
+    assert_eq!(handle(&mut v, &mut h, Exit::NestedFault(moved)), Outcome::AdvanceBy(2));
+    let _ = v.apic.write_base(base | 1 << 10).unwrap();
+    assert!(
+        matches!(handle(&mut v, &mut h, page(0x30)), Outcome::Leave(_)),
+        "x2APIC mode has none"
+    );
+}
+
+#[test]
+fn writes_that_the_cpu_has_done_are_completed() {
+    let (mut v, mut h) = vcpu();
+    with_timer(&mut v);
+    v.due = 1000;
+    v.apic.page().set(0x300, 0x4_0055);
+    assert_eq!(handle(&mut v, &mut h, Exit::ApicWrite { offset: 0x300 }), Outcome::Resume);
+    assert!(v.apic.page().has(Vectors::Irr, 0x55));
+    assert_eq!(v.due, 0);
+    let _ = v.apic.post(0x60, Trigger::Level);
+    v.due = 1000;
+    assert_eq!(handle(&mut v, &mut h, Exit::EoiInduced { vector: 0x60 }), Outcome::Resume);
+    assert_eq!(v.due, 0);
+    // INIT to itself, by the ICR.
+    v.apic.page().set(0x310, 0);
+    v.apic.page().set(0x300, 0x4500);
+    let outcome = handle(&mut v, &mut h, Exit::ApicWrite { offset: 0x300 });
+    assert!(matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::HaltedForEver, .. })));
+}
+
+#[test]
+fn reasons_are_distinct() {
+    let port =
+        |input| Exit::Port(PortAccess { port: 0, size: 1, input, string: false, repeated: false });
+    let exits = [
+        Exit::Cpuid,
+        Exit::Hypercall,
+        Exit::Rdmsr,
+        Exit::Wrmsr,
+        port(true),
+        port(false),
+        Exit::Hlt,
+        Exit::TimeSlice,
+        Exit::InterruptWindow,
+        Exit::NmiWindow,
+        Exit::ExternalInterrupt,
+        Exit::Nmi,
+        Exit::Pause,
+        Exit::Xsetbv,
+        Exit::Wbinvd,
+        Exit::ApicAccess { offset: 0 },
+        Exit::ApicWrite { offset: 0 },
+        Exit::EoiInduced { vector: 0 },
+        Exit::TripleFault,
+        Exit::Other,
+    ];
+    let reasons: Vec<_> = exits.iter().map(Exit::reason).collect();
+    for (i, reason) in reasons.iter().enumerate() {
+        assert!(!reasons[..i].contains(reason), "{reason:?}");
+    }
+}
