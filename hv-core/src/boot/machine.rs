@@ -338,7 +338,7 @@ impl Instance {
 
 /// XCR0 bits that guests may set here; 0 without XSAVE.
 fn xcr0_may(xsave: bool) -> u64 {
-    use crate::hw::vmx::capability::Cpuid;
+    use crate::hw::Cpuid;
     if !xsave {
         return 0;
     }

@@ -7,7 +7,7 @@ use pv_abi::call;
 use pv_abi::cpuid::{self as abi, Recommendations};
 
 use crate::device::apic::Mode;
-use crate::hw::vmx::capability::Cpuid;
+use crate::hw::Cpuid;
 use crate::vm::hardware::Kept;
 use crate::vm::{Features, Gpr, Hardware, Options, Outcome, Policy, Vcpu};
 

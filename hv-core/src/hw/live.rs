@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 use core::arch::asm;
 
 use super::instructions::{rdmsr, wrmsr};
-use super::vmx::setup::{debug_register, set_debug_register};
 use crate::vm::hardware::LiveMsr;
 
 const MSRS: [LiveMsr; 6] = [
@@ -114,5 +113,36 @@ unsafe fn set_xcr0(value: u64) {
     // SAFETY: as the caller vouches.
     unsafe {
         asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
+    }
+}
+
+/// DR0 to DR3 or DR6.
+pub fn debug_register(number: u8) -> u64 {
+    let value: u64;
+    // SAFETY: reading a debug register has no effect; the hypervisor's DR7 has no breakpoint on.
+    unsafe {
+        match number {
+            0 => asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)),
+            1 => asm!("mov {}, dr1", out(reg) value, options(nomem, nostack)),
+            2 => asm!("mov {}, dr2", out(reg) value, options(nomem, nostack)),
+            3 => asm!("mov {}, dr3", out(reg) value, options(nomem, nostack)),
+            _ => asm!("mov {}, dr6", out(reg) value, options(nomem, nostack)),
+        }
+    }
+    value
+}
+
+/// Sets DR0 to DR3 or DR6; the upper half of DR6 must be 0.
+pub fn set_debug_register(number: u8, value: u64) {
+    // SAFETY: an exit loads DR7 with 400h, so no breakpoint is on in the hypervisor, whatever the
+    // addresses are.
+    unsafe {
+        match number {
+            0 => asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)),
+            1 => asm!("mov dr1, {}", in(reg) value, options(nomem, nostack)),
+            2 => asm!("mov dr2, {}", in(reg) value, options(nomem, nostack)),
+            3 => asm!("mov dr3, {}", in(reg) value, options(nomem, nostack)),
+            _ => asm!("mov dr6, {}", in(reg) value, options(nomem, nostack)),
+        }
     }
 }

@@ -31,3 +31,9 @@ pub mod physical;
 pub mod speculation;
 #[cfg(target_os = "none")]
 pub mod time;
+
+/// Executes CPUID.
+pub trait Cpuid {
+    /// EAX, EBX, ECX and EDX.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
+}

@@ -1,8 +1,8 @@
 //! The two places at which a policy against speculative side channels acts: before every entry, and
 //! where one VM follows another on a CPU. What it covers, and what not, is in the threat model.
 
+use super::Cpuid;
 use super::instructions::wrmsr;
-use super::vmx::capability::Cpuid;
 
 const PRED_CMD: u32 = 0x49;
 const PRED_CMD_IBPB: u64 = 1 << 0;

@@ -2,8 +2,8 @@
 
 use x86_64::instructions::port::Port;
 
+use super::Cpuid;
 use super::instructions::tsc;
-use crate::hw::vmx::capability::Cpuid;
 
 /// The PIT's input clock in Hz.
 const PIT_HZ: u64 = 1_193_182;

@@ -537,6 +537,28 @@ fn a_guest_that_ignores_the_flag_ends_each_interrupt_once() {
 }
 
 #[test]
+fn the_flag_and_the_msr_end_each_interrupt_once() {
+    let msr = |v: &mut Vcpu, h: &mut Fake, number: u64, value: u64| {
+        v.registers.set(Gpr::Rcx, number);
+        v.registers.set_edx_eax(value);
+        assert_eq!(crate::emulate::msr::wrmsr(v, h), Outcome::Advance);
+    };
+    let (mut v, mut h) = with_area();
+    let base = v.apic.base();
+    msr(&mut v, &mut h, 0x1b, base | 1 << 10);
+    inject_with_flag(&mut v, &mut h, 0x50);
+    msr(&mut v, &mut h, 0x80b, 0);
+    assert!(!in_service(&v, 0x50));
+    assert_eq!((flag(&v), v.registered.eoi), (0, None), "the flag is taken back");
+    // What reads the in-service bits sees what the flag has ended.
+    inject_with_flag(&mut v, &mut h, 0x50);
+    swap_flag(&v);
+    v.registers.set(Gpr::Rcx, 0x812);
+    assert_eq!(crate::emulate::msr::rdmsr(&mut v, &mut h), Outcome::Advance);
+    assert_eq!(v.registers.get(Gpr::Rax), 0);
+}
+
+#[test]
 fn unregistering_does_the_end_that_the_flag_signalled() {
     for signalled in [true, false] {
         let (mut v, mut h) = with_area();
@@ -983,7 +1005,7 @@ proptest! {
         for (extension, function, first, second, noise) in calls {
             h.pass(100);
             // The guest scribbles over what it shares.
-            let _ = v.vm.memory.write_u32(u64::from(noise) % RAM & !3, noise);
+            let _ = v.vm.memory.write_u32(u64::from(noise) % (RAM / 4) * 4, noise);
             let _ = v.vm.memory.write_u32(AREA + u64::from(noise & 0xc0), noise);
             let _ = v.vm.memory.write_u32(RING + u64::from(noise & 0x40), noise);
             prepare(&mut v, Number(extension << 16 | function), &[first, second, noise.into()]);

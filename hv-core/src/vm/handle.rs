@@ -1,12 +1,12 @@
 //! One exit, one answer.
 
+use super::event::combine;
 use super::exit::{Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr, Mode};
-use super::{Event, EventKind, Gpr, Hardware, Vcpu};
+use super::{Combined, Event, EventKind, Gpr, Hardware, Vcpu};
 use crate::device::apic;
 use crate::emulate::{cpuid, cr, debug, mmio, msr, port};
 use crate::host::report::Cause;
-use crate::hw::vmx::reinject::{Outcome as Combined, combine};
 use crate::hypercall;
 use crate::mem::walk::{self, Paging};
 

@@ -1,6 +1,7 @@
 //! A virtual machine and what it is made of.
 
 pub mod desc;
+pub mod event;
 pub mod exit;
 pub mod feature;
 pub mod handle;
@@ -14,8 +15,8 @@ pub mod run;
 pub mod testing;
 pub mod vcpu;
 
-pub use crate::hw::vmx::controls::{Event, EventKind};
 pub use desc::Options;
+pub use event::{Combined, Event, EventKind};
 pub use exit::{Exit, Leave, Outcome};
 pub use feature::Features;
 pub use hardware::Hardware;

@@ -113,8 +113,10 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     };
     // Nothing that the guest has written is lost, or waits for as long as the vCPU does.
     console::drain(vcpu, hardware);
-    // It is counted when the vCPU runs again, with the time until then.
+    // It is counted when the vCPU runs again, with the time until then; what it read and wrote is
+    // kept now, because the control block leaves the CPU.
     vcpu.open = true;
+    (vcpu.info.vmreads, vcpu.info.vmwrites) = hardware.counts();
     leave
 }
 

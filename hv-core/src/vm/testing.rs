@@ -1,5 +1,5 @@
 //! A vCPU whose backend is plain fields, for tests.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::new_without_default)]
 
 use core::cell::Cell;
 use std::boxed::Box;
@@ -23,7 +23,7 @@ use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::MsrState;
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
-use crate::hw::vmx::capability::Cpuid;
+use crate::hw::Cpuid;
 use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::{Generation, MustFlush, Seen};
 

@@ -65,12 +65,12 @@ fn long_mode_begins_with_paging() {
     refused(&mut v, &mut h, CR0, 0x8000_0031);
     h.long_code = false;
     accepted(&mut v, &mut h, CR0, 0x8000_0031);
-    assert!(v.long_mode);
+    assert!(v.long_mode && v.may_call);
     assert_eq!((h.get(Kept::Efer), h.get(Kept::Cr0)), (EFER_LONG, 0x8000_0031));
     assert_eq!((h.pdptes, h.flushes.len()), (None, 1));
     // And ends with it.
     accepted(&mut v, &mut h, CR0, 0x31);
-    assert!(!v.long_mode);
+    assert!(!v.long_mode && !v.may_call);
     assert_eq!((h.get(Kept::Efer), h.get(Kept::Cr0)), (1 << 8, 0x31));
     assert_eq!(h.flushes.len(), 2);
 }

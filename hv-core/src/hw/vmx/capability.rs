@@ -12,18 +12,13 @@ pub use allowed::{Allowed, MissingControls};
 pub use refusal::Refusal;
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use crate::hw::Cpuid;
 use crate::vm::feature::Features;
 
 /// Reads MSRs that are known to exist.
 pub trait ReadMsr {
     /// The MSR's value.
     fn read_msr(&self, msr: u32) -> u64;
-}
-
-/// Executes CPUID.
-pub trait Cpuid {
-    /// EAX, EBX, ECX and EDX.
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
 }
 
 /// The MSRs' numbers.

@@ -19,8 +19,9 @@ use core::ops::ControlFlow;
 pub use rule::Rule;
 
 use super::capability::Capabilities;
-use super::controls::{Entry, Event, Exit, PinBased, Primary, Secondary};
+use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
 use super::field::{self, Access, Field, VmcsRead, Width};
+use crate::vm::Event;
 
 /// What else a broken rule involves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 
 use bitflags::{Flags, bitflags};
 
-pub use super::event::*;
-
 /// A set of VM-execution, VM-exit or VM-entry controls.
 pub trait Controls: Flags<Bits = u32> + Copy {
     /// The manual's name of the set.

@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 
+use super::backend::quick_exit;
 use super::field;
-use super::guest::quick_exit;
 use crate::vm::Registers;
 
 /// What the switch keeps between entries.

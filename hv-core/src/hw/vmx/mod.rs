@@ -4,7 +4,6 @@ pub mod capability;
 pub mod check;
 pub mod controls;
 pub mod ept;
-pub mod event;
 pub mod exit_reason;
 pub mod field;
 pub mod policy;
@@ -12,9 +11,15 @@ pub mod qualification;
 pub mod reinject;
 
 #[cfg(target_os = "none")]
+mod backend;
+#[cfg(target_os = "none")]
+mod decode;
+#[cfg(target_os = "none")]
 mod enter;
 #[cfg(target_os = "none")]
 pub mod guest;
+#[cfg(target_os = "none")]
+mod hardware;
 #[cfg(target_os = "none")]
 pub mod setup;
 #[cfg(target_os = "none")]

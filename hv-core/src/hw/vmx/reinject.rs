@@ -1,8 +1,7 @@
-//! Events that an exit interrupted, and what becomes of them when a new exception comes in.
+//! Events that an exit interrupted.
 
-use super::controls::{Event, EventKind, Interruptibility};
-
-const DOUBLE_FAULT: u8 = 8;
+use super::controls::Interruptibility;
+use crate::vm::{Event, EventKind};
 
 /// The event whose delivery the exit interrupted, to be injected again at the next entry if
 /// nothing else is. `error_code` and `instruction_length` read the IDT-vectoring error code and
@@ -26,104 +25,11 @@ pub fn interruptibility_for(event: Event, state: Interruptibility) -> Interrupti
     }
 }
 
-/// What to do about an exception that comes in while another event is pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Deliver this event. Unless it is a double fault, the pending one comes after it: one that
-    /// an instruction raises comes by itself when that runs again; an interrupt or an NMI must be
-    /// kept by the caller, since nothing else will raise it again.
-    Deliver(Event),
-    /// The CPU shuts down.
-    TripleFault,
-}
-
-/// The classes of SDM vol. 3, "Interrupt 8 -- Double Fault Exception (#DF)".
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Benign,
-    Contributory,
-    PageFault,
-    DoubleFault,
-}
-
-fn class(event: Event) -> Class {
-    if event.kind != EventKind::HardwareException {
-        return Class::Benign;
-    }
-    match event.vector {
-        0 | 10..=13 | 21 => Class::Contributory,
-        14 | 20 => Class::PageFault,
-        DOUBLE_FAULT => Class::DoubleFault,
-        _ => Class::Benign,
-    }
-}
-
-/// Combines the event that was being delivered with a new exception, as the SDM's table
-/// "Conditions for Generating a Double Fault" does.
-pub fn combine(pending: Option<Event>, new: Event) -> Outcome {
-    let first = pending.map_or(Class::Benign, class);
-    match (first, class(new)) {
-        (Class::DoubleFault, Class::Contributory | Class::PageFault | Class::DoubleFault) => {
-            Outcome::TripleFault
-        }
-        (Class::Contributory, Class::Contributory)
-        | (Class::PageFault, Class::Contributory | Class::PageFault) => {
-            Outcome::Deliver(Event::exception(DOUBLE_FAULT, 0))
-        }
-        _ => Outcome::Deliver(new),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DF: Event = Event::exception(8, 0);
     const GP: Event = Event::exception(13, 8);
-    const NP: Event = Event::exception(11, 16);
-    const PF: Event = Event::exception(14, 2);
-    const UD: Event = Event::exception(6, 0);
-    const INT_13: Event = Event {
-        vector: 13,
-        kind: EventKind::SoftwareInterrupt,
-        error_code: None,
-        instruction_length: 2,
-    };
-
-    #[test]
-    fn exceptions_combine_as_in_the_manuals_table() {
-        let deliver = Outcome::Deliver;
-        let table = [
-            (None, PF, deliver(PF)),
-            // First benign.
-            (Some(UD), UD, deliver(UD)),
-            (Some(UD), GP, deliver(GP)),
-            (Some(UD), PF, deliver(PF)),
-            (Some(Event::interrupt(0x20)), GP, deliver(GP)),
-            (Some(Event::nmi()), PF, deliver(PF)),
-            (Some(INT_13), GP, deliver(GP)),
-            // First contributory.
-            (Some(NP), UD, deliver(UD)),
-            (Some(NP), GP, deliver(DF)),
-            (Some(NP), PF, deliver(PF)),
-            // First a page fault.
-            (Some(PF), UD, deliver(UD)),
-            (Some(PF), GP, deliver(DF)),
-            (Some(PF), PF, deliver(DF)),
-            // First a double fault.
-            (Some(DF), UD, deliver(UD)),
-            (Some(DF), GP, Outcome::TripleFault),
-            (Some(DF), PF, Outcome::TripleFault),
-        ];
-        for (first, second, outcome) in table {
-            assert_eq!(combine(first, second), outcome, "{first:?}, then {second:?}");
-        }
-        let divide = Event::exception(0, 0);
-        let virtualization = Event::exception(20, 0);
-        assert_eq!(combine(Some(divide), GP), deliver(DF), "#DE is contributory");
-        assert_eq!(combine(Some(virtualization), PF), deliver(DF), "#VE is like a page fault");
-    }
-
     #[test]
     fn what_was_interrupted_is_injected_again_whole() {
         assert_eq!(interrupted(0x0000_0b0e, || 7, || 3), None);

@@ -1,14 +1,13 @@
 //! From a clear VMCS to one that can be entered: controls, the host's state, the guest's state.
 
-use core::arch::asm;
-
-use super::capability::{Capabilities, Cpuid, ReadMsr};
+use super::capability::{Capabilities, ReadMsr};
 use super::controls::{AccessRights, Activity, Entry};
 use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
 use super::guest::{Guest, State};
 use crate::device::apic;
 use crate::emulate::msr;
+use crate::hw::Cpuid;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::rdmsr;
 use crate::mem::nested::NestedTable;
@@ -266,35 +265,4 @@ pub fn pass_x2apic(page: u64, x2apic: bool, features: &Features) {
 pub fn missing(caps: &Capabilities) -> Option<&'static str> {
     let timer = super::controls::PinBased::ACTIVATE_PREEMPTION_TIMER;
     (!caps.pin_based.can(timer)).then_some("the VMX-preemption timer")
-}
-
-/// DR0 to DR3 or DR6.
-pub fn debug_register(number: u8) -> u64 {
-    let value: u64;
-    // SAFETY: reading a debug register has no effect; the hypervisor's DR7 has no breakpoint on.
-    unsafe {
-        match number {
-            0 => asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)),
-            1 => asm!("mov {}, dr1", out(reg) value, options(nomem, nostack)),
-            2 => asm!("mov {}, dr2", out(reg) value, options(nomem, nostack)),
-            3 => asm!("mov {}, dr3", out(reg) value, options(nomem, nostack)),
-            _ => asm!("mov {}, dr6", out(reg) value, options(nomem, nostack)),
-        }
-    }
-    value
-}
-
-/// Sets DR0 to DR3 or DR6; the upper half of DR6 must be 0.
-pub fn set_debug_register(number: u8, value: u64) {
-    // SAFETY: an exit loads DR7 with 400h, so no breakpoint is on in the hypervisor, whatever the
-    // addresses are.
-    unsafe {
-        match number {
-            0 => asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)),
-            1 => asm!("mov dr1, {}", in(reg) value, options(nomem, nostack)),
-            2 => asm!("mov dr2, {}", in(reg) value, options(nomem, nostack)),
-            3 => asm!("mov dr3, {}", in(reg) value, options(nomem, nostack)),
-            _ => asm!("mov dr6, {}", in(reg) value, options(nomem, nostack)),
-        }
-    }
 }

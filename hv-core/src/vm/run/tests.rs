@@ -267,7 +267,7 @@ fn nothing_is_looked_at_before_it_is_due() {
     interrupts_on(&mut h);
     let _ = v.apic.write_deadline(10_000, 0);
     v.registers.set(Gpr::Rcx, 0x10);
-    for at in [4_000, 9_000, 10_000] {
+    for at in [4_000, 9_000, 10_001] {
         h.then_quick(move |v, h| {
             assert_eq!(v.due, STARTED + 10_000);
             h.time.set(STARTED + at);
@@ -300,7 +300,7 @@ fn what_waits_for_the_host_is_sent_in_time() {
         let wait = 20_000_000;
         assert_eq!(v.due, STARTED + wait);
         assert_eq!(h.slices.last(), Some(&wait), "also if the guest never exits");
-        h.pass(wait);
+        h.pass(wait + 1);
         Exit::Port(port)
     });
     h.then(|_, h| {

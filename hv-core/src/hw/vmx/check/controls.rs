@@ -1,11 +1,10 @@
 //! Checks on VMX Controls.
 
 use super::super::capability::{EptVpid, Misc};
-use super::super::controls::{
-    Entry, EventKind, Exit, INFORMATION_VALID, PinBased, Primary, Secondary, has_error_code,
-};
+use super::super::controls::{Entry, Exit, PinBased, Primary, Secondary};
 use super::super::field::{self, Field, VmcsRead};
 use super::{Checker, Flow, Rule, above, cr0};
+use crate::vm::event::{EventKind, INFORMATION_VALID, has_error_code};
 
 /// One control of one of the sets.
 #[derive(Clone, Copy)]

@@ -1,9 +1,10 @@
 //! Checks on the guest's control registers, debug registers, MSRs, descriptor tables, RIP and
 //! RFLAGS.
 
-use super::super::controls::{AccessRights, Entry, EventKind};
+use super::super::controls::{AccessRights, Entry};
 use super::super::field::{self, VmcsRead};
 use super::{Checker, Flow, Rule, above, cr0, cr4, efer, rflags};
+use crate::vm::EventKind;
 
 /// What no CPU defines in IA32_DEBUGCTL; some define less.
 const DEBUGCTL_RESERVED: u64 = !0xffc7;

@@ -2,10 +2,11 @@
 
 use super::super::capability::Misc;
 use super::super::controls::{
-    AccessRights, Activity, Event, EventKind, Interruptibility, PendingDebug, PinBased, Secondary,
+    AccessRights, Activity, Interruptibility, PendingDebug, PinBased, Secondary,
 };
 use super::super::field::{self, VmcsRead};
 use super::{Checker, Flow, Rule, above, cr0, cr4, rflags};
+use crate::vm::{Event, EventKind};
 
 const PENDING_RESERVED: u64 = !(PendingDebug::all().bits());
 const DEBUGCTL_BTF: u64 = 1 << 1;

@@ -8,10 +8,11 @@ use proptest::prelude::*;
 
 use super::super::capability::tests::Fake;
 use super::super::capability::{Allowed, EptVpid, Misc};
-use super::super::controls::{AccessRights, Event, EventKind};
+use super::super::controls::AccessRights;
 use super::super::field::tests::Model;
 use super::super::field::{ALL, Segment, VmcsWrite};
 use super::*;
+use crate::vm::{Event, EventKind};
 
 const TIMER: PinBased = PinBased::ACTIVATE_PREEMPTION_TIMER;
 const ORDINARY: [Segment; 6] =

@@ -1,0 +1,127 @@
+//! Running a guest: the quick path of frequent exits, and the rest of the neutral backend.
+
+use pv_abi::exit::Reason;
+
+use super::enter::enter;
+use super::exit_reason::Basic;
+use super::field::{self, VmcsWrite};
+use super::guest::Guest;
+use crate::emulate::cpuid;
+use crate::hw::instructions::tsc;
+use crate::hw::speculation::Speculation;
+use crate::hypercall;
+use crate::vm::Vcpu;
+use crate::vm::exit::Exit;
+use crate::vm::hardware::Backend;
+use crate::vm::run::{Frame, Left, answer, finish};
+
+/// Called by the world switch at every exit, with the guest's RBP and R12 to R15 still in the CPU;
+/// `true` to enter again.
+///
+/// What is answered here needs no call and so no register beyond those already saved. The rest goes
+/// on in a function of its own.
+///
+/// # Safety
+///
+/// `frame` is the one that [`Backend::enter`] passed to the switch, which nobody else uses now.
+pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
+    const VMCALL: u32 = Basic::Vmcall as u32;
+    const CPUID: u32 = Basic::Cpuid as u32;
+    const RDMSR: u32 = Basic::Rdmsr as u32;
+    const WRMSR: u32 = Basic::Wrmsr as u32;
+    const IO: u32 = Basic::Io as u32;
+    // SAFETY: as the caller vouches.
+    let frame = unsafe { &mut *frame };
+    let Frame { vcpu, hardware, .. } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    vcpu.exited = tsc();
+    match hardware.vmcs.get(field::EXIT_REASON) {
+        VMCALL => match hypercall::null(vcpu, hardware) {
+            Some(slot) => finish(frame, Reason::Hypercall, slot),
+            None => answer_hypercall(frame),
+        },
+        CPUID if cpuid::simple(vcpu) => finish(frame, Reason::Cpuid, 0),
+        CPUID => answer_cpuid(frame),
+        RDMSR => answer_rdmsr(frame),
+        WRMSR => answer_wrmsr(frame),
+        IO => answer_port(frame),
+        _ => false,
+    }
+}
+
+/// One function for each frequent reason, so that [`quick_exit`] itself needs no stack.
+macro_rules! answers {
+    ($($name:ident = $exit:expr;)*) => {$(
+        #[inline(never)]
+        fn $name(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+            answer(frame, $exit)
+        }
+    )*};
+}
+
+answers! {
+    answer_hypercall = Exit::Hypercall;
+    answer_cpuid = Exit::Cpuid;
+    answer_rdmsr = Exit::Rdmsr;
+    answer_wrmsr = Exit::Wrmsr;
+}
+
+#[inline(never)]
+fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+    match frame.hardware.port() {
+        Exit::Port(access) => answer(frame, Exit::Port(access)),
+        _ => false,
+    }
+}
+
+impl Backend for Guest<'_> {
+    #[inline(always)]
+    fn set_slice(&mut self, ticks: u64) {
+        // The value is as wide as 32 bits allow: what is due is never further away.
+        let value = ticks >> self.timer_shift;
+        self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
+        Speculation::before_entry();
+    }
+
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+        let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+        let registers = &raw mut frame.vcpu.registers;
+        let switch = &raw mut frame.hardware.state.switch;
+        // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
+        // activated. The frame, with all that it borrows, outlives the call.
+        let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };
+        let left = frame.left;
+        if !entered {
+            self.state.refused = true;
+            return None;
+        }
+        Some(left)
+    }
+
+    fn exit(&mut self) -> Exit {
+        self.decode()
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> (u64, u64) {
+        self.vmcs.counts()
+    }
+
+    fn set_counts(&mut self, counts: (u64, u64)) {
+        self.vmcs.set_counts(counts);
+    }
+
+    fn vendor_detail(&mut self) -> (u64, u64) {
+        if self.state.refused {
+            let error = self.vmcs.get(field::VM_INSTRUCTION_ERROR);
+            return (u64::MAX, error.into());
+        }
+        (self.vmcs.get(field::EXIT_REASON).into(), self.qualification())
+    }
+
+    fn check(&mut self) -> bool {
+        self.state.violation = self.broken_rule();
+        self.state.refused = self.state.violation.is_some();
+        !self.state.refused
+    }
+}

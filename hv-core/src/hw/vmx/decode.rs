@@ -1,0 +1,176 @@
+//! Why a guest exited: from the exit reason and its fields to the neutral [`Exit`].
+
+use core::arch::asm;
+
+use super::controls::Interruptibility;
+use super::exit_reason::{Basic, ExitReason};
+use super::field;
+use super::guest::{Guest, RFLAGS_TF};
+use super::qualification::{ApicAccess, CrAccess, DrAccess, EptViolation, IoAccess};
+use super::reinject::{interrupted, interruptibility_for};
+use crate::vm::exit::{self, Exit, NestedFault, PortAccess};
+use crate::vm::{Event, EventKind, Hardware};
+
+impl Guest<'_> {
+    /// Exits that can come while an event is being delivered: the event is injected again, unless
+    /// what is done about the exit takes its place (SDM vol. 3, Information for VM Exits During
+    /// Event Delivery).
+    fn reinject(&mut self) {
+        let information = self.vmcs.get(field::IDT_VECTORING_INFORMATION);
+        let event = interrupted(
+            information,
+            || self.vmcs.get(field::IDT_VECTORING_ERROR_CODE),
+            || self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH),
+        );
+        if let Some(event) = event {
+            let state = self.interruptibility();
+            self.set_interruptibility(interruptibility_for(event, state));
+            self.inject(event);
+        }
+    }
+
+    fn exception_or_nmi(&mut self) -> Exit {
+        let information = self.vmcs.get(field::EXIT_INTERRUPTION_INFORMATION);
+        let event = Event::decode(
+            information,
+            || self.vmcs.get(field::EXIT_INTERRUPTION_ERROR_CODE),
+            || self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH),
+        );
+        match event {
+            Some(Event { kind: EventKind::Nmi, .. }) => Exit::Nmi,
+            Some(Event { vector: 18, .. }) => {
+                // SAFETY: the handler of vector 18 reports the machine check and stops.
+                unsafe { asm!("int 18") };
+                Exit::Other
+            }
+            Some(event) => {
+                if event.vector == 1 {
+                    self.step_in_shadow();
+                }
+                self.restore_nmi_blocking(information);
+                self.reinject();
+                Exit::Exception { event, detail: self.qualification() }
+            }
+            None => Exit::Other,
+        }
+    }
+
+    /// An entry with TF in the shadow of STI or MOV SS needs the pending single step, which a #DB exit
+    /// does not leave set (SDM vol. 3, Checks on Guest Non-Register State).
+    fn step_in_shadow(&mut self) {
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        let stepping = self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0;
+        if stepping && self.interruptibility().intersects(shadow) {
+            self.single_step();
+        }
+    }
+
+    /// An IRET that faulted had ended NMI blocking already: bit 12 says so (SDM vol. 3, Information
+    /// for VM Exits Due to Vectored Events).
+    fn restore_nmi_blocking(&mut self, information: u32) {
+        if information & 1 << 12 != 0 {
+            let state = self.interruptibility() | Interruptibility::BLOCKING_BY_NMI;
+            self.set_interruptibility(state);
+        }
+    }
+
+    fn ept_violation(&mut self) -> Exit {
+        let violation = EptViolation::decode(self.qualification());
+        if violation.nmi_unblocked {
+            self.restore_nmi_blocking(1 << 12);
+        }
+        self.reinject();
+        let linear = self.vmcs.get(field::GUEST_LINEAR_ADDRESS);
+        Exit::NestedFault(NestedFault {
+            gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS),
+            access: u8::from(violation.read)
+                | u8::from(violation.write) << 1
+                | u8::from(violation.fetch) << 2,
+            linear: violation.linear.then_some(linear),
+        })
+    }
+
+    fn cr_access(&mut self) -> Exit {
+        Exit::Cr(match CrAccess::decode(self.qualification()) {
+            CrAccess::MoveTo { cr, register } => exit::CrAccess::Write { cr, gpr: register },
+            CrAccess::MoveFrom { cr, register } => exit::CrAccess::Read { cr, gpr: register },
+            CrAccess::Clts => exit::CrAccess::Clts,
+            CrAccess::Lmsw { value, .. } => exit::CrAccess::Lmsw(value),
+        })
+    }
+
+    pub(super) fn port(&mut self) -> Exit {
+        match IoAccess::decode(self.qualification()) {
+            Some(IoAccess { port, size, input, string, repeated }) => {
+                Exit::Port(PortAccess { port, size, input, string, repeated })
+            }
+            None => Exit::Other,
+        }
+    }
+
+    fn rare_exit(&mut self, basic: Basic) -> Exit {
+        match basic {
+            Basic::ExceptionOrNmi => self.exception_or_nmi(),
+            Basic::ExternalInterrupt => Exit::ExternalInterrupt,
+            Basic::TripleFault => Exit::TripleFault,
+            Basic::InitSignal | Basic::StartupIpi | Basic::IoSmi | Basic::OtherSmi | Basic::Rsm => {
+                Exit::Reset
+            }
+            Basic::InterruptWindow => Exit::InterruptWindow,
+            Basic::NmiWindow => Exit::NmiWindow,
+            Basic::TaskSwitch => Exit::TaskSwitch,
+            Basic::Hlt => Exit::Hlt,
+            Basic::Invd | Basic::Wbinvd => Exit::Wbinvd,
+            Basic::Invlpg => Exit::Invlpg { linear: self.qualification() },
+            Basic::Rdpmc => Exit::Rdpmc,
+            Basic::Rdtsc => Exit::Rdtsc { with_aux: false },
+            Basic::Rdtscp => Exit::Rdtsc { with_aux: true },
+            Basic::ControlRegister => self.cr_access(),
+            Basic::MovDr => {
+                let DrAccess { dr, register, read } = DrAccess::decode(self.qualification());
+                Exit::Dr { number: dr, gpr: register, read }
+            }
+            Basic::InvalidGuestState | Basic::MsrLoading | Basic::EntryMachineCheck => {
+                Exit::EntryFailure
+            }
+            Basic::Mwait | Basic::Monitor | Basic::Umwait | Basic::Tpause => Exit::Mwait,
+            Basic::MonitorTrapFlag => Exit::SingleStep,
+            Basic::Pause => Exit::Pause,
+            Basic::TprBelowThreshold => Exit::TprThreshold,
+            Basic::ApicAccess => {
+                self.reinject();
+                match ApicAccess::decode(self.qualification()) {
+                    Some(access) => Exit::ApicAccess { offset: access.offset },
+                    None => Exit::Other,
+                }
+            }
+            Basic::ApicWrite => Exit::ApicWrite { offset: self.qualification() as u16 },
+            Basic::VirtualizedEoi => Exit::EoiInduced { vector: self.qualification() as u8 },
+            Basic::GdtrOrIdtr | Basic::LdtrOrTr => Exit::DescriptorTable,
+            Basic::EptViolation => self.ept_violation(),
+            Basic::EptMisconfiguration => {
+                Exit::NestedMisconfig { gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS) }
+            }
+            Basic::PreemptionTimer => Exit::TimeSlice,
+            Basic::Xsetbv => Exit::Xsetbv,
+            Basic::Rdrand | Basic::Rdseed => Exit::Random,
+            Basic::Invpcid => Exit::Invpcid,
+            _ if basic.neutral() == pv_abi::exit::Reason::VirtInstruction => Exit::VirtInstruction,
+            _ => Exit::Other,
+        }
+    }
+
+    /// Why the guest exited.
+    pub(super) fn decode(&mut self) -> Exit {
+        let reason = ExitReason(self.vmcs.get(field::EXIT_REASON));
+        match reason.basic() {
+            Ok(Basic::Vmcall) => Exit::Hypercall,
+            Ok(Basic::Cpuid) => Exit::Cpuid,
+            Ok(Basic::Rdmsr) => Exit::Rdmsr,
+            Ok(Basic::Wrmsr) => Exit::Wrmsr,
+            Ok(Basic::Io) => self.port(),
+            Ok(basic) => self.rare_exit(basic),
+            Err(_) => Exit::Other,
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The neutral interface to the vCPU that exited, over the current VMCS.
+
+use core::arch::asm;
+
+use super::capability::EptVpid;
+use super::controls::{AccessRights, Entry, Interruptibility, Primary, Secondary};
+use super::exit_reason::Basic;
+use super::field::{self, Segment, VmcsWrite};
+use super::guest::{Guest, RFLAGS_TF};
+use super::setup;
+use crate::hw::instructions::{rdmsr, tsc, wrmsr};
+use crate::hw::{live, local_apic, output};
+use crate::mem::tlb::{Generation, MustFlush};
+use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::vm::{Event, Features, Hardware};
+
+const CR0_PE: u64 = 1 << 0;
+const CR4_MCE: u64 = 1 << 6;
+const CR4_VMXE: u64 = 1 << 13;
+const EFER_LMA: u64 = 1 << 10;
+const RFLAGS_IF: u64 = 1 << 9;
+const RFLAGS_VM: u64 = 1 << 17;
+
+impl Hardware for Guest<'_> {
+    #[inline(always)]
+    fn kept(&mut self, register: Kept) -> u64 {
+        let shadowed = |real: u64, shadow: u64, mask: u64| real & !mask | shadow & mask;
+        let v = &self.vmcs;
+        match register {
+            Kept::Rip => v.get(field::GUEST_RIP),
+            Kept::Rsp => v.get(field::GUEST_RSP),
+            Kept::Rflags => v.get(field::GUEST_RFLAGS),
+            Kept::Cr0 => shadowed(
+                v.get(field::GUEST_CR0),
+                v.get(field::CR0_READ_SHADOW),
+                self.state.controls.cr0_mask,
+            ),
+            Kept::Cr3 => v.get(field::GUEST_CR3),
+            Kept::Cr4 => shadowed(
+                v.get(field::GUEST_CR4),
+                v.get(field::CR4_READ_SHADOW),
+                self.state.controls.cr4_mask,
+            ),
+            Kept::Efer => v.get(field::GUEST_IA32_EFER),
+            Kept::Dr7 => v.get(field::GUEST_DR7),
+            Kept::FsBase => v.get(Segment::Fs.base()),
+            Kept::GsBase => v.get(Segment::Gs.base()),
+            Kept::Pat => v.get(field::GUEST_IA32_PAT),
+            Kept::SysenterCs => v.get(field::GUEST_IA32_SYSENTER_CS).into(),
+            Kept::SysenterEsp => v.get(field::GUEST_IA32_SYSENTER_ESP),
+            Kept::SysenterEip => v.get(field::GUEST_IA32_SYSENTER_EIP),
+            Kept::Debugctl => v.get(field::GUEST_IA32_DEBUGCTL),
+        }
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, register: Kept, value: u64) {
+        /// NE: VMX holds it at 1. CD and NW: the guest has no say in the host's caches.
+        const CR0_NE: u64 = 1 << 5;
+        const CR0_CACHE: u64 = 3 << 29;
+        let v = &mut self.vmcs;
+        match register {
+            Kept::Rip => v.write(field::GUEST_RIP, value),
+            Kept::Rsp => v.write(field::GUEST_RSP, value),
+            Kept::Rflags => v.write(field::GUEST_RFLAGS, value),
+            Kept::Cr0 => {
+                v.write(field::CR0_READ_SHADOW, value);
+                v.write(field::GUEST_CR0, value & !CR0_CACHE | CR0_NE);
+            }
+            Kept::Cr3 => v.write(field::GUEST_CR3, value),
+            Kept::Cr4 => {
+                v.write(field::CR4_READ_SHADOW, value);
+                v.write(field::GUEST_CR4, value | CR4_VMXE | CR4_MCE);
+            }
+            Kept::Efer => {
+                v.write(field::GUEST_IA32_EFER, value);
+                let mut entry = self.state.entry;
+                entry.set(Entry::IA32E_MODE_GUEST, value & EFER_LMA != 0);
+                if entry != self.state.entry {
+                    self.state.entry = entry;
+                    v.write(field::ENTRY_CONTROLS, entry.bits());
+                }
+            }
+            Kept::Dr7 => v.write(field::GUEST_DR7, value),
+            Kept::FsBase => v.write(Segment::Fs.base(), value),
+            Kept::GsBase => v.write(Segment::Gs.base(), value),
+            Kept::Pat => v.write(field::GUEST_IA32_PAT, value),
+            Kept::SysenterCs => v.write(field::GUEST_IA32_SYSENTER_CS, value as u32),
+            Kept::SysenterEsp => v.write(field::GUEST_IA32_SYSENTER_ESP, value),
+            Kept::SysenterEip => v.write(field::GUEST_IA32_SYSENTER_EIP, value),
+            Kept::Debugctl => v.write(field::GUEST_IA32_DEBUGCTL, value),
+        }
+    }
+
+    fn live_msr(&mut self, msr: LiveMsr) -> u64 {
+        // SAFETY: these MSRs come with long mode, or, TSC_AUX, with RDTSCP, without which it is not
+        // asked for.
+        unsafe { rdmsr(msr as u32) }
+    }
+
+    fn set_live_msr(&mut self, msr: LiveMsr, value: u64) {
+        // SAFETY: as above; the hypervisor itself uses none of them, and the caller has checked the
+        // value.
+        unsafe { wrmsr(msr as u32, value) };
+    }
+
+    fn cpl(&mut self) -> u8 {
+        // The DPL of SS is the CPL on every exit (SDM vol. 3, Saving Segment Registers).
+        self.rights(Segment::Ss).dpl() as u8
+    }
+
+    fn code_is_long(&mut self) -> bool {
+        self.rights(Segment::Cs).contains(AccessRights::LONG)
+    }
+
+    #[inline(always)]
+    fn is_long_kernel(&mut self) -> bool {
+        let batch = self.vmcs.batch();
+        let stack = batch.get(Segment::Ss.access_rights());
+        let code = batch.get(Segment::Cs.access_rights());
+        stack & AccessRights::DPL.bits() == 0 && code & AccessRights::LONG.bits() != 0
+    }
+
+    fn mode(&mut self) -> Mode {
+        let rights = self.rights(Segment::Cs);
+        let long = self.vmcs.get(field::GUEST_IA32_EFER) & EFER_LMA != 0;
+        let protected = self.vmcs.get(field::GUEST_CR0) & CR0_PE != 0
+            && self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_VM == 0;
+        if long && rights.contains(AccessRights::LONG) {
+            Mode::Code64
+        } else if protected && rights.contains(AccessRights::DEFAULT_BIG) {
+            Mode::Code32
+        } else {
+            Mode::Code16
+        }
+    }
+
+    fn segment_bases(&mut self) -> [u64; 6] {
+        use Segment::{Cs, Ds, Es, Fs, Gs, Ss};
+        [Es, Cs, Ss, Ds, Fs, Gs].map(|segment| self.vmcs.get(segment.base()))
+    }
+
+    fn code_and_stack(&mut self) -> ([u64; 2], u64) {
+        let describe = |segment: Segment| {
+            let rights = u64::from(self.vmcs.get(segment.access_rights()));
+            rights << 32 | u64::from(self.vmcs.get(segment.selector()))
+        };
+        ([describe(Segment::Cs), describe(Segment::Ss)], self.vmcs.get(Segment::Cs.base()))
+    }
+
+    #[inline(always)]
+    fn advance_plainly(&mut self) -> bool {
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        let batch = self.vmcs.batch();
+        let length = batch.get(field::EXIT_INSTRUCTION_LENGTH);
+        let old = batch.get(field::GUEST_RIP);
+        let state = batch.get(field::GUEST_INTERRUPTIBILITY_STATE);
+        let rflags = batch.get(field::GUEST_RFLAGS);
+        drop(batch);
+        let rip = old.wrapping_add(u64::from(length));
+        let wraps = (rip as u32) < old as u32;
+        if wraps || state & shadow.bits() != 0 || rflags & RFLAGS_TF != 0 {
+            return false;
+        }
+        self.vmcs.write(field::GUEST_RIP, rip);
+        true
+    }
+
+    fn advance(&mut self) {
+        let length = self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH);
+        self.advance_by(length);
+    }
+
+    fn advance_by(&mut self, length: u32) {
+        let mut rip = self.vmcs.get(field::GUEST_RIP).wrapping_add(u64::from(length));
+        if !self.code_is_long() {
+            // EIP wraps at 4 GiB.
+            rip &= 0xffff_ffff;
+        }
+        self.vmcs.write(field::GUEST_RIP, rip);
+        let state = self.interruptibility();
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        if state.intersects(shadow) {
+            self.set_interruptibility(state.difference(shadow));
+        }
+        if self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
+            self.single_step();
+        }
+    }
+
+    fn inject(&mut self, event: Event) {
+        self.vmcs.write(field::ENTRY_INTERRUPTION_INFORMATION, event.information());
+        if let Some(code) = event.error_code {
+            self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, code);
+        }
+        if event.instruction_length != 0 {
+            self.vmcs.write(field::ENTRY_INSTRUCTION_LENGTH, event.instruction_length.into());
+        }
+    }
+
+    fn pending_event(&mut self) -> Option<Event> {
+        Event::decode(
+            self.vmcs.get(field::ENTRY_INTERRUPTION_INFORMATION),
+            || self.vmcs.get(field::ENTRY_EXCEPTION_ERROR_CODE),
+            || self.vmcs.get(field::ENTRY_INSTRUCTION_LENGTH),
+        )
+    }
+
+    fn interruptible(&mut self) -> bool {
+        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
+        self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_IF != 0
+            && !self.interruptibility().intersects(shadow)
+    }
+
+    fn nmi_allowed(&mut self) -> bool {
+        // Some CPUs refuse an NMI in the shadow of STI as well.
+        self.interruptibility().is_empty()
+    }
+
+    fn request_window(&mut self, interrupt: bool, nmi: bool) {
+        let mut primary = self.state.primary;
+        primary.set(Primary::INTERRUPT_WINDOW_EXITING, interrupt);
+        primary.set(Primary::NMI_WINDOW_EXITING, nmi);
+        self.set_primary(primary);
+    }
+
+    fn apic_changed(&mut self, x2apic: bool) {
+        let mut secondary = self.state.controls.secondary;
+        if self.has(Features::APIC_REGISTERS) {
+            secondary.insert(if x2apic {
+                Secondary::VIRTUALIZE_X2APIC_MODE
+            } else {
+                Secondary::VIRTUALIZE_APIC_ACCESSES
+            });
+        }
+        self.vmcs.write(field::SECONDARY_CONTROLS, secondary.bits());
+        if let Some(page) = self.state.msr_bitmaps {
+            setup::pass_x2apic(page, x2apic, &self.state.controls.features);
+        }
+    }
+
+    fn set_interrupt_status(&mut self, requesting: u8, servicing: u8) {
+        let status = u16::from(servicing) << 8 | u16::from(requesting);
+        self.vmcs.write(field::GUEST_INTERRUPT_STATUS, status);
+    }
+
+    fn delivers_interrupts(&self) -> bool {
+        self.has(Features::VIRTUAL_INTERRUPTS)
+    }
+
+    fn set_pdptes(&mut self, pdptes: [u64; 4]) {
+        for (value, index) in pdptes.into_iter().zip(0..) {
+            self.vmcs.write(field::guest_pdpte(index), value);
+        }
+    }
+
+    #[inline(always)]
+    fn tsc(&self) -> u64 {
+        tsc()
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.vmcs.write(field::TSC_OFFSET, offset);
+    }
+
+    fn set_xcr0(&mut self, value: u64) {
+        // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
+        // set wherever XSAVE exists.
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
+        }
+    }
+
+    fn debug_register(&mut self, number: u8) -> u64 {
+        live::debug_register(number)
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        live::set_debug_register(number, value);
+    }
+
+    fn set_cr2(&mut self, value: u64) {
+        // SAFETY: CR2 has no effect; the hypervisor reads it only when it reports its own fault.
+        unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem, preserves_flags)) };
+    }
+
+    fn cr2(&mut self) -> u64 {
+        x86_64::registers::control::Cr2::read_raw()
+    }
+
+    fn flush_guest(&mut self, linear: Option<u64>) {
+        // Without a VPID every exit and entry flushes.
+        if self.has(Features::VPID) {
+            match linear {
+                Some(address) if self.caps.ept_vpid.contains(EptVpid::INVVPID_ADDRESS) => {
+                    self.invvpid(0, address);
+                }
+                _ => self.invvpid(1, 0),
+            }
+        }
+    }
+
+    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
+        self.state.show_info(show)
+    }
+
+    fn serve_host(&mut self) {
+        if self.vmcs.get(field::EXIT_REASON) == Basic::ExceptionOrNmi as u32 {
+            // The exit took the NMI and left NMIs blocked; the handler's IRET opens them.
+            // SAFETY: vector 2 has a handler that returns.
+            unsafe { asm!("int 2") };
+        } else {
+            local_apic::take_interrupts();
+        }
+    }
+
+    fn sync_translations(&mut self, generation: &Generation) {
+        if self.state.seen.behind(generation) {
+            self.invept();
+            self.flush_guest(None);
+        }
+    }
+}
+
+impl Link for Guest<'_> {
+    fn send(&mut self, frames: &[u8]) {
+        output::Host.send(frames);
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        output::Host.receive()
+    }
+}
