@@ -78,6 +78,8 @@ pub struct Instance {
     pub live: Live,
     /// It waits for an interrupt.
     pub halted: bool,
+    /// The TSC at which it was preempted, until it runs again.
+    pub preempted_at: Option<u64>,
     /// Its VMCS has been written.
     pub written: bool,
     /// Where it starts.
@@ -272,6 +274,7 @@ impl Instance {
             pages: Pages { apic: apic_page, apic_access, io_bitmaps: machine.io_bitmaps },
             live: Live::reset(),
             halted: false,
+            preempted_at: None,
             written: false,
             start: image::Start { entry: 0, information: 0 },
             image,
@@ -314,6 +317,7 @@ impl Instance {
         vcpu.info.exits = [pv_abi::area::Counter::default(); pv_abi::exit::SLOTS];
         vcpu.info.calls = [pv_abi::area::Counter::default(); pv_abi::area::CALL_SLOTS];
         vcpu.info.clock = pv_abi::area::Clock::default();
+        vcpu.info.steal = pv_abi::area::Steal::default();
         vcpu.info.vmreads = 0;
         vcpu.info.vmwrites = 0;
         if let Some(uart) = &vcpu.vm.uart {

@@ -62,7 +62,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
                     remove(machine, &mut vms, at);
                 }
             }
-            Leave::Preempted => {}
+            Leave::Preempted => vm.preempted_at = Some(tsc()),
             Leave::Reset => {
                 if vm.reset().is_err() {
                     let message = "the image could not be loaded again";
@@ -135,6 +135,10 @@ fn run_once(
 ) -> Leave {
     if cpu.last.replace(vm.vcpu.vm.number) != Some(vm.vcpu.vm.number) {
         machine.speculation.at_switch();
+    }
+    if let Some(since) = vm.preempted_at.take() {
+        let steal = &mut vm.vcpu.info.steal;
+        steal.stolen = steal.stolen.wrapping_add(tsc().saturating_sub(since));
     }
     with_guest(cpu, machine, vm, |vcpu, guest| {
         vcpu.attend();

@@ -47,7 +47,9 @@ pub fn access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: CrAccess) -
         }
         CrAccess::Read { cr, gpr } => {
             let value = match cr {
+                0 => hardware.kept(Kept::Cr0),
                 3 => hardware.kept(Kept::Cr3),
+                4 => hardware.kept(Kept::Cr4),
                 8 => vcpu.apic.cr8(),
                 _ => return Outcome::UNDEFINED,
             };

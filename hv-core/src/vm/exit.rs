@@ -30,9 +30,9 @@ pub enum CrAccess {
         /// The general register's number.
         gpr: u8,
     },
-    /// MOV from the control register.
+    /// MOV from the control register. VT-x cannot intercept those of CR0 and CR4, and need not.
     Read {
-        /// 3 or 8.
+        /// 0, 3, 4 or 8.
         cr: u8,
         /// The general register's number.
         gpr: u8,
@@ -78,8 +78,9 @@ pub enum Exit {
         event: Event,
         detail: u64,
     },
+    /// With the address, where the CPU says it.
     Invlpg {
-        linear: u64,
+        linear: Option<u64>,
     },
     /// RDTSC, or RDTSCP.
     Rdtsc {

@@ -64,7 +64,11 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             vcpu.attend();
             Outcome::Resume
         }
-        Exit::InterruptWindow | Exit::NmiWindow | Exit::TimeSlice | Exit::TprThreshold => {
+        Exit::InterruptWindow
+        | Exit::NmiWindow
+        | Exit::TimeSlice
+        | Exit::TprThreshold
+        | Exit::SingleStep => {
             vcpu.attend();
             Outcome::Resume
         }
@@ -82,7 +86,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             Outcome::Inject(event)
         }
         Exit::Invlpg { linear } => {
-            hardware.flush_guest(Some(linear));
+            hardware.flush_guest(linear);
             Outcome::Advance
         }
         Exit::Invpcid => {
@@ -104,7 +108,6 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         Exit::Rdpmc => Outcome::PROTECTION,
         // CPUID says that these do not exist.
         Exit::VirtInstruction | Exit::Mwait | Exit::Random => Outcome::UNDEFINED,
-        Exit::SingleStep => Outcome::Resume,
         Exit::TripleFault => Outcome::Leave(Leave::ended(
             Cause::TripleFault,
             0,

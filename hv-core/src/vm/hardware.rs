@@ -170,9 +170,10 @@ pub trait Hardware: Link {
 
 /// A backend: a vCPU in the hardware of one vendor.
 pub trait Backend: Hardware + Sized {
-    /// The last thing before every entry: bounds the time until the next exit to `ticks` TSC ticks,
-    /// and applies the speculation policy.
-    fn set_slice(&mut self, ticks: u64);
+    /// The last thing before every entry: has the guest exit at the host's TSC `due` at the latest,
+    /// which is `now` or later, and applies the speculation policy. The exit is then a time slice, or
+    /// an interrupt of the host where the vendor has no timer of its own for this.
+    fn set_slice(&mut self, due: u64, now: u64);
 
     /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at
     /// the first exit that leaves more to be done. `None` if the CPU refused to enter it.

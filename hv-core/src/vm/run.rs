@@ -41,7 +41,7 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
     match handle(frame.vcpu, frame.hardware, exit) {
         Outcome::Advance => {
             let call = core::mem::take(&mut frame.vcpu.call);
-            finish(frame, exit.reason(), call)
+            finish(frame.vcpu, frame.hardware, &mut frame.left, exit.reason(), call)
         }
         outcome => {
             frame.left = Left::Outcome(outcome);
@@ -52,24 +52,24 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
 
 /// Completes the instruction, counts the exit, and says whether the guest may go on.
 #[inline(always)]
-pub fn finish<B: Backend>(frame: &mut Frame<'_, B>, reason: Reason, call: u32) -> bool {
-    let Frame { vcpu, hardware, left } = frame;
-    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+pub fn finish(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Backend,
+    left: &mut Left,
+    reason: Reason,
+    call: u32,
+) -> bool {
     let advanced = hardware.advance_plainly();
-    let now = hardware.tsc();
-    match vcpu.due.checked_sub(now) {
-        Some(ticks) if advanced => {
-            count(vcpu, hardware, reason, call, now);
-            hardware.set_slice(ticks);
-            true
-        }
-        _ => {
-            vcpu.reason = reason;
-            vcpu.call = call;
-            *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
-            false
-        }
+    let (now, due) = (hardware.tsc(), vcpu.due);
+    if !advanced || due < now {
+        vcpu.reason = reason;
+        vcpu.call = call;
+        *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
+        return false;
     }
+    count(vcpu, hardware, reason, call, now);
+    hardware.set_slice(due, now);
+    true
 }
 
 /// Runs the vCPU until it leaves.
@@ -86,7 +86,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         count_last(vcpu, hardware, now);
     }
     let leave = loop {
-        hardware.set_slice(vcpu.slice_due.saturating_sub(now));
+        hardware.set_slice(vcpu.slice_due.max(now), now);
         let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };

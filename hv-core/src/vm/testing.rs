@@ -308,8 +308,8 @@ impl Hardware for Fake {
 }
 
 impl Backend for Fake {
-    fn set_slice(&mut self, ticks: u64) {
-        self.slices.push(ticks);
+    fn set_slice(&mut self, due: u64, now: u64) {
+        self.slices.push(due - now);
     }
 
     /// Does what the script says; at its end the CPU refuses the entry.
@@ -359,13 +359,16 @@ impl Cpuid for HostCpu {
             (0, _) => [self.max_basic, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
             (0x8000_0000, _) => [self.max_extended, 0, 0, 0],
             (4, 3..) => [0; 4],
-            (0xd, 0) => [0x2e7, 1, 0x1000, 0],
+            (0xd, 0) => [u32::MAX, 1, 0x1000, u32::MAX],
             // AVX, the parts of AVX-512, PKRU: size, offset, whether it is aligned.
             (0xd, 2) => [256, 576, 0, 0],
-            (0xd, 5) => [64, 1088, 0, 0],
+            (0xd, 5) => [48, 1088, 0, 0],
             (0xd, 6) => [512, 1152, 2, 0],
             (0xd, 7) => [1024, 1664, 2, 0],
             (0xd, 9) => [8, 2688, 0, 0],
+            // AMX.
+            (0xd, 17) => [64, 2752, 2, 0],
+            (0xd, 18) => [8192, 2816, 2, 0],
             // CET: supervisor state.
             (0xd, 11) => [16, 0, 1, 0],
             (0xd, 2..) => [0; 4],

@@ -101,6 +101,17 @@ fn composed_bits_follow_the_vcpu() {
 }
 
 #[test]
+fn state_that_xcr0_refuses_is_not_offered() {
+    let (mut v, mut h) = vcpu();
+    let [low, _, _, high] = ask(&mut v, &mut h, 0xd, 0);
+    let may = v.xcr0_may;
+    assert_eq!(u64::from(high) << 32 | u64::from(low), may);
+    for component in (2..63).filter(|&i| may >> i & 1 == 0) {
+        assert_eq!(ask(&mut v, &mut h, 0xd, component), [0; 4], "{component}");
+    }
+}
+
+#[test]
 fn supervisor_state_is_not_offered() {
     let (mut v, mut h) = vcpu();
     let [_, _, ecx, edx] = ask(&mut v, &mut h, 0xd, 1);

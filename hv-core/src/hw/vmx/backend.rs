@@ -32,15 +32,15 @@ pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> 
     const IO: u32 = Basic::Io as u32;
     // SAFETY: as the caller vouches.
     let frame = unsafe { &mut *frame };
-    let Frame { vcpu, hardware, .. } = &mut *frame;
+    let Frame { vcpu, hardware, left } = &mut *frame;
     let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
     vcpu.exited = tsc();
     match hardware.vmcs.get(field::EXIT_REASON) {
         VMCALL => match hypercall::null(vcpu, hardware) {
-            Some(slot) => finish(frame, Reason::Hypercall, slot),
+            Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
             None => answer_hypercall(frame),
         },
-        CPUID if cpuid::simple(vcpu) => finish(frame, Reason::Cpuid, 0),
+        CPUID if cpuid::simple(vcpu) => finish(vcpu, hardware, left, Reason::Cpuid, 0),
         CPUID => answer_cpuid(frame),
         RDMSR => answer_rdmsr(frame),
         WRMSR => answer_wrmsr(frame),
@@ -76,9 +76,9 @@ fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
 
 impl Backend for Guest<'_> {
     #[inline(always)]
-    fn set_slice(&mut self, ticks: u64) {
+    fn set_slice(&mut self, due: u64, now: u64) {
         // The value is as wide as 32 bits allow: what is due is never further away.
-        let value = ticks >> self.timer_shift;
+        let value = due.wrapping_sub(now) >> self.timer_shift;
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
         Speculation::before_entry();
     }

@@ -121,7 +121,7 @@ impl Guest<'_> {
             Basic::TaskSwitch => Exit::TaskSwitch,
             Basic::Hlt => Exit::Hlt,
             Basic::Invd | Basic::Wbinvd => Exit::Wbinvd,
-            Basic::Invlpg => Exit::Invlpg { linear: self.qualification() },
+            Basic::Invlpg => Exit::Invlpg { linear: Some(self.qualification()) },
             Basic::Rdpmc => Exit::Rdpmc,
             Basic::Rdtsc => Exit::Rdtsc { with_aux: false },
             Basic::Rdtscp => Exit::Rdtsc { with_aux: true },

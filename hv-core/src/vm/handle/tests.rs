@@ -97,14 +97,14 @@ fn every_exit_has_an_answer_of_its_kind() {
         (Exit::VirtInstruction, Outcome::UNDEFINED),
         (Exit::Mwait, Outcome::UNDEFINED),
         (Exit::SingleStep, Outcome::Resume),
-        (Exit::Invlpg { linear: 0x5000 }, Outcome::Advance),
+        (Exit::Invlpg { linear: Some(0x5000) }, Outcome::Advance),
         (Exit::Invpcid, Outcome::Advance),
     ] {
         let (mut v, mut h) = vcpu();
         assert_eq!(handle(&mut v, &mut h, exit), outcome, "{exit:?}");
         assert_eq!(v.reason, exit.reason());
         match exit {
-            Exit::Invlpg { linear } => assert_eq!(h.flushes, [Some(linear)]),
+            Exit::Invlpg { linear } => assert_eq!(h.flushes, [linear]),
             Exit::Invpcid => assert_eq!(h.flushes, [None]),
             _ => assert!(h.flushes.is_empty()),
         }
