@@ -198,7 +198,6 @@ impl Instance {
             false => None,
         };
         let vmcs = Vmcs::new(frames, caps, on).ok_or_else(no_memory)?;
-        let vpid = u16::from(number).wrapping_add(1);
 
         let ratio = timer_ratio(machine.tsc_hz);
         let facts = Facts {
@@ -270,7 +269,13 @@ impl Instance {
         let mut instance = Instance {
             vcpu,
             vmcs: Some(vmcs),
-            state: setup::state(controls, nested, (info_gpa, info_range.start), vpid, msr_bitmaps),
+            state: setup::state(
+                controls,
+                nested,
+                (info_gpa, info_range.start),
+                number,
+                msr_bitmaps,
+            ),
             pages: Pages { apic: apic_page, apic_access, io_bitmaps: machine.io_bitmaps },
             live: Live::reset(),
             halted: false,

@@ -106,7 +106,7 @@ fn wakes(vm: &mut Instance) -> bool {
     let now = tsc();
     // What a halted VM has written is sent in time, whoever runs.
     if now >= vm.vcpu.send_at {
-        vm.vcpu.send_output(&mut output::Host);
+        vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
     }
     vm.vcpu.wakes(now, delivers) || now >= vm.vcpu.vm.time_limit
 }
@@ -115,7 +115,7 @@ fn wakes(vm: &mut Instance) -> bool {
 fn idle(machine: &Machine, vms: &mut [Instance]) {
     let mut until = tsc().saturating_add(machine.tsc_hz / 10);
     for vm in vms {
-        vm.vcpu.send_output(&mut output::Host);
+        vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
         until = until.min(vm.vcpu.vm.time_limit);
         if let Some(due) = vm.vcpu.timer_due(tsc()) {
             until = until.min(due);
@@ -200,7 +200,7 @@ fn finish(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance, leave: Le
             registers: registers(vcpu, guest),
         }
     });
-    vm.vcpu.send_output(&mut output::Host);
+    vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
     let Some(report) = report else { return };
     let mut payload = Text::<{ size_of::<End>() + 1024 }>::new();
     payload.push(report.as_bytes());

@@ -106,8 +106,11 @@ pub fn send_unlocked(vm: u8, channel: Channel, payload: &[u8]) {
     }
 }
 
-/// The link, as vCPUs use it.
-pub struct Host;
+/// The link, as the vCPU of one VM uses it.
+pub struct Host {
+    /// The VM's number.
+    pub vm: u8,
+}
 
 impl crate::vm::hardware::Link for Host {
     fn send(&mut self, frames: &[u8]) {
@@ -115,7 +118,7 @@ impl crate::vm::hardware::Link for Host {
     }
 
     fn receive(&mut self) -> Option<u8> {
-        super::input::console_byte()
+        super::input::console_byte(self.vm)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct State {
     pub info: (u64, u64),
     /// The EPT pointer.
     pub eptp: u64,
+    /// The VM's number.
+    pub vm: u8,
     /// The VPID; not 0.
     pub vpid: u16,
     /// The page of MSR bitmaps, if they are used.

@@ -324,10 +324,10 @@ impl Hardware for Guest<'_> {
 
 impl Link for Guest<'_> {
     fn send(&mut self, frames: &[u8]) {
-        output::Host.send(frames);
+        output::Host { vm: self.state.vm }.send(frames);
     }
 
     fn receive(&mut self) -> Option<u8> {
-        output::Host.receive()
+        output::Host { vm: self.state.vm }.receive()
     }
 }

@@ -182,7 +182,7 @@ pub fn state(
     controls: super::policy::Controls,
     nested: NestedTable<Ept>,
     info: (u64, u64),
-    vpid: u16,
+    vm: u8,
     msr_bitmaps: Option<u64>,
 ) -> State {
     if let Some(page) = msr_bitmaps {
@@ -197,7 +197,9 @@ pub fn state(
         eptp: super::ept::pointer(nested.root()),
         nested,
         info,
-        vpid,
+        vm,
+        // 0 is the hypervisor's own.
+        vpid: u16::from(vm).wrapping_add(1),
         msr_bitmaps,
         refused: false,
         violation: None,
