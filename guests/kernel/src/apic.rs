@@ -1,8 +1,11 @@
 //! The local APIC: x2APIC where CPUID offers it, else xAPIC. Its registers are the shim's business.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use x86_64::apic::{self, Register};
 use x86_64::cpuid::cpuid;
 use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::Msr;
 
 use crate::pv;
 
@@ -19,11 +22,20 @@ pub(crate) const MMIO: u64 = 0xfee0_0000;
 /// The masks of a PC's 8259s.
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 
+static BASE_AT_ENTRY: AtomicU64 = AtomicU64::new(0);
+
+/// IA32_APIC_BASE as the kernel found it.
+pub fn base_at_entry() -> u64 {
+    BASE_AT_ENTRY.load(Ordering::Relaxed)
+}
+
 pub(crate) fn has_x2apic() -> bool {
     cpuid(1, 0).ecx & 1 << 21 != 0
 }
 
 pub(crate) fn init() {
+    // SAFETY: every CPU with a local APIC has the MSR.
+    BASE_AT_ENTRY.store(unsafe { Msr::new(APIC_BASE_MSR).read() }, Ordering::Relaxed);
     if !pv::present() {
         // A PC's 8259s may be unmasked, with vectors in the exceptions' range.
         for port in PIC_MASKS {

@@ -1,6 +1,7 @@
 //! The cases, as data.
 
 use hv_core::host::report::Cause;
+use hv_core::vm::desc::Options;
 use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOCHS, NEWEST, REFERENCE, TCG, TestVm, Trial, VM};
@@ -17,6 +18,11 @@ const SHORT_LIMIT: u64 = 60;
 const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// Each takes turns with another VM on the same CPU.
+const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { name, line, memory: 16 << 20, ..HOSTILE }
+}
+const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
 const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
 
 /// Every case. They run in this order, so the long ones stand first.
@@ -146,6 +152,106 @@ pub const CASES: &[Case] = &[
         name: "a-flood-is-preempted",
         about: "a guest that floods hypercalls is preempted like one that never exits",
         kind: Checks(checks::flood_is_preempted),
+    },
+    Case {
+        name: "a-halted-vm-gets-the-cpu-back",
+        about: "a VM whose timer is due takes the CPU from one that never exits by itself",
+        kind: Checks(checks::halted_gets_the_cpu_back),
+    },
+    Case {
+        name: "xcr0-shrinks-beside-a-neighbour",
+        about: "vector registers keep their values when their component leaves XCR0",
+        kind: Boots(Trial {
+            vms: &[
+                neighbour("first", "case=xcr0-shrinks tag=1"),
+                neighbour("second", "case=xcr0-shrinks tag=2"),
+            ],
+            want: BOTH_FINISHED,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "xmm-beside-a-neighbour",
+        about: "VMs on one CPU have vector registers of their own, whether they use XSAVE or not",
+        kind: Boots(Trial {
+            vms: &[
+                neighbour("first", "case=xmm-without-xsave tag=1"),
+                neighbour("second", "case=xmm-without-xsave tag=2"),
+                neighbour("third", "case=xmm-with-xsave tag=3"),
+            ],
+            want: &[Want::Shutdown(0, 0), Want::Shutdown(1, 0), Want::Shutdown(2, 0)],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "apic-page-beside-a-neighbour",
+        about: "the local APIC's page carries nothing from one VM in x2APIC mode to another",
+        kind: Boots(Trial {
+            vms: &[
+                neighbour("first", "case=apic-page tag=1"),
+                neighbour("second", "case=apic-page tag=2"),
+            ],
+            want: BOTH_FINISHED,
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "apic-page-without-a-page",
+        about: "without APIC virtualization, who uses that page in x2APIC mode ends by bad-memory",
+        kind: Boots(Trial {
+            vms: &[TestVm { policy: Policy::TrapAll, line: "case=apic-page", ..HOSTILE }],
+            want: &[Want::End(0, Cause::BadMemory, "")],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "resets-are-complete",
+        about: "a VM that resets itself finds itself as at its first start, under each policy",
+        kind: Checks(checks::resets_are_complete),
+    },
+    Case {
+        name: "runs-without-a-uart",
+        about: "a VM without UART has the console's calls",
+        kind: Boots(Trial { vms: &[TestVm { uart: false, ..SHORT_PV }], want: FINISHED, ..BOCHS }),
+    },
+    Case {
+        name: "runs-without-the-abi",
+        about: "a VM that is offered no hypercalls runs like on a PC, and cannot tell its exit code",
+        kind: Boots(Trial {
+            vms: &[TestVm { line: "workload=cpuid,timer-tick", ..VM }],
+            desc: |desc| desc.options &= !Options::ABI.bits(),
+            want: &[Want::Console(0, "@bench done"), Want::End(0, Cause::HaltedForEver, "")],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "calls-without-the-abi",
+        about: "in a VM that is offered no hypercalls the instruction is undefined",
+        kind: Boots(Trial {
+            vms: &[TestVm { line: "case=call-not-offered", ..HOSTILE }],
+            desc: |desc| desc.options &= !Options::ABI.bits(),
+            want: &[Want::Console(0, "@hostile pass"), Want::End(0, Cause::HaltedForEver, "")],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "runs-with-nothing-to-talk-to",
+        about: "a VM without UART and hypercalls runs to its end",
+        kind: Boots(Trial {
+            vms: &[TestVm { uart: false, line: "workload=cpuid,timer-tick", ..VM }],
+            desc: |desc| desc.options &= !Options::ABI.bits(),
+            want: &[Want::End(0, Cause::HaltedForEver, "")],
+            ..BOCHS
+        }),
+    },
+    Case {
+        name: "boots-with-ram-above-4-gib",
+        about: "the hypervisor boots on a machine with RAM above 4 GiB",
+        kind: Boots(Trial {
+            memory_mib: Some(6 << 10),
+            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
+            ..TCG
+        }),
     },
     Case {
         name: "a-crash-is-reported",

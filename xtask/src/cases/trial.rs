@@ -19,6 +19,8 @@ pub struct Trial {
     pub machine: Choice,
     pub cpu_model: Option<&'static str>,
     pub cpus: u32,
+    /// RAM of the machine; enough for the VMs, if it is not given.
+    pub memory_mib: Option<u64>,
     pub boot: Option<BootPath>,
     /// Runs the only VM's guest without the hypervisor.
     pub bare: bool,
@@ -72,6 +74,7 @@ pub const BOCHS: Trial = Trial {
     machine: Choice::BochsVmx,
     cpu_model: None,
     cpus: 1,
+    memory_mib: None,
     boot: None,
     bare: false,
     vms: &[VM],
@@ -111,6 +114,7 @@ impl Trial {
             boot: self.boot.unwrap_or(standard.boot),
             cpu_model: self.cpu_model.map_or(standard.cpu_model.clone(), str::to_owned),
             cpus: self.cpus,
+            memory_mib: self.memory_mib.unwrap_or(standard.memory_mib),
             ..standard
         };
         let limit = Duration::from_secs(self.limit);

@@ -78,6 +78,8 @@ pub const CASES: &[Case] = &[
     faults("call-16-bit", UD, || far_call(CALL_16, selector::KERNEL_CODE_16, IMAGE)),
     faults("call-user", UD, call_from_user),
     faults("call-other-vendor", UD, call_of_other_vendor),
+    // Where the hypercall ABI is offered, nothing faults.
+    Case { expected: Expected::Depends, ..faults("call-not-offered", UD, call_not_offered) },
     faults_here("rdpmc", GP, run!("mov ecx, 0x1000", "rdpmc")),
     faults_here("monitor", UD, run!("mov rax, rdi", "xor ecx, ecx", "xor edx, edx", "monitor")),
     faults_here("mwait", UD, run!("xor eax, eax", "xor ecx, ecx", "mwait")),
@@ -199,6 +201,13 @@ fn address(calls: Calls, own: bool) -> u64 {
 fn call_of_other_vendor() {
     // SAFETY: a function of two instructions, the second of which causes an exception at the latest.
     unsafe { asm!("call {}", in(reg) address(CALL_64, false), clobber_abi("C")) }
+}
+
+fn call_not_offered() {
+    // SAFETY: as above; with this number it would be refused anyway.
+    unsafe {
+        asm!("call {}", in(reg) address(CALL_64, true), inlateout("rax") u64::MAX => _, clobber_abi("C"))
+    }
 }
 
 /// Goes to a code segment of another size. Only an exception comes back.

@@ -10,6 +10,7 @@ use crate::raw::Registers;
 mod calls;
 mod ends;
 mod faults;
+mod neighbours;
 mod shadows;
 mod shared;
 
@@ -67,6 +68,8 @@ pub enum Expected {
     TimeLimit,
     /// The guest's own crash report.
     Crash,
+    /// It depends on the VM's description and policy, so the case is only run by name.
+    Depends,
 }
 
 impl Expected {
@@ -79,6 +82,7 @@ impl Expected {
             Expected::HaltedForEver => "halted-for-ever",
             Expected::TimeLimit => "time-limit",
             Expected::Crash => "crash",
+            Expected::Depends => "depends",
         }
     }
 }
@@ -128,7 +132,7 @@ impl fmt::Display for Wrong {
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = Case> {
-    [calls::CASES, faults::CASES, shadows::CASES, shared::CASES, ends::CASES]
+    [calls::CASES, faults::CASES, shadows::CASES, shared::CASES, neighbours::CASES, ends::CASES]
         .into_iter()
         .flatten()
         .copied()
