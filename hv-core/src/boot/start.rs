@@ -75,9 +75,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     if let Some(missing) = setup::missing(&caps) {
         refuse(format_args!("this CPU lacks {missing}, which Paravane needs"));
     }
-    for (set, name, present) in caps.report() {
-        defmt::debug!("{=str}: {=str} {=bool}", set, name, present);
-    }
+    report(&caps);
     let tsc_hz = time::tsc_hz(&ThisCpu);
     defmt::info!("TSC at {=u64} Hz; features {=u64:#x}", tsc_hz, caps.features().bits());
 
@@ -126,6 +124,27 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     distribute(machine, &on, &bundle);
     machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
     run_cpu(machine, 0, Cpu { on, segments, last: None })
+}
+
+/// What VMX has here, in the log: what is missing by name, since that is what explains a slower way or
+/// a refusal.
+fn report(caps: &Capabilities) {
+    let (mut present, mut all) = (0u32, 0u32);
+    for (set, name, there) in caps.report() {
+        all = all.wrapping_add(1);
+        if there {
+            present = present.wrapping_add(1);
+            defmt::debug!("VMX has {=str}: {=str}", set, name);
+        } else {
+            defmt::info!("VMX lacks {=str}: {=str}", set, name);
+        }
+    }
+    defmt::info!(
+        "VMX: {=u32} of {=u32} capabilities, revision {=u32:#x}",
+        present,
+        all,
+        caps.revision
+    );
 }
 
 /// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers

@@ -76,6 +76,16 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "hostile-calls-newest",
+        about: "the same on a CPU model that has everything that Bochs emulates, and under pv",
+        kind: Boots(Trial {
+            cpu_model: NEWEST,
+            vms: &[TestVm { policy: Policy::Pv, ..HOSTILE }],
+            want: &[Want::Shutdown(0, 0)],
+            ..BOCHS
+        }),
+    },
+    Case {
         name: "entries-are-sound",
         about: "every VM entry passes the software checker",
         kind: Boots(Trial {
