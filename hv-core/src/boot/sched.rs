@@ -144,7 +144,10 @@ fn run_once(
         vcpu.attend();
         vcpu.contended = yield_at.is_some();
         vcpu.slice_end = yield_at.unwrap_or(u64::MAX);
-        run(vcpu, guest)
+        vcpu.info.steal.preempted = 0;
+        let leave = run(vcpu, guest);
+        vcpu.info.steal.preempted = 1;
+        leave
     })
     .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the VMCS"))
 }

@@ -1,4 +1,4 @@
-//! One CPU's own tables: GDT, TSS, and the stack for NMI, #DF and #MC.
+//! One CPU's own tables: GDT, TSS, IDT, and the stack for NMI, #DF and #MC.
 
 extern crate alloc;
 
@@ -10,6 +10,7 @@ use x86_64::instructions::tables::load_tss;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
+use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
 use super::exceptions;
@@ -72,7 +73,7 @@ pub fn init() -> HostSegments {
         ES::set_reg(data);
         load_tss(task);
     }
-    let idt = exceptions::idt();
+    let idt: &'static InterruptDescriptorTable = Box::leak(Box::new(exceptions::idt()));
     idt.load();
     enable();
     HostSegments {

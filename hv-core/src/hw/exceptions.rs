@@ -8,7 +8,6 @@ use core::arch::global_asm;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::structures::idt::InterruptDescriptorTable;
 use zerocopy::IntoBytes;
@@ -72,43 +71,40 @@ global_asm!(
     handle = sym handle,
 );
 
-/// The one interrupt descriptor table; it never changes, so all CPUs share it.
-pub fn idt() -> &'static InterruptDescriptorTable {
-    static IDT: Once<InterruptDescriptorTable> = Once::new();
-    IDT.call_once(|| {
-        let mut idt = InterruptDescriptorTable::new();
-        let stubs = &raw const exception_stubs as u64;
-        let address = |vector: u64| VirtAddr::new(stubs.wrapping_add(vector.wrapping_mul(STUB)));
-        // SAFETY: each stub is made for its vector, with or without an error code, and returns by
-        // IRETQ; the IST stack is set up with the TSS, before the table is loaded.
-        unsafe {
-            idt.divide_error.set_handler_addr(address(0));
-            idt.debug.set_handler_addr(address(1));
-            idt.non_maskable_interrupt.set_handler_addr(address(2)).set_stack_index(IST);
-            idt.breakpoint.set_handler_addr(address(3));
-            idt.overflow.set_handler_addr(address(4));
-            idt.bound_range_exceeded.set_handler_addr(address(5));
-            idt.invalid_opcode.set_handler_addr(address(6));
-            idt.device_not_available.set_handler_addr(address(7));
-            idt.double_fault.set_handler_addr(address(8)).set_stack_index(IST);
-            idt.invalid_tss.set_handler_addr(address(10));
-            idt.segment_not_present.set_handler_addr(address(11));
-            idt.stack_segment_fault.set_handler_addr(address(12));
-            idt.general_protection_fault.set_handler_addr(address(13));
-            idt.page_fault.set_handler_addr(address(14));
-            idt.x87_floating_point.set_handler_addr(address(16));
-            idt.alignment_check.set_handler_addr(address(17));
-            idt.machine_check.set_handler_addr(address(18)).set_stack_index(IST);
-            idt.simd_floating_point.set_handler_addr(address(19));
-            idt.virtualization.set_handler_addr(address(20));
-            for vector in 32..VECTORS {
-                if let Some(entry) = idt.slice_mut(32..).get_mut(vector.wrapping_sub(32)) {
-                    entry.set_handler_addr(address(vector as u64));
-                }
+/// An interrupt descriptor table: each CPU has its own.
+pub fn idt() -> InterruptDescriptorTable {
+    let mut idt = InterruptDescriptorTable::new();
+    let stubs = &raw const exception_stubs as u64;
+    let address = |vector: u64| VirtAddr::new(stubs.wrapping_add(vector.wrapping_mul(STUB)));
+    // SAFETY: each stub is made for its vector, with or without an error code, and returns by
+    // IRETQ; the IST stack is set up with the TSS, before the table is loaded.
+    unsafe {
+        idt.divide_error.set_handler_addr(address(0));
+        idt.debug.set_handler_addr(address(1));
+        idt.non_maskable_interrupt.set_handler_addr(address(2)).set_stack_index(IST);
+        idt.breakpoint.set_handler_addr(address(3));
+        idt.overflow.set_handler_addr(address(4));
+        idt.bound_range_exceeded.set_handler_addr(address(5));
+        idt.invalid_opcode.set_handler_addr(address(6));
+        idt.device_not_available.set_handler_addr(address(7));
+        idt.double_fault.set_handler_addr(address(8)).set_stack_index(IST);
+        idt.invalid_tss.set_handler_addr(address(10));
+        idt.segment_not_present.set_handler_addr(address(11));
+        idt.stack_segment_fault.set_handler_addr(address(12));
+        idt.general_protection_fault.set_handler_addr(address(13));
+        idt.page_fault.set_handler_addr(address(14));
+        idt.x87_floating_point.set_handler_addr(address(16));
+        idt.alignment_check.set_handler_addr(address(17));
+        idt.machine_check.set_handler_addr(address(18)).set_stack_index(IST);
+        idt.simd_floating_point.set_handler_addr(address(19));
+        idt.virtualization.set_handler_addr(address(20));
+        for vector in 32..VECTORS {
+            if let Some(entry) = idt.slice_mut(32..).get_mut(vector.wrapping_sub(32)) {
+                entry.set_handler_addr(address(vector as u64));
             }
         }
-        idt
-    })
+    }
+    idt
 }
 
 extern "C" fn handle(frame: &Frame) {

@@ -50,8 +50,6 @@ pub struct NestedFault {
     pub gpa: u64,
     /// Read, write, fetch, as bits 0, 1, 2.
     pub access: u8,
-    /// The guest-linear address, if the access had one that was translated already.
-    pub linear: Option<u64>,
 }
 
 /// An exit.

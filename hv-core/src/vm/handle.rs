@@ -163,6 +163,15 @@ fn nested_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFaul
 
 /// An access to the xAPIC page: the instruction is fetched and decoded.
 fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outcome {
+    if hardware.pending_event().is_some() {
+        // The access is the delivery's own, to a stack or an IDT in the page: there is no instruction.
+        return Outcome::Leave(Leave::Ended {
+            cause: Cause::BadMemory,
+            code: 0,
+            address: gpa,
+            message: "an event was delivered by way of the local APIC's page",
+        });
+    }
     let paging = Paging {
         cr0: hardware.kept(Kept::Cr0),
         cr3: hardware.kept(Kept::Cr3),

@@ -162,6 +162,7 @@ fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, reason: Reason, call: u32
         counter.ticks = counter.ticks.wrapping_add(ticks);
     }
     (info.vmreads, info.vmwrites) = hardware.counts();
+    info.entered = now.wrapping_add(vcpu.tsc_offset);
 }
 
 /// The longest that a guest runs without a look at it, in microseconds. It bounds the value of the

@@ -80,13 +80,11 @@ impl Guest<'_> {
             self.restore_nmi_blocking(1 << 12);
         }
         self.reinject();
-        let linear = self.vmcs.get(field::GUEST_LINEAR_ADDRESS);
         Exit::NestedFault(NestedFault {
             gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS),
             access: u8::from(violation.read)
                 | u8::from(violation.write) << 1
                 | u8::from(violation.fetch) << 2,
-            linear: violation.linear.then_some(linear),
         })
     }
 

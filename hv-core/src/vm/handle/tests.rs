@@ -157,7 +157,7 @@ fn rdtsc_is_the_guest_s() {
 fn memory_without_anything_ends_the_vm() {
     let (mut v, mut h) = vcpu();
     for gpa in [RAM, 0xfee0_1000, 1 << 39] {
-        let fault = NestedFault { gpa, access: 2, linear: None };
+        let fault = NestedFault { gpa, access: 2 };
         let outcome = handle(&mut v, &mut h, Exit::NestedFault(fault));
         assert!(
             matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::BadMemory, code: 2, address, .. }) if address == gpa)
@@ -181,7 +181,7 @@ fn at_instruction(bytes: &[u8]) -> (Vcpu, Fake) {
 }
 
 fn page(offset: u64) -> Exit {
-    Exit::NestedFault(NestedFault { gpa: 0xfee0_0000 + offset, access: 1, linear: None })
+    Exit::NestedFault(NestedFault { gpa: 0xfee0_0000 + offset, access: 1 })
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn the_page_follows_the_apic() {
     let base = v.apic.base();
     let _ = v.apic.write_base(base & !0xfee0_0000 | 0x1_0000_0000).unwrap();
     assert!(matches!(handle(&mut v, &mut h, page(0x30)), Outcome::Leave(_)));
-    let moved = NestedFault { gpa: 0x1_0000_0030, access: 1, linear: None };
+    let moved = NestedFault { gpa: 0x1_0000_0030, access: 1 };
     assert_eq!(handle(&mut v, &mut h, Exit::NestedFault(moved)), Outcome::AdvanceBy(2));
     let _ = v.apic.write_base(base | 1 << 10).unwrap();
     assert!(
@@ -300,4 +300,15 @@ fn reasons_are_distinct() {
     for (i, reason) in reasons.iter().enumerate() {
         assert!(!reasons[..i].contains(reason), "{reason:?}");
     }
+}
+
+#[test]
+fn no_instruction_is_emulated_for_an_access_of_event_delivery() {
+    let (mut v, mut h) = vcpu();
+    h.inject(Event::exception(14, 2));
+    let outcome = handle(&mut v, &mut h, Exit::ApicAccess { offset: 0x30 });
+    let Outcome::Leave(Leave::Ended { cause, address, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((cause, address), (Cause::BadMemory, 0xfee0_0030));
 }

@@ -71,6 +71,19 @@ fn a_halt_is_counted_when_the_vcpu_runs_again_with_the_time_between() {
 }
 
 #[test]
+fn the_guest_can_see_when_it_was_entered_last() {
+    let (mut v, mut h) = vcpu();
+    h.then(|_, _| Exit::Pause);
+    go(&mut v, &mut h);
+    let first = v.info.entered;
+    assert_eq!(first, v.now(&h), "in its own time");
+    h.pass(5_000);
+    h.then_quick(|_, _| Exit::Cpuid);
+    go(&mut v, &mut h);
+    assert_eq!(v.info.entered, first + 5_000);
+}
+
+#[test]
 fn reads_and_writes_of_the_control_block_are_counted() {
     let (mut v, mut h) = vcpu();
     h.counts = (100, 200);
