@@ -44,18 +44,21 @@ pub enum Command {
     /// gives 1, a run that takes too long 124.
     #[command(after_long_help = "Examples:
   cargo xtask run bench --policy trap-all --append 'workload=cpuid'
-  cargo xtask run path/to/kernel.elf --log -
+  cargo xtask run path/to/kernel.elf --machine bochs-vmx --log -
   cargo xtask run --config guests/machines/two.toml
   cargo xtask run --bare bench --append 'workload=cpuid'")]
     Run(RunArgs),
 
     /// Run the benchmark guest under each policy and compare what its operations cost
     ///
-    /// Each policy is one boot of the same guest binary. The guest's own counts and those of the
-    /// hypervisor must agree, or the comparison fails. On Bochs one tick is one instruction and
-    /// two runs give the same figures to the digit.
+    /// Each policy is one boot of the same guest binary on each machine. The guest's own counts and
+    /// those of the hypervisor must agree, or the comparison fails. On Bochs and qemu-tcg one tick
+    /// is one instruction and two runs give the same figures to the digit; on qemu-kvm a tick is
+    /// a cycle, and no two runs are the same.
     #[command(after_long_help = "Examples:
   cargo xtask compare
+  cargo xtask compare --quick
+  cargo xtask compare --machine bochs-vmx,bochs-svm,qemu-tcg
   cargo xtask compare --workload cpuid --workload eoi --policy hw-assist --policy pv
   cargo xtask compare --without apicv --json out.json --report out")]
     Compare(CompareArgs),
@@ -67,7 +70,8 @@ pub enum Command {
     #[command(after_long_help = "Examples:
   cargo xtask test
   cargo xtask test --list
-  cargo xtask test boots-by")]
+  cargo xtask test boots-by
+  cargo xtask test --machine qemu-tcg")]
     Test(TestArgs),
 
     /// Say what this machine has, what is missing, and the command that installs it
@@ -83,16 +87,13 @@ pub enum Command {
     Docs,
 }
 
-/// The machine to boot.
+/// What is asked of a machine.
 #[derive(Clone, Debug, Args)]
-pub struct MachineArgs {
-    /// The machine to boot
-    #[arg(long, value_enum, default_value_t = Choice::Auto)]
-    pub machine: Choice,
+pub struct HardwareArgs {
     /// The CPU model, in the machine's own words
     ///
-    /// Bochs: corei7_haswell_4770 (default), corei7_icelake_u, ... (`bochs --help cpu`).
-    /// QEMU: host (default with KVM), max, ... (`qemu-system-x86_64 -cpu help`).
+    /// Bochs: corei7_haswell_4770 (bochs-vmx), trinity_apu (bochs-svm), ... (`bochs --help cpu`).
+    /// QEMU: host (with KVM), max (without), ... (`qemu-system-x86_64 -cpu help`).
     #[arg(long, value_name = "MODEL")]
     pub cpu_model: Option<String>,
     /// Number of CPUs
@@ -101,6 +102,13 @@ pub struct MachineArgs {
     /// How the hypervisor is loaded: iso on Bochs, pvh on QEMU if not given
     #[arg(long, value_enum)]
     pub boot: Option<BootPath>,
+}
+
+impl HardwareArgs {
+    /// Nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        self.cpu_model.is_none() && self.boot.is_none() && self.cpus == 1
+    }
 }
 
 /// The one VM of a command that runs one guest.
@@ -139,8 +147,11 @@ pub struct RunArgs {
     pub image: String,
     #[command(flatten)]
     pub guest: GuestArgs,
+    /// The machine to boot
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    pub machine: Choice,
     #[command(flatten)]
-    pub machine: MachineArgs,
+    pub hardware: HardwareArgs,
     /// Run the VMs of this description file
     #[arg(long, value_name = "TOML", conflicts_with_all = ["image", "policy", "without", "append", "memory"])]
     pub config: Option<PathBuf>,
@@ -157,8 +168,17 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
+    /// A machine to measure on; can be repeated, and shows the machines side by side
+    ///
+    /// auto if not given. A CPU model, a number of CPUs and a boot path can be asked of one machine
+    /// only.
+    #[arg(long = "machine", value_name = "MACHINE", value_enum, value_delimiter = ',')]
+    pub machines: Vec<Choice>,
+    /// Measure on what starts at once: qemu-kvm where it can be used, else qemu-tcg
+    #[arg(long, conflicts_with = "machines")]
+    pub quick: bool,
     #[command(flatten)]
-    pub machine: MachineArgs,
+    pub hardware: HardwareArgs,
     /// A workload to measure; can be repeated; all if not given
     #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]
     pub workload: Vec<String>,
@@ -190,6 +210,9 @@ pub struct TestArgs {
     /// Only the tests on the host
     #[arg(long)]
     pub host_only: bool,
+    /// Only tests on this machine; can be repeated
+    #[arg(long, value_name = "MACHINE", value_enum, value_delimiter = ',')]
+    pub machine: Vec<Choice>,
     /// How many machines run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: u32,

@@ -35,17 +35,17 @@ pub const ISO: &[Need] = &[
     need("xorriso", "xorriso", "bootable image"),
     need("mtools", "mformat", "bootable image, UEFI"),
 ];
-/// For machine `bochs-vmx`.
+/// For the machines `bochs-vmx` and `bochs-svm`.
 pub const BOCHS: &[Need] = &[
-    need("bochs", "bochs", "machine bochs-vmx"),
-    need("bochsbios", "/usr/share/bochs/BIOS-bochs-latest", "machine bochs-vmx"),
-    need("vgabios", "/usr/share/bochs/VGABIOS-lgpl-latest", "machine bochs-vmx"),
-    need("bochs-term", BOCHS_TERM, "machine bochs-vmx without a screen"),
+    need("bochs", "bochs", "machines bochs-vmx and bochs-svm"),
+    need("bochsbios", "/usr/share/bochs/BIOS-bochs-latest", "Bochs, BIOS"),
+    need("vgabios", "/usr/share/bochs/VGABIOS-lgpl-latest", "Bochs, BIOS"),
+    need("bochs-term", BOCHS_TERM, "Bochs without a screen"),
 ];
 const BOCHS_TERM: &str = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
-/// For the machines `qemu-kvm` and `qemu-tcg`.
+/// For the machines `qemu-tcg` and `qemu-kvm`.
 pub const QEMU: &[Need] =
-    &[need("qemu-system-x86", "qemu-system-x86_64", "machines qemu-kvm and qemu-tcg")];
+    &[need("qemu-system-x86", "qemu-system-x86_64", "machines qemu-tcg and qemu-kvm")];
 /// For UEFI boots.
 pub const UEFI: &[Need] = &[need("ovmf", OVMF, "UEFI boot in QEMU")];
 

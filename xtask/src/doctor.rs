@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use comfy_table::Table;
 
 use crate::deps::{self, Need};
-use crate::machine::kvm;
+use crate::machine::{Machine, Purpose, choice, kvm};
 
 struct Finding {
     what: String,
@@ -31,6 +31,9 @@ pub fn run() -> ExitCode {
         table.add_row([sign, &finding.what, &finding.state, &finding.help]);
     }
     println!("{table}");
+    let kvm = kvm::here();
+    let [figures, runs] = [Purpose::Figures, Purpose::Run].map(|p| choice::automatic(p, &kvm).0);
+    println!("\nMachine auto: {} for `compare`, {} for `run`.", figures.name(), runs.name());
     let missing: Vec<&str> = all_needs().filter(|n| !n.is_met()).map(|n| n.package).collect();
     if !missing.is_empty() {
         println!("\nAll missing packages at once:\n    {}", deps::install_command(&missing));
@@ -71,7 +74,7 @@ fn findings() -> Vec<Finding> {
         needed: true,
         met: need.is_met(),
     }));
-    findings.push(kvm());
+    findings.extend(Machine::ALL.map(machine));
     findings.push(Finding {
         what: "mdbook".to_owned(),
         state: "for `cargo xtask docs` only".to_owned(),
@@ -112,16 +115,15 @@ fn component(name: &str, program: &str) -> Finding {
     }
 }
 
-fn kvm() -> Finding {
-    let (met, state) = match kvm::usable(&kvm::facts()) {
-        Ok(()) => (true, "machine auto is qemu-kvm".to_owned()),
-        Err(reasons) => (false, reasons.join("\n")),
-    };
+/// Packages are needed for the machines that run anywhere; KVM is not.
+fn machine(machine: Machine) -> Finding {
+    let obstacles = machine.obstacles();
     Finding {
-        what: "KVM with nested VMX".to_owned(),
-        state,
-        help: fix(met, "not needed: machine auto is bochs-vmx"),
+        what: format!("machine {}", machine.name()),
+        state: machine.about().to_owned(),
+        // What is wrong, and below it what to do.
+        help: obstacles.join("\n").replace(": ", ":\n  "),
         needed: false,
-        met,
+        met: obstacles.is_empty(),
     }
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hv_core::vm::desc::VmDesc;
 
 use crate::boot::{Boot, Payload};
-use crate::cli::{GuestArgs, MachineArgs};
-use crate::machine::{Hardware, Machine};
+use crate::cli::{CompareArgs, GuestArgs, HardwareArgs};
+use crate::machine::{Choice, Hardware, Machine, Purpose};
 use crate::transcript::Images;
 use crate::vmfile::{CommandLine, FeatureName, Memory, PolicyName, VmSpec};
 use crate::workspace::Workspace;
@@ -126,8 +126,14 @@ pub fn bare(
 }
 
 /// The machine that a user asked for, large enough for these VMs, with its packages installed.
-pub fn hardware(args: &MachineArgs, vms: &[VmSpec]) -> Result<Hardware> {
-    let standard = standard_hardware(Machine::choose(args.machine)?, vms);
+pub fn hardware(
+    choice: Choice,
+    args: &HardwareArgs,
+    purpose: Purpose,
+    vms: &[VmSpec],
+) -> Result<Hardware> {
+    let standard = standard_hardware(Machine::choose(choice, purpose)?, vms);
+    let standard = if purpose == Purpose::Run { standard } else { standard.for_figures() };
     let hardware = Hardware {
         boot: args.boot.unwrap_or(standard.boot),
         cpu_model: args.cpu_model.clone().unwrap_or(standard.cpu_model.clone()),
@@ -136,6 +142,25 @@ pub fn hardware(args: &MachineArgs, vms: &[VmSpec]) -> Result<Hardware> {
     };
     hardware.ensure()?;
     Ok(hardware)
+}
+
+/// The machines of a comparison, each once, in the order in which they were given.
+pub fn compared(args: &CompareArgs, vms: &[VmSpec]) -> Result<Vec<Hardware>> {
+    let purpose = if args.quick { Purpose::QuickFigures } else { Purpose::Figures };
+    let choices = if args.machines.is_empty() { &[Choice::Auto][..] } else { &args.machines };
+    ensure!(
+        choices.len() == 1 || args.hardware.is_default(),
+        "--cpu-model, --cpus and --boot are asked of one machine, and --machine names {}: leave them out, or compare each machine by itself",
+        choices.len()
+    );
+    let mut all: Vec<Hardware> = Vec::new();
+    for &choice in choices {
+        let hardware = hardware(choice, &args.hardware, purpose, vms)?;
+        if !all.contains(&hardware) {
+            all.push(hardware);
+        }
+    }
+    Ok(all)
 }
 
 /// A machine as it comes, large enough for these VMs.
@@ -151,5 +176,23 @@ pub fn vm(image: &str, args: &GuestArgs) -> VmSpec {
         policy: PolicyName(args.policy),
         without: args.without.iter().copied().map(FeatureName).collect(),
         ..VmSpec::guest(image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn what_is_asked_of_one_machine_is_refused_for_several() {
+        for option in ["--cpu-model bx_generic", "--cpus 2", "--boot uefi"] {
+            let line = format!("x compare --machine bochs-vmx,qemu-tcg {option}");
+            let Command::Compare(args) = Cli::parse_from(line.split(' ')).command else { panic!() };
+            let error = compared(&args, &[]).unwrap_err().to_string();
+            assert!(error.contains("--machine names 2"), "{option}: {error}");
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use hv_core::host::link::HYPERVISOR;
-use hv_core::host::report::{Cause, End, NO_VECTOR, Panic, Registers};
+use hv_core::host::report::{Cause, End, NO_VECTOR, Panic, Registers, Vendor};
+use hv_core::hw::svm::exit_code;
+use hv_core::hw::vmx::exit_reason::{Basic, ExitReason};
 use pv_abi::exit::Reason;
 
 use crate::symbols::Symbols;
@@ -74,15 +76,33 @@ pub fn end(vm: u8, name: &str, end: &End, message: &str, symbols: Option<&Symbol
     let reason = u8::try_from(end.reason).ok().and_then(Reason::from_index);
     let _ = write!(
         text,
-        ", the last: {} (vendor code {:#x}, detail {:#x}, address {:#x})",
+        ", the last: {} ({}, details {:#x}, {:#x})",
         reason.map_or("unknown", Reason::name),
-        end.vendor_reason,
-        end.code,
-        end.address
+        vendor_exit(end.vendor, end.vendor_code),
+        end.vendor_detail[0],
+        end.vendor_detail[1]
     );
+    for (name, value) in [("address", end.address), ("code", end.code)] {
+        if value != 0 {
+            let _ = write!(text, ", {name} {value:#x}");
+        }
+    }
     registers(&mut text, &end.registers);
     place(&mut text, "at", end.registers.rip, symbols);
     text
+}
+
+/// The vendor's own exit code, by the name in its manual.
+fn vendor_exit(vendor: u64, code: u64) -> String {
+    let (vendor, name) = match Vendor::from_number(vendor) {
+        Some(Vendor::Vmx) => {
+            let reason = u32::try_from(code).map(|field| ExitReason(field).basic());
+            ("VMX ", reason.map_or(Some("not entered"), |r| r.ok().map(Basic::name)))
+        }
+        Some(Vendor::Svm) => ("SVM ", exit_code::name(code)),
+        None => ("", None),
+    };
+    format!("{vendor}{} {code:#x}", name.unwrap_or("exit code"))
 }
 
 /// A failure of the hypervisor.
@@ -147,7 +167,9 @@ mod tests {
         End {
             cause: Cause::TripleFault as u32,
             reason: Reason::TripleFault as u32,
-            vendor_reason: 2,
+            vendor: Vendor::Vmx as u64,
+            vendor_code: 2,
+            vendor_detail: [0; 2],
             code: 0,
             address: 0,
             exits: 12,
@@ -162,6 +184,37 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_last_exit_has_its_neutral_and_its_vendors_name() {
+        let fault = End {
+            cause: Cause::BadMemory as u32,
+            reason: Reason::NestedPageFault as u32,
+            vendor: Vendor::Svm as u64,
+            vendor_code: 0x400,
+            vendor_detail: [0x1_0000_0004, 0xfed0_0000],
+            address: 0xfed0_0000,
+            ..sample()
+        };
+        let line = |end: &End| self::end(0, "vm", end, "", None).lines().nth(1).unwrap().to_owned();
+        assert_eq!(
+            line(&fault),
+            "  12 exits, the last: nested-page-fault (SVM NPF 0x400, details 0x100000004, 0xfed00000), address 0xfed00000"
+        );
+        let vmx = End { vendor: Vendor::Vmx as u64, vendor_code: 48, code: 2, ..fault };
+        assert!(line(&vmx).contains("(VMX EPT violation 0x30, details"), "{}", line(&vmx));
+        assert!(line(&vmx).ends_with(", code 0x2"), "{}", line(&vmx));
+    }
+
+    #[test]
+    fn a_vendors_code_without_a_name_is_shown_as_a_number() {
+        assert_eq!(vendor_exit(Vendor::Vmx as u64, 35), "VMX exit code 0x23");
+        assert_eq!(vendor_exit(Vendor::Svm as u64, 0x404), "SVM exit code 0x404");
+        assert_eq!(vendor_exit(7, 1), "exit code 0x1");
+        let failed = "VMX VM-entry failure due to invalid guest state 0x80000021";
+        assert_eq!(vendor_exit(Vendor::Vmx as u64, 0x8000_0021), failed);
+        assert!(vendor_exit(Vendor::Vmx as u64, u64::MAX).starts_with("VMX not entered"));
     }
 
     #[test]

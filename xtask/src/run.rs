@@ -12,6 +12,7 @@ use hv_core::host::report::Cause;
 use crate::boot::complaints;
 use crate::cli::RunArgs;
 use crate::event::Event;
+use crate::machine::Purpose;
 use crate::session::{Ended, Session, Step};
 use crate::terminal::{Keyboard, RawMode};
 use crate::workspace::Workspace;
@@ -32,7 +33,7 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
             Some(path) => vmfile::read(path)?,
             None => vec![plan::vm(&args.image, &args.guest)],
         };
-        let hardware = plan::hardware(&args.machine, &vms)?;
+        let hardware = plan::hardware(args.machine, &args.hardware, Purpose::Run, &vms)?;
         plan::make(workspace, vms)?.boot(hardware, &folder, limit)?
     };
     boot.input = true;

@@ -16,7 +16,7 @@ use crate::machine::Serial;
 use crate::serial::{Input, raw_terminal, swallow};
 use crate::transcript::pump;
 
-/// How long a machine may take to end by itself after its last frame.
+/// How long a machine may take to end when it does so by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What [`Session::next`] found.
@@ -46,6 +46,8 @@ pub struct Session {
     reader: Option<JoinHandle<Result<()>>>,
     input: Option<Input>,
     deadline: Instant,
+    /// How long the machine may take to end by itself after its last frame.
+    grace: Duration,
     done: bool,
     // The terminal's other side stays open, or reading it would fail before the machine opens it.
     _terminal: Option<OwnedFd>,
@@ -95,6 +97,7 @@ impl Session {
             reader: Some(reader),
             input: input.map(|to| Input { to, framed: !bare }),
             deadline: Instant::now() + boot.limit,
+            grace: if boot.hardware.machine.ends_by_itself() { GRACE } else { Duration::ZERO },
             done: false,
             _terminal: terminal,
         })
@@ -112,7 +115,7 @@ impl Session {
             Ok(event) => {
                 if event == Event::Done {
                     self.done = true;
-                    self.deadline = self.deadline.min(Instant::now() + GRACE);
+                    self.deadline = self.deadline.min(Instant::now() + self.grace);
                 }
                 Ok(Step::Event(event))
             }

@@ -17,16 +17,13 @@ use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts, XCR0_KNOWN};
 use crate::emulate::msr::MsrState;
 use crate::host::bundle::Bundle;
-use crate::hw::instructions::tsc;
+use crate::hw::instructions::{ThisCpu, tsc};
 use crate::hw::live::Live;
+use crate::hw::local_apic::Timer;
 use crate::hw::physical::{TableMemory, zeroed_page};
 use crate::hw::speculation::Speculation;
-use crate::hw::vmx::capability::{Capabilities, MissingControls};
-use crate::hw::vmx::ept::Ept;
-use crate::hw::vmx::guest::State;
-use crate::hw::vmx::policy;
-use crate::hw::vmx::setup::{self, Pages, ThisCpu};
-use crate::hw::vmx::vmcs::{Vmcs, VmxOn};
+use crate::hw::translations::Translations;
+use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::guest::GuestMemory;
 use crate::mem::nested::{Access, NestedTable};
@@ -39,23 +36,23 @@ use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
 /// otherwise by its type.
-pub struct Machine {
-    /// What VMX can do here.
-    pub caps: Capabilities,
+pub struct Machine<V: Vendor> {
+    /// The virtualization extension.
+    pub vendor: V,
     /// The TSC's frequency in Hz.
     pub tsc_hz: u64,
     /// What stands against speculative side channels.
     pub speculation: Speculation,
     /// Whether guests can have XSAVE.
     pub xsave: bool,
-    /// Whether the local APIC's timer has the TSC-deadline mode.
-    pub tsc_deadline: bool,
+    /// Whether the CPU has RDTSCP, and so TSC_AUX.
+    pub rdtscp: bool,
+    /// The CPUs' local APIC timers.
+    pub timer: Timer,
     /// Free memory. Taken when a VM starts or ends, never on the exit path.
     pub frames: Mutex<Frames>,
-    /// Two pages that let every port exit.
-    pub io_bitmaps: u64,
     /// VMs that are waiting to be run, by CPU.
-    pub queues: [Mutex<alloc::vec::Vec<Instance>>; crate::host::acpi::MAX_CPUS],
+    pub queues: [Mutex<alloc::vec::Vec<Instance<V>>>; crate::host::acpi::MAX_CPUS],
     /// CPUs that have come up.
     pub online: AtomicU32,
     /// The CPUs that run VMs, once the queues are filled; 0 before.
@@ -65,25 +62,17 @@ pub struct Machine {
 }
 
 /// A VM as its CPU holds it.
-pub struct Instance {
+pub struct Instance<V: Vendor> {
     /// The vCPU.
     pub vcpu: Vcpu,
-    /// Its VMCS, unless it is current.
-    pub vmcs: Option<Vmcs>,
-    /// What VMX keeps for it.
-    pub state: State,
-    /// Pages that its controls point to.
-    pub pages: Pages,
-    /// What stays in the CPU while it runs.
+    /// What the vendor keeps for it.
+    pub state: V::State,
+    /// What stays in the CPU while it runs, whatever the vendor.
     pub live: Live,
     /// It waits for an interrupt.
     pub halted: bool,
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
-    /// Its VMCS has been written.
-    pub written: bool,
-    /// Where it starts.
-    pub start: image::Start,
     /// Its image, for a reset.
     image: &'static [u8],
     command_line: String,
@@ -93,7 +82,7 @@ pub struct Instance {
 
 /// Why a VM cannot be made.
 #[derive(Debug)]
-pub enum MakeError {
+pub enum MakeError<E> {
     /// The bundle has no image of this name.
     NoImage,
     /// The image is no good.
@@ -101,10 +90,10 @@ pub enum MakeError {
     /// There is no free memory of that size.
     NoMemory(u64),
     /// The CPU lacks what the policy needs.
-    Controls(MissingControls),
+    Missing(E),
 }
 
-impl fmt::Display for MakeError {
+impl<E: fmt::Display> fmt::Display for MakeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MakeError::NoImage => write!(f, "its image is not in the bundle"),
@@ -112,7 +101,7 @@ impl fmt::Display for MakeError {
             MakeError::NoMemory(bytes) => {
                 write!(f, "no {bytes} contiguous bytes of memory are free: give it less")
             }
-            MakeError::Controls(missing) => write!(f, "{missing}"),
+            MakeError::Missing(missing) => write!(f, "{missing}"),
         }
     }
 }
@@ -123,24 +112,23 @@ fn timer_ratio(tsc_hz: u64) -> NonZeroU32 {
     NonZeroU32::new(ratio).unwrap_or(NonZeroU32::MIN)
 }
 
-impl Instance {
+impl<V: Vendor> Instance<V> {
     /// Makes a VM in its reset state.
     ///
     /// # Errors
     ///
     /// [`MakeError`]; memory taken until then is lost, as the machine will not start.
     pub fn new(
-        machine: &'static Machine,
-        on: &VmxOn,
+        machine: &'static Machine<V>,
+        cpu: &V::Cpu,
         bundle: &Bundle<'static>,
         desc: &desc::Vm<'_>,
         number: u8,
-    ) -> Result<Instance, MakeError> {
-        let caps = &machine.caps;
+    ) -> Result<Instance<V>, MakeError<V::Missing>> {
+        let vendor = &machine.vendor;
+        let limits = vendor.limits();
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
-        let features = policy::features(desc.policy, caps.features(), desc.without);
-        let controls =
-            policy::controls(desc.policy, features, caps).map_err(MakeError::Controls)?;
+        let features = vendor.features(desc.policy, desc.without);
         let no_memory = || MakeError::NoMemory(desc.memory);
         let mut frames = machine.frames.lock();
         let frames = &mut *frames;
@@ -178,9 +166,10 @@ impl Instance {
         } else {
             1
         };
-        let mut nested = NestedTable::<Ept>::new(&mut tables, largest).ok_or_else(no_memory)?;
+        let mut table =
+            NestedTable::<V::Nested>::new(&mut tables, largest).ok_or_else(no_memory)?;
         let mut map = |gpa, hpa, length, access| {
-            nested.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
+            table.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
         };
         map(0, ram.start, ram.length(), Access::Full)?;
         map(info_gpa, info_range.start, INFO_SIZE as u64, Access::ReadOnly)?;
@@ -191,13 +180,24 @@ impl Instance {
         // The tables stand; the guest sees the read-only half when it has registered its own. No CPU
         // has seen the mapping, so nothing is owed for it.
         for page in [info_gpa, info_gpa.wrapping_add(PAGE)] {
-            let _ = nested.unmap_page(&mut TableMemory(frames), page);
+            let _ = table.unmap_page(&mut TableMemory(frames), page);
         }
-        let msr_bitmaps = match features.contains(Features::MSR_BITMAP) {
-            true => Some(zeroed_page(frames).ok_or_else(no_memory)?),
-            false => None,
+        let made = Made {
+            policy: desc.policy,
+            features,
+            vm: number,
+            translations: Translations {
+                table,
+                info: (info_gpa, info_range.start),
+                seen: Seen::NEVER,
+            },
+            apic: apic_page,
+            apic_access,
         };
-        let vmcs = Vmcs::new(frames, caps, on).ok_or_else(no_memory)?;
+        let state = vendor.make(frames, cpu, made).map_err(|error| match error {
+            vendor::MakeError::NoMemory => no_memory(),
+            vendor::MakeError::Missing(missing) => MakeError::Missing(missing),
+        })?;
 
         let ratio = timer_ratio(machine.tsc_hz);
         let facts = Facts {
@@ -215,7 +215,7 @@ impl Instance {
         let config = Config {
             id: 0,
             bootstrap: true,
-            physical_bits: caps.physical_bits,
+            physical_bits: limits.physical_bits,
             timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
         };
         let started = tsc();
@@ -246,9 +246,9 @@ impl Instance {
             msrs: MsrState::default(),
             xcr0: 1,
             xcr0_may: xcr0_may(machine.xsave),
-            cr4_may: caps.cr4_may & policy::CR4_KNOWN,
-            physical_bits: caps.physical_bits,
-            no_execute: caps.no_execute,
+            cr4_may: limits.cr4_may,
+            physical_bits: limits.physical_bits,
+            no_execute: limits.no_execute,
             long_mode: false,
             may_call: false,
             nmi: false,
@@ -268,44 +268,35 @@ impl Instance {
         };
         let mut instance = Instance {
             vcpu,
-            vmcs: Some(vmcs),
-            state: setup::state(
-                controls,
-                nested,
-                (info_gpa, info_range.start),
-                number,
-                msr_bitmaps,
-            ),
-            pages: Pages { apic: apic_page, apic_access, io_bitmaps: machine.io_bitmaps },
+            state,
             live: Live::reset(),
             halted: false,
             preempted_at: None,
-            written: false,
-            start: image::Start { entry: 0, information: 0 },
             image,
             command_line: String::from(desc.command_line),
             ram,
         };
-        instance.load().map_err(MakeError::Image)?;
+        instance.load(&machine.vendor).map_err(MakeError::Image)?;
         Ok(instance)
     }
 
     /// Zeroes the RAM and loads the image: before the first entry, and at a reset.
-    fn load(&mut self) -> Result<(), ImageError> {
+    fn load(&mut self, vendor: &V) -> Result<(), ImageError> {
         let memory = &self.vcpu.vm.memory;
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
-        self.start = image::load(self.image, &self.command_line, memory)?;
+        let start = image::load(self.image, &self.command_line, memory)?;
         self.vcpu.registers = Registers::default();
-        self.vcpu.registers.set(crate::vm::Gpr::Rbx, self.start.information.into());
+        self.vcpu.registers.set(crate::vm::Gpr::Rbx, start.information.into());
+        vendor.reset(&mut self.state, start, self.vcpu.tsc_offset);
         Ok(())
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.
-    pub fn reset(&mut self) -> Result<(), ImageError> {
+    pub fn reset(&mut self, vendor: &V) -> Result<(), ImageError> {
         let vcpu = &mut self.vcpu;
         if vcpu.registered.area.is_some()
-            && let Some(owed) = self.state.show_info(false)
+            && let Some(owed) = V::translations(&mut self.state).show_info(false)
         {
             vcpu.vm.generation.publish(owed);
         }
@@ -329,16 +320,13 @@ impl Instance {
             *uart.lock() = Uart::new();
         }
         vcpu.attend();
-        // Old translations must not outlive the guest that made them.
-        self.state.seen = Seen::NEVER;
         self.live = Live::reset();
-        self.written = false;
         self.halted = false;
-        self.load()
+        self.load(vendor)
     }
 
     /// Gives the RAM back, zeroed.
-    pub fn release(self, machine: &Machine) {
+    pub fn release(self, machine: &Machine<V>) {
         let memory = &self.vcpu.vm.memory;
         let _ = memory.zero(0, memory.size());
         machine.frames.lock().release(self.ram);

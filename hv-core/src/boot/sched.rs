@@ -11,31 +11,30 @@ use zerocopy::IntoBytes;
 use super::machine::{Instance, Machine};
 use crate::host::link::Channel;
 use crate::host::report::{Cause, End, Registers};
-use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::tsc;
+use crate::hw::output;
 use crate::hw::output::Text;
-use crate::hw::vmx::guest::Guest;
-use crate::hw::vmx::setup;
-use crate::hw::vmx::vmcs::VmxOn;
-use crate::hw::{local_apic, output};
+use crate::hw::vendor::Vendor;
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::hardware::Kept;
 use crate::vm::run::run;
-use crate::vm::{Features, Gpr, Hardware, Vcpu};
+use crate::vm::{Features, Gpr, Vcpu};
 
 /// One CPU's own.
-pub struct Cpu {
-    /// VMX is on.
-    pub on: VmxOn,
-    /// What exits load.
-    pub segments: HostSegments,
+pub struct Cpu<V: Vendor> {
+    /// The virtualization extension, turned on.
+    pub on: V::Cpu,
     /// The VM that ran last.
     pub last: Option<u8>,
 }
 
 /// Runs VMs until the last of this CPU has ended.
-pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>) {
+pub fn schedule<V: Vendor>(
+    cpu: &mut Cpu<V>,
+    machine: &'static Machine<V>,
+    mut vms: Vec<Instance<V>>,
+) {
     let mut next = 0usize;
     while !vms.is_empty() {
         let count = vms.len();
@@ -64,7 +63,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
             }
             Leave::Preempted => vm.preempted_at = Some(tsc()),
             Leave::Reset => {
-                if vm.reset().is_err() {
+                if vm.reset(&machine.vendor).is_err() {
                     let message = "the image could not be loaded again";
                     finish(cpu, machine, vm, Leave::ended(Cause::Refused, 0, message));
                     remove(machine, &mut vms, at);
@@ -81,10 +80,10 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine, mut vms: Vec<Instance>
 
 /// The TSC at which the VM at `at` makes room: after its slice if another can run, else when the first
 /// of the others has something to do. `None` if it is alone.
-fn yield_at(vms: &[Instance], at: usize) -> Option<u64> {
+fn yield_at<V: Vendor>(vms: &[Instance<V>], at: usize) -> Option<u64> {
     let now = tsc();
     let slice = vms.get(at).map_or(0, |vm| vm.vcpu.vm.slice);
-    let wanted = |vm: &Instance| {
+    let wanted = |vm: &Instance<V>| {
         if !vm.halted {
             return now.saturating_add(slice);
         }
@@ -94,15 +93,15 @@ fn yield_at(vms: &[Instance], at: usize) -> Option<u64> {
     vms.iter().enumerate().filter(|&(i, _)| i != at).map(|(_, vm)| wanted(vm)).min()
 }
 
-fn remove(machine: &Machine, vms: &mut Vec<Instance>, at: usize) {
+fn remove<V: Vendor>(machine: &Machine<V>, vms: &mut Vec<Instance<V>>, at: usize) {
     if at < vms.len() {
         vms.remove(at).release(machine);
     }
 }
 
 /// Whether a halted VM has something to do, its time limit included.
-fn wakes(vm: &mut Instance) -> bool {
-    let delivers = vm.state.controls.features.contains(Features::VIRTUAL_INTERRUPTS);
+fn wakes<V: Vendor>(vm: &mut Instance<V>) -> bool {
+    let delivers = vm.vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
     let now = tsc();
     // What a halted VM has written is sent in time, whoever runs.
     if now >= vm.vcpu.send_at {
@@ -112,7 +111,7 @@ fn wakes(vm: &mut Instance) -> bool {
 }
 
 /// Halts this CPU until the first timer of its VMs, and sends what they have written meanwhile.
-fn idle(machine: &Machine, vms: &mut [Instance]) {
+fn idle<V: Vendor>(machine: &Machine<V>, vms: &mut [Instance<V>]) {
     let mut until = tsc().saturating_add(machine.tsc_hz / 10);
     for vm in vms {
         vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
@@ -122,15 +121,15 @@ fn idle(machine: &Machine, vms: &mut [Instance]) {
         }
     }
     if until > tsc() {
-        local_apic::halt_until(until, machine.tsc_deadline);
+        machine.timer.halt_until(until);
     }
 }
 
 /// Runs a VM until it leaves.
-fn run_once(
-    cpu: &mut Cpu,
-    machine: &'static Machine,
-    vm: &mut Instance,
+fn run_once<V: Vendor>(
+    cpu: &mut Cpu<V>,
+    machine: &'static Machine<V>,
+    vm: &mut Instance<V>,
     yield_at: Option<u64>,
 ) -> Leave {
     if cpu.last.replace(vm.vcpu.vm.number) != Some(vm.vcpu.vm.number) {
@@ -152,39 +151,31 @@ fn run_once(
     .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the VMCS"))
 }
 
-/// Makes a VM current on this CPU, with all of its state, for the time of `f`.
-fn with_guest<T>(
-    cpu: &mut Cpu,
-    machine: &'static Machine,
-    vm: &mut Instance,
-    f: impl FnOnce(&mut Vcpu, &mut Guest<'_>) -> T,
+/// Puts a VM on this CPU, with all of its state, for the time of `f`.
+fn with_guest<V: Vendor, T>(
+    cpu: &mut Cpu<V>,
+    machine: &'static Machine<V>,
+    vm: &mut Instance<V>,
+    f: impl FnOnce(&mut Vcpu, &mut V::Guest<'_>) -> T,
 ) -> Option<T> {
-    let rdtscp = vm.state.controls.features.contains(Features::RDTSCP);
-    let active = vm.vmcs.take()?.activate(&mut cpu.on).ok()?;
-    vm.state.switch.reset();
-    let mut guest = Guest {
-        vmcs: active,
-        state: &mut vm.state,
-        caps: &machine.caps,
-        timer_shift: machine.caps.preemption_timer_shift,
-    };
-    setup::host(&mut guest, &cpu.segments);
-    if !vm.written {
-        vm.written = true;
-        setup::controls(&mut guest, &vm.pages);
-        setup::guest(&mut guest, vm.start, vm.vcpu.tsc_offset);
-    }
-    // What setting up costs is no exit's.
-    guest.set_counts((vm.vcpu.info.vmreads, vm.vcpu.info.vmwrites));
-    vm.live.load(vm.vcpu.xcr0, vm.vcpu.xcr0_may, rdtscp);
-    let result = f(&mut vm.vcpu, &mut guest);
-    vm.live.save(vm.vcpu.xcr0_may, rdtscp);
-    vm.vmcs = Some(guest.vmcs.deactivate());
-    Some(result)
+    let Instance { vcpu, state, live, .. } = vm;
+    machine.vendor.with_guest(&mut cpu.on, state, |guest| {
+        // What setting up costs is no exit's.
+        guest.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
+        live.load(vcpu.xcr0, vcpu.xcr0_may, machine.rdtscp);
+        let result = f(vcpu, guest);
+        live.save(vcpu.xcr0_may, machine.rdtscp);
+        result
+    })
 }
 
 /// Reports the end of a VM.
-fn finish(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance, leave: Leave) {
+fn finish<V: Vendor>(
+    cpu: &mut Cpu<V>,
+    machine: &'static Machine<V>,
+    vm: &mut Instance<V>,
+    leave: Leave,
+) {
     let Leave::Ended { cause, code, address, message } = leave else { return };
     let mut text = Text::<1024>::new();
     text.push(message.as_bytes());
@@ -192,12 +183,14 @@ fn finish(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance, leave: Le
         if cause == Cause::EntryFailure {
             explain(guest, &mut text);
         }
-        let (vendor_reason, qualification) = guest.vendor_detail();
+        let exit = guest.vendor_exit();
         End {
             cause: cause as u32,
             reason: vcpu.reason as u32,
-            vendor_reason,
-            code: if cause == Cause::EntryFailure { qualification } else { code },
+            vendor: exit.vendor as u64,
+            vendor_code: exit.code,
+            vendor_detail: exit.detail,
+            code,
             address,
             exits: vcpu.exits(),
             registers: registers(vcpu, guest),
@@ -211,20 +204,11 @@ fn finish(cpu: &mut Cpu, machine: &'static Machine, vm: &mut Instance, leave: Le
     output::send(vm.vcpu.vm.number, Channel::End, payload.as_bytes());
 }
 
-/// Names the rules that the VMCS breaks.
-fn explain(guest: &mut Guest<'_>, text: &mut Text<1024>) {
-    let mut any = false;
-    if let Some(violation) = guest.state.violation {
-        any = true;
-        let _ = write!(text, "{violation}");
-    } else {
-        guest.broken_rules(|violation| {
-            let separator = if any { "\n" } else { "" };
-            any = true;
-            let _ = write!(text, "{separator}{violation}");
-        });
-    }
-    if !any {
+/// Names the rules that the guest's state breaks.
+fn explain(guest: &mut impl Backend, text: &mut Text<1024>) {
+    let before = text.as_bytes().len();
+    let _ = guest.explain(text);
+    if text.as_bytes().len() == before {
         let _ = write!(
             text,
             "the CPU refused to enter the guest, and the checker knows no rule that it breaks"
@@ -232,7 +216,7 @@ fn explain(guest: &mut Guest<'_>, text: &mut Text<1024>) {
     }
 }
 
-fn registers(vcpu: &Vcpu, guest: &mut Guest<'_>) -> Registers {
+fn registers(vcpu: &Vcpu, guest: &mut impl Backend) -> Registers {
     let mut gpr = vcpu.registers.all();
     if let Some(rsp) = gpr.get_mut(Gpr::Rsp as usize) {
         *rsp = guest.kept(Kept::Rsp);

@@ -14,13 +14,17 @@ use super::machine::{Instance, Machine};
 use super::sched::{Cpu, schedule};
 use super::{finish, refuse, smp};
 use crate::host::acpi;
-use crate::host::bundle::Bundle;
+use crate::host::bundle::{Bundle, BundleError};
 use crate::hw::Cpuid;
+use crate::hw::cpu::HostSegments;
+use crate::hw::find::{self, Found};
+use crate::hw::instructions::ThisCpu;
+use crate::hw::local_apic::Timer;
 use crate::hw::physical::Physical;
 use crate::hw::speculation::Speculation;
-use crate::hw::vmx::capability::Capabilities;
-use crate::hw::vmx::setup::{self, ThisCpu};
-use crate::hw::vmx::vmcs::VmxOn;
+use crate::hw::svm::vendor::Svm;
+use crate::hw::vendor::Vendor;
+use crate::hw::vmx::vendor::Vmx;
 use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time};
 use crate::mem::frames::{PAGE, Range};
 use crate::vm::desc::VmDesc;
@@ -31,6 +35,12 @@ const HEAP: u64 = 512 << 10;
 const LOW_MEMORY: u64 = 1 << 20;
 /// What the boot code maps, and all that is mapped until the final tables stand.
 const BOOT_MAPPED: u64 = 4 << 30;
+
+/// What the machine counts time by.
+struct Clock {
+    tsc_hz: u64,
+    timer: Timer,
+}
 
 pub fn start(protocol: Protocol, information: u64) -> ! {
     let Some(mut info) = BootInfo::read(protocol, information) else {
@@ -68,24 +78,41 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     if info.crash_test {
         crash_test();
     }
-    let caps = match Capabilities::read(&ThisCpu, &ThisCpu) {
-        Ok(caps) => caps,
+    const NO_MEMORY: &str = "no memory for the permission maps";
+    let found = match find::find(&ThisCpu, &ThisCpu) {
+        Ok(found) => found,
         Err(refusal) => refuse(refusal),
     };
-    if let Some(missing) = setup::missing(&caps) {
-        refuse(format_args!("this CPU lacks {missing}, which Paravane needs"));
-    }
-    report(&caps);
     let tsc_hz = time::tsc_hz(&ThisCpu);
-    defmt::info!("TSC at {=u64} Hz; features {=u64:#x}", tsc_hz, caps.features().bits());
+    let timer = Timer::find(&ThisCpu, tsc_hz);
+    let clock = Clock { tsc_hz, timer };
+    match found {
+        Found::Vmx(caps) => match Vmx::new(caps, frames) {
+            Some(vmx) => bring_up(vmx, info, clock, segments, trampoline),
+            None => refuse(NO_MEMORY),
+        },
+        Found::Svm(caps) => match Svm::new(caps, frames, timer) {
+            Some(svm) => bring_up(svm, info, clock, segments, trampoline),
+            None => refuse(NO_MEMORY),
+        },
+    }
+}
+
+fn bring_up<V: Vendor>(
+    vendor: V,
+    mut info: BootInfo,
+    clock: Clock,
+    segments: HostSegments,
+    trampoline: Option<Range>,
+) -> ! {
+    vendor.log();
+    let Clock { tsc_hz, timer } = clock;
+    defmt::info!("TSC at {=u64} Hz", tsc_hz);
+    timer.enable();
 
     let bundle = match info.bundle {
-        Some(range) => bundle_bytes(range),
-        None => &[],
-    };
-    let bundle = match info.bundle.ok_or(crate::host::bundle::BundleError::Missing) {
-        Ok(_) => Bundle::parse(bundle),
-        Err(error) => Err(error),
+        Some(range) => Bundle::parse(bundle_bytes(range)),
+        None => Err(BundleError::Missing),
     };
     let bundle = match bundle {
         Ok(bundle) => bundle,
@@ -93,25 +120,21 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     };
     crate::emulate::mmio::prepare();
 
-    let Some(on) = VmxOn::enter(frames, &caps) else {
-        refuse("no memory for the VMXON region");
+    let on = match vendor.enable(&mut info.frames, &segments, 0) {
+        Some(Ok(on)) => on,
+        Some(Err(why)) => refuse(why),
+        None => refuse("no memory to turn virtualization on"),
     };
-    let Ok(on) = on else {
-        refuse("the CPU refused VMXON: virtualization may be in use by firmware");
-    };
-    let xsave = setup::enable_xsave(&ThisCpu);
-    let Some(io_bitmaps) = io_bitmaps(frames) else {
-        refuse("no memory for the I/O bitmaps");
-    };
+    let rdtscp = ThisCpu.cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0;
     let rsdp = info.rsdp;
-    let machine: &'static Machine = Box::leak(Box::new(Machine {
-        caps,
+    let machine: &'static Machine<V> = Box::leak(Box::new(Machine {
+        vendor,
         tsc_hz,
         speculation: Speculation::of(&ThisCpu),
-        xsave,
-        tsc_deadline: ThisCpu.cpuid(1, 0)[2] & 1 << 24 != 0,
+        xsave: cpu::enable_xsave(&ThisCpu),
+        rdtscp,
+        timer,
         frames: Mutex::new(info.frames),
-        io_bitmaps,
         queues: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
         online: AtomicU32::new(1),
         go: AtomicU32::new(0),
@@ -123,28 +146,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
 
     distribute(machine, &on, &bundle);
     machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
-    run_cpu(machine, 0, Cpu { on, segments, last: None })
-}
-
-/// What VMX has here, in the log: what is missing by name, since that is what explains a slower way or
-/// a refusal.
-fn report(caps: &Capabilities) {
-    let (mut present, mut all) = (0u32, 0u32);
-    for (set, name, there) in caps.report() {
-        all = all.wrapping_add(1);
-        if there {
-            present = present.wrapping_add(1);
-            defmt::debug!("VMX has {=str}: {=str}", set, name);
-        } else {
-            defmt::info!("VMX lacks {=str}: {=str}", set, name);
-        }
-    }
-    defmt::info!(
-        "VMX: {=u32} of {=u32} capabilities, revision {=u32:#x}",
-        present,
-        all,
-        caps.revision
-    );
+    run_cpu(machine, 0, Cpu { on, last: None })
 }
 
 /// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers
@@ -161,16 +163,8 @@ fn bundle_bytes(range: Range) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start as *const u8, range.length() as usize) }
 }
 
-/// Two pages of ones, so that every port exits.
-fn io_bitmaps(frames: &mut crate::mem::frames::Frames) -> Option<u64> {
-    let bitmaps = frames.allocate(PAGE.wrapping_mul(2), PAGE)?.start;
-    // SAFETY: just allocated and mapped.
-    unsafe { core::ptr::write_bytes(bitmaps as *mut u8, 0xff, 8192) };
-    Some(bitmaps)
-}
-
 /// Makes every VM of the bundle and gives each to a CPU: the one that it names, else in turn.
-fn distribute(machine: &'static Machine, on: &VmxOn, bundle: &Bundle<'static>) {
+fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bundle<'static>) {
     let online = machine.online.load(Ordering::Acquire);
     let mut any = 0u32;
     let mut number = 0u8;
@@ -201,7 +195,7 @@ fn distribute(machine: &'static Machine, on: &VmxOn, bundle: &Bundle<'static>) {
 }
 
 /// What every CPU does from here on. The last one to run out of VMs ends the run.
-pub fn run_cpu(machine: &'static Machine, index: usize, mut cpu: Cpu) -> ! {
+pub fn run_cpu<V: Vendor>(machine: &'static Machine<V>, index: usize, mut cpu: Cpu<V>) -> ! {
     let vms = machine.queues.get(index).map(|q| core::mem::take(&mut *q.lock()));
     schedule(&mut cpu, machine, vms.unwrap_or_default());
     if machine.busy.fetch_sub(1, Ordering::AcqRel) == 1 {

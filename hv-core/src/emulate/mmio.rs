@@ -6,36 +6,12 @@
 
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
+use super::instruction::Context;
+use crate::mem::walk::MAX_LENGTH;
+use crate::vm::hardware::Mode;
+
 #[cfg(test)]
 mod tests;
-
-/// The longest instruction in bytes.
-pub const MAX_LENGTH: usize = 15;
-
-/// How the CPU reads the bytes at CS:RIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeSize {
-    /// Real mode, virtual-8086 mode, or a code segment with D = 0.
-    Bits16,
-    /// A code segment with D = 1.
-    Bits32,
-    /// A code segment with L = 1 in IA-32e mode.
-    Bits64,
-}
-
-/// The state of the vCPU that an address depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// How the bytes are read.
-    pub code_size: CodeSize,
-    /// Address of the instruction in its code segment.
-    pub rip: u64,
-    /// The general registers by their numbers: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
-    pub registers: &'a [u64; 16],
-    /// Segment bases by their numbers: ES, CS, SS, DS, FS, GS. In 64-bit code only the last two
-    /// count.
-    pub segment_bases: &'a [u64; 6],
-}
 
 /// What an instruction does with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,23 +87,8 @@ pub fn prepare() {
 /// # Errors
 ///
 /// See [`DecodeError`].
-pub fn decode(bytes: &[u8], context: &Context<'_>) -> Result<MmioAccess, DecodeError> {
-    let bytes = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
-    let bits = match context.code_size {
-        CodeSize::Bits16 => 16,
-        CodeSize::Bits32 => 32,
-        CodeSize::Bits64 => 64,
-    };
-    let mut decoder = Decoder::try_with_ip(bits, bytes, context.rip, DecoderOptions::NONE)
-        .map_err(|_| DecodeError::Invalid)?;
-    let instruction = decoder.decode();
-    match decoder.last_error() {
-        DecoderError::None => {}
-        DecoderError::NoMoreBytes if bytes.len() < MAX_LENGTH => {
-            return Err(DecodeError::NeedBytes);
-        }
-        _ => return Err(DecodeError::Invalid),
-    }
+pub fn decode(bytes: &[u8], context: &Context) -> Result<MmioAccess, DecodeError> {
+    let instruction = parse(bytes, context)?;
     let unsupported = DecodeError::Unsupported(instruction.code() as u16);
     let (size, signed) = moved(instruction.code()).ok_or(unsupported)?;
     let (memory, operation) = match (instruction.op0_kind(), instruction.op1_kind()) {
@@ -155,6 +116,33 @@ pub fn decode(bytes: &[u8], context: &Context<'_>) -> Result<MmioAccess, DecodeE
         length: instruction.len() as u8,
         operation,
     })
+}
+
+/// The linear address of the first operand of an instruction, which is in memory, and the
+/// instruction's length in bytes. `None` if it is not, or there is no such instruction.
+pub fn address(bytes: &[u8], context: &Context) -> Option<(u64, u8)> {
+    let instruction = parse(bytes, context).ok()?;
+    let memory = instruction.op0_kind() == OpKind::Memory;
+    let linear = memory.then(|| linear(&instruction, 0, context))??;
+    // At most MAX_LENGTH.
+    Some((linear, instruction.len() as u8))
+}
+
+fn parse(bytes: &[u8], context: &Context) -> Result<Instruction, DecodeError> {
+    let bytes = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
+    let bits = match context.mode {
+        Mode::Code16 => 16,
+        Mode::Code32 => 32,
+        Mode::Code64 => 64,
+    };
+    let mut decoder = Decoder::try_with_ip(bits, bytes, context.rip, DecoderOptions::NONE)
+        .map_err(|_| DecodeError::Invalid)?;
+    let instruction = decoder.decode();
+    match decoder.last_error() {
+        DecoderError::None => Ok(instruction),
+        DecoderError::NoMoreBytes if bytes.len() < MAX_LENGTH => Err(DecodeError::NeedBytes),
+        _ => Err(DecodeError::Invalid),
+    }
 }
 
 /// Bytes that a move reads or writes in memory, and whether it extends their sign.
@@ -198,12 +186,12 @@ fn general(register: Register) -> Option<(u8, u8, u8)> {
     Some((u8::try_from(number).ok()?.checked_add(start)?, width, shift))
 }
 
-fn register_value(number: u8, context: &Context<'_>) -> Option<u64> {
+fn register_value(number: u8, context: &Context) -> Option<u64> {
     context.registers.get(usize::from(number)).copied()
 }
 
-fn linear(instruction: &Instruction, operand: u32, context: &Context<'_>) -> Option<u64> {
-    let long = context.code_size == CodeSize::Bits64;
+fn linear(instruction: &Instruction, operand: u32, context: &Context) -> Option<u64> {
+    let long = context.mode == Mode::Code64;
     let address = instruction.virtual_address(operand, 0, |register, _, _| {
         if (Register::ES..=Register::GS).contains(&register) {
             if long && register < Register::FS {

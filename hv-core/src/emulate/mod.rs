@@ -3,6 +3,7 @@
 pub mod cpuid;
 pub mod cr;
 pub mod debug;
+pub mod instruction;
 pub mod mmio;
 pub mod msr;
 pub mod port;

@@ -268,7 +268,7 @@ pub const PASS: &[u32] = &[
 ];
 
 /// MSRs that a guest may read, and not write, without an exit.
-pub const PASS_READ: &[u32] = &[TSC, EFER, PAT];
+pub const PASS_READ: &[u32] = &[TSC, PAT];
 
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,27 @@ impl Cause {
     }
 }
 
+/// Whose virtualization extension runs the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Vendor {
+    /// Intel VT-x.
+    Vmx = 1,
+    /// AMD-V.
+    Svm = 2,
+}
+
+impl Vendor {
+    /// The vendor with this number.
+    pub const fn from_number(number: u64) -> Option<Vendor> {
+        match number {
+            1 => Some(Vendor::Vmx),
+            2 => Some(Vendor::Svm),
+            _ => None,
+        }
+    }
+}
+
 /// The end of a VM; a message in UTF-8 may follow it in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -84,9 +105,14 @@ pub struct End {
     pub cause: u32,
     /// The neutral exit reason at which it ended ([`pv_abi::exit::Reason`]).
     pub reason: u32,
-    /// The vendor's own exit code.
-    pub vendor_reason: u64,
-    /// The exit code of a shutdown, otherwise vendor-specific detail (VMX: exit qualification).
+    /// Whose code `vendor_code` is: a [`Vendor`].
+    pub vendor: u64,
+    /// The vendor's own exit code: the exit-reason field of VMX, EXITCODE of SVM.
+    pub vendor_code: u64,
+    /// The vendor's detail: exit qualification and, if VMLAUNCH or VMRESUME failed, the VM-instruction
+    /// error; EXITINFO1 and EXITINFO2.
+    pub vendor_detail: [u64; 2],
+    /// The exit code of a shutdown, otherwise what the cause says more.
     pub code: u64,
     /// The guest-physical address concerned, or 0.
     pub address: u64,

@@ -13,7 +13,7 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::exceptions;
+use super::{Cpuid, exceptions};
 
 /// Size of the stack for NMI, #DF and #MC in bytes.
 const IST_STACK: usize = 4096;
@@ -84,4 +84,14 @@ pub fn init() -> HostSegments {
         gdt_base: core::ptr::from_ref(gdt) as u64,
         idt_base: core::ptr::from_ref(idt) as u64,
     }
+}
+
+/// Turns XSAVE on for the guests' sake, if the CPU has it; says whether it has.
+pub fn enable_xsave(cpuid: &impl Cpuid) -> bool {
+    let there = cpuid.cpuid(1, 0)[2] & 1 << 26 != 0;
+    if there {
+        // SAFETY: the CPU has XSAVE; the hypervisor uses no state that it switches.
+        unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE)) };
+    }
+    there
 }

@@ -22,7 +22,9 @@ pub const IST: u16 = 0;
 
 const VECTORS: usize = 256;
 const STUB: u64 = 16;
+const DEBUG: u64 = 1;
 const NMI: u64 = 2;
+const SECURITY: u64 = 30;
 
 /// What the stubs push, lowest address first.
 #[repr(C)]
@@ -98,6 +100,7 @@ pub fn idt() -> InterruptDescriptorTable {
         idt.machine_check.set_handler_addr(address(18)).set_stack_index(IST);
         idt.simd_floating_point.set_handler_addr(address(19));
         idt.virtualization.set_handler_addr(address(20));
+        idt.security_exception.set_handler_addr(address(30));
         for vector in 32..VECTORS {
             if let Some(entry) = idt.slice_mut(32..).get_mut(vector.wrapping_sub(32)) {
                 entry.set_handler_addr(address(vector as u64));
@@ -111,6 +114,11 @@ extern "C" fn handle(frame: &Frame) {
     match frame.vector {
         // A kick from another CPU: being here is all it is for.
         NMI => {}
+        // The hypervisor sets no breakpoint and does not step. What a guest has armed must not follow
+        // it through an exit, but with Bochs's SVM its single step does.
+        DEBUG => {}
+        // A redirected INIT (APM vol. 2, INIT Redirection): ignored, as in VMX operation.
+        SECURITY => {}
         32.. => local_apic::end_of_interrupt(frame.vector),
         _ => fail(frame),
     }

@@ -1,6 +1,25 @@
-//! Instructions without a wrapper in the x86_64 crate.
+//! Instructions without a wrapper in the x86_64 crate, and the CPU as those see it that ask what it has.
 
 use core::arch::asm;
+
+use super::{Cpuid, ReadMsr};
+
+/// The CPU that executes this.
+pub struct ThisCpu;
+
+impl ReadMsr for ThisCpu {
+    fn read_msr(&self, msr: u32) -> u64 {
+        // SAFETY: who asks knows from CPUID, or from another MSR, that the CPU has it.
+        unsafe { rdmsr(msr) }
+    }
+}
+
+impl Cpuid for ThisCpu {
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [r.eax, r.ebx, r.ecx, r.edx]
+    }
+}
 
 /// RDTSC.
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! vCPU state that stays in the CPU while the vCPU runs, and is switched with it: see the state
-//! table in the documentation.
+//! vCPU state that stays in the CPU while the vCPU runs, whatever the vendor, and is switched with it:
+//! see the state table in the documentation.
 
 extern crate alloc;
 
@@ -7,16 +7,8 @@ use alloc::boxed::Box;
 use core::arch::asm;
 
 use super::instructions::{rdmsr, wrmsr};
-use crate::vm::hardware::LiveMsr;
 
-const MSRS: [LiveMsr; 6] = [
-    LiveMsr::Star,
-    LiveMsr::Lstar,
-    LiveMsr::Cstar,
-    LiveMsr::Fmask,
-    LiveMsr::KernelGsBase,
-    LiveMsr::TscAux,
-];
+const TSC_AUX: u32 = 0xc000_0103;
 
 /// Room for every state component that this version offers (up to AVX-512 and PKRU: 2,696 bytes).
 #[derive(Debug)]
@@ -26,15 +18,10 @@ struct Extended([u8; 3072]);
 /// The saved state of a vCPU that is not on a CPU.
 #[derive(Debug)]
 pub struct Live {
-    msrs: [u64; MSRS.len()],
-    debug: [u64; 5],
-    cr2: u64,
+    tsc_aux: u64,
+    debug: [u64; 4],
     extended: Box<Extended>,
 }
-
-/// The debug registers in [`Live::debug`].
-const DEBUG: [u8; 5] = [0, 1, 2, 3, 6];
-const DR6_RESET: u64 = 0xffff_0ff0;
 
 impl Live {
     /// The state after reset.
@@ -46,20 +33,18 @@ impl Live {
                 *byte = value;
             }
         }
-        Live { msrs: [0; MSRS.len()], debug: [0, 0, 0, 0, DR6_RESET], cr2: 0, extended }
+        Live { tsc_aux: 0, debug: [0; 4], extended }
     }
 
     /// Puts the state into this CPU. `all`: every component that a guest may have, switched by XRSTOR
     /// whatever XCR0 says, which may change while they hold values; 0 where there is no XSAVE.
     pub fn load(&self, xcr0: u64, all: u64, rdtscp: bool) {
-        for (msr, &value) in MSRS.into_iter().zip(&self.msrs) {
-            if rdtscp || msr != LiveMsr::TscAux {
-                // SAFETY: these come with long mode, or with RDTSCP; values were legal when they
-                // were read or checked. The hypervisor uses none of them.
-                unsafe { wrmsr(msr as u32, value) };
-            }
+        if rdtscp {
+            // SAFETY: the MSR comes with RDTSCP; its value was legal when it was read or checked. The
+            // hypervisor does not use it.
+            unsafe { wrmsr(TSC_AUX, self.tsc_aux) };
         }
-        for (number, &value) in DEBUG.into_iter().zip(&self.debug) {
+        for (number, &value) in (0..).zip(&self.debug) {
             set_debug_register(number, value);
         }
         let area = self.extended.0.as_ptr();
@@ -68,7 +53,6 @@ impl Live {
         // XCR0 lacks. The guest's XCR0 was checked. The hypervisor is compiled without vector
         // registers, so nothing of its own is lost.
         unsafe {
-            asm!("mov cr2, {}", in(reg) self.cr2, options(nomem, nostack, preserves_flags));
             if all != 0 {
                 set_xcr0(all);
                 asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
@@ -81,16 +65,13 @@ impl Live {
 
     /// Takes the state from this CPU.
     pub fn save(&mut self, all: u64, rdtscp: bool) {
-        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
-            if rdtscp || msr != LiveMsr::TscAux {
-                // SAFETY: as in `load`.
-                *value = unsafe { rdmsr(msr as u32) };
-            }
+        if rdtscp {
+            // SAFETY: as in `load`.
+            self.tsc_aux = unsafe { rdmsr(TSC_AUX) };
         }
-        for (number, value) in DEBUG.into_iter().zip(&mut self.debug) {
+        for (number, value) in (0..).zip(&mut self.debug) {
             *value = debug_register(number);
         }
-        self.cr2 = x86_64::registers::control::Cr2::read_raw();
         let area = self.extended.0.as_mut_ptr();
         // SAFETY: as in `load`.
         unsafe {
@@ -109,7 +90,7 @@ impl Live {
 /// # Safety
 ///
 /// The CPU has XSAVE and CR4.OSXSAVE is on; the value is legal.
-unsafe fn set_xcr0(value: u64) {
+pub unsafe fn set_xcr0(value: u64) {
     // SAFETY: as the caller vouches.
     unsafe {
         asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
@@ -145,4 +126,10 @@ pub fn set_debug_register(number: u8, value: u64) {
             _ => asm!("mov dr6, {}", in(reg) value, options(nomem, nostack)),
         }
     }
+}
+
+/// Sets CR2.
+pub fn set_cr2(value: u64) {
+    // SAFETY: CR2 has no effect; the hypervisor reads it only when it reports its own fault.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem, preserves_flags)) };
 }

@@ -2,6 +2,7 @@
 
 use core::ptr;
 
+use super::Cpuid;
 use super::instructions::{rdmsr, tsc, wrmsr};
 
 const APIC_BASE: u32 = 0x1b;
@@ -17,6 +18,9 @@ const SPURIOUS: u32 = 0xf;
 const ICR_LOW: u32 = 0x30;
 const ICR_HIGH: u32 = 0x31;
 const LVT_TIMER: u32 = 0x32;
+const INITIAL_COUNT: u32 = 0x38;
+const CURRENT_COUNT: u32 = 0x39;
+const DIVIDE: u32 = 0x3e;
 
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
@@ -24,7 +28,10 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 const DELIVERY_PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
 
-/// The vector that ends an idle CPU's HLT.
+/// [`DIVIDE`]: the timer counts every tick of its clock.
+const DIVIDE_BY_1: u32 = 0xb;
+
+/// The vector that ends an idle CPU's HLT, and a time slice where the CPU has nothing better for it.
 const TIMER_VECTOR: u32 = 0xf0;
 const SPURIOUS_VECTOR: u32 = 0xff;
 
@@ -127,25 +134,80 @@ pub fn park(target: u32) {
     send(target, INIT | ASSERT);
 }
 
-/// Halts this CPU until an interrupt or, at the latest, TSC `deadline`.
-pub fn halt_until(deadline: u64, has_tsc_deadline: bool) {
-    if !has_tsc_deadline {
-        // Without that timer mode an idle CPU polls: it is correct, and hot.
-        core::hint::spin_loop();
-        return;
+/// How this machine's APIC timers are armed for a time of the TSC.
+#[derive(Clone, Copy, Debug)]
+pub enum Timer {
+    /// By the TSC itself.
+    Deadline,
+    /// By counts, of which so many, divided by 2^32, make a tick of the TSC.
+    OneShot(u64),
+}
+
+impl Timer {
+    /// Asks the CPU, and measures the timer's clock where it must be known.
+    pub fn find(cpuid: &impl Cpuid, tsc_hz: u64) -> Timer {
+        if cpuid.cpuid(1, 0)[2] & 1 << 24 != 0 {
+            return Timer::Deadline;
+        }
+        write(DIVIDE, DIVIDE_BY_1);
+        write(INITIAL_COUNT, u32::MAX);
+        let start = tsc();
+        while tsc().wrapping_sub(start) < tsc_hz / 100 {
+            core::hint::spin_loop();
+        }
+        let counted = u32::MAX.wrapping_sub(read(CURRENT_COUNT));
+        let ticks = tsc().wrapping_sub(start).max(1);
+        write(INITIAL_COUNT, 0);
+        let ratio = (u64::from(counted) << 32).checked_div(ticks);
+        Timer::OneShot(ratio.unwrap_or(1).clamp(1, 1 << 32))
     }
-    write(LVT_TIMER, LVT_TSC_DEADLINE | TIMER_VECTOR);
-    // SAFETY: the mode was selected above and the caller has found it in CPUID. The fence is the
-    // SDM's: a memory-mapped write of the LVT is not ordered before WRMSR otherwise.
-    unsafe {
-        core::arch::asm!("mfence", options(nostack, preserves_flags));
-        wrmsr(TSC_DEADLINE, deadline);
+
+    /// Lets this CPU's timer interrupt when it is armed.
+    pub fn enable(self) {
+        match self {
+            Timer::Deadline => {
+                write(LVT_TIMER, LVT_TSC_DEADLINE | TIMER_VECTOR);
+                // SAFETY: a fence has no effect on memory. It is the SDM's: the memory-mapped write of
+                // the LVT is not ordered before WRMSR otherwise.
+                unsafe { core::arch::asm!("mfence", options(nostack, preserves_flags)) };
+            }
+            Timer::OneShot(_) => {
+                write(DIVIDE, DIVIDE_BY_1);
+                write(LVT_TIMER, TIMER_VECTOR);
+            }
+        }
     }
-    x86_64::instructions::interrupts::enable_and_hlt();
-    x86_64::instructions::interrupts::disable();
-    // SAFETY: as above; 0 disarms.
-    unsafe { wrmsr(TSC_DEADLINE, 0) };
-    write(LVT_TIMER, LVT_MASKED | TIMER_VECTOR);
+
+    /// Interrupts this CPU at TSC `deadline`, at once if that has passed; it is `now`.
+    pub fn arm(self, deadline: u64, now: u64) {
+        match self {
+            // SAFETY: the mode was selected by `enable`, and CPUID has it. 0 would disarm.
+            Timer::Deadline => unsafe { wrmsr(TSC_DEADLINE, deadline.max(1)) },
+            Timer::OneShot(ratio) => {
+                let ticks = deadline.saturating_sub(now).min(u32::MAX.into());
+                // Both factors are at most 2^32. Rounded up: too early would be an exit for nothing.
+                let counts = (ticks.wrapping_mul(ratio) >> 32).wrapping_add(1);
+                write(INITIAL_COUNT, u32::try_from(counts).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    /// Takes the deadline back.
+    pub fn disarm(self) {
+        match self {
+            // SAFETY: as in `arm`.
+            Timer::Deadline => unsafe { wrmsr(TSC_DEADLINE, 0) },
+            Timer::OneShot(_) => write(INITIAL_COUNT, 0),
+        }
+    }
+
+    /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`.
+    pub fn halt_until(self, deadline: u64) {
+        self.arm(deadline, tsc());
+        x86_64::instructions::interrupts::enable_and_hlt();
+        x86_64::instructions::interrupts::disable();
+        self.disarm();
+    }
 }
 
 /// Takes one pending interrupt of the host: opens the window for one instruction.

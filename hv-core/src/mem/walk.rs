@@ -1,7 +1,7 @@
 //! The guest's own page tables: from linear to guest-physical addresses, for fetching the
 //! instruction that exited.
 
-use super::guest::GuestMemory;
+use super::guest::{BadAddress, GuestMemory};
 
 const PRESENT: u64 = 1 << 0;
 const LARGE: u64 = 1 << 7;
@@ -24,8 +24,9 @@ pub struct Paging {
     pub long_mode: bool,
 }
 
-/// Translates a linear address; `None` if it is not mapped, or a table is not in RAM. Rights are
-/// not checked: the CPU has just fetched from there.
+/// Translates a linear address; `None` if it is not mapped, or a table is not in RAM. Rights and
+/// reserved bits are not checked: the CPU has just fetched from there.
+#[inline]
 pub fn translate(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64> {
     if paging.cr0 & CR0_PG == 0 {
         return Some(linear & 0xffff_ffff);
@@ -34,27 +35,35 @@ pub fn translate(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u6
         return translate_32(memory, paging, linear & 0xffff_ffff);
     }
     // Four levels, or three whose top has four entries.
-    let (levels, root) =
-        if paging.long_mode { (4u32, paging.cr3 & ADDRESS) } else { (3, paging.cr3 & 0xffff_ffe0) };
-    let mut table = root;
-    for level in (1..=levels).rev() {
-        let shift = 12u32.wrapping_add(9u32.wrapping_mul(level.wrapping_sub(1)));
-        let mask = if level == 3 && !paging.long_mode { 3 } else { 511 };
-        let index = (linear >> shift) & mask;
-        let entry = memory.read_u64(table.wrapping_add(index.wrapping_mul(8))).ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        let leaf = level == 1 || entry & LARGE != 0 && level < levels;
-        if leaf {
+    let mut at = if paging.long_mode {
+        let entry = present(memory.read_u64(paging.cr3 & ADDRESS | entry_offset(linear, 39)))?;
+        entry & ADDRESS | entry_offset(linear, 30)
+    } else {
+        paging.cr3 & 0xffff_ffe0 | entry_offset(linear, 30) & 0x18
+    };
+    for shift in [30u32, 21, 12] {
+        let entry = present(memory.read_u64(at))?;
+        if shift == 12 || entry & LARGE != 0 {
             let offset = (1u64 << shift).wrapping_sub(1);
             return Some(entry & ADDRESS & !offset | linear & offset);
         }
-        table = entry & ADDRESS;
+        at = entry & ADDRESS | entry_offset(linear, shift.wrapping_sub(9));
     }
     None
 }
 
+/// Where the entry is in a table whose entries map `1 << shift` bytes each.
+#[inline(always)]
+fn entry_offset(linear: u64, shift: u32) -> u64 {
+    linear >> shift.wrapping_sub(3) & 0xff8
+}
+
+#[inline(always)]
+fn present(entry: Result<u64, BadAddress>) -> Option<u64> {
+    entry.ok().filter(|entry| entry & PRESENT != 0)
+}
+
+#[cold]
 fn translate_32(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64> {
     let index = linear >> 22;
     let directory = (paging.cr3 & 0xffff_f000).wrapping_add(index.wrapping_mul(4));
@@ -73,19 +82,55 @@ fn translate_32(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64
     (entry & PRESENT != 0).then_some(entry & 0xffff_f000 | linear & 0xfff)
 }
 
-/// Reads instruction bytes at a linear address, as many as are mapped; returns how many.
-pub fn fetch(memory: &GuestMemory, paging: Paging, linear: u64, into: &mut [u8]) -> usize {
-    let mut count = 0usize;
-    for byte in into {
-        let at = linear.wrapping_add(count as u64);
-        let mut one = [0];
-        match translate(memory, paging, at).map(|gpa| memory.read(gpa, &mut one)) {
-            Some(Ok(())) => *byte = one[0],
-            _ => break,
-        }
-        count = count.wrapping_add(1);
+/// The longest instruction in bytes.
+pub const MAX_LENGTH: usize = 15;
+
+/// Instruction bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// The aligned words that they are in.
+    words: [[u8; 8]; 3],
+    start: u8,
+    end: u8,
+}
+
+impl Fetched {
+    /// The bytes: [`MAX_LENGTH`], or fewer if what follows is not mapped.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        let range = usize::from(self.start)..usize::from(self.end);
+        self.words.as_flattened().get(range).unwrap_or(&[])
     }
-    count
+}
+
+/// Reads instruction bytes at a linear address, as many as are mapped. By words, none of which
+/// crosses a page: each page is translated once.
+#[inline]
+pub fn instruction(memory: &GuestMemory, paging: Paging, linear: u64) -> Fetched {
+    let start = linear & 7;
+    let mut fetched = Fetched { start: start as u8, ..Fetched::default() };
+    let mut at = linear & !7;
+    let mut gpa = translate(memory, paging, at);
+    let mut end = 0u64;
+    for word in &mut fetched.words {
+        if at & 0xfff == 0 && end != 0 {
+            gpa = translate_next(memory, paging, at);
+        }
+        let Some(value) = gpa.and_then(|gpa| memory.read_u64(gpa).ok()) else { break };
+        *word = value.to_le_bytes();
+        gpa = gpa.map(|gpa| gpa.wrapping_add(8));
+        at = at.wrapping_add(8);
+        end = end.wrapping_add(8);
+    }
+    fetched.end = end.min(start.wrapping_add(MAX_LENGTH as u64)) as u8;
+    fetched
+}
+
+/// Out of the way of the first page, which is nearly always the only one.
+#[cold]
+#[inline(never)]
+fn translate_next(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64> {
+    translate(memory, paging, linear)
 }
 
 #[cfg(test)]
@@ -150,6 +195,37 @@ mod tests {
     fn tables_outside_of_ram_end_the_walk() {
         let (_r, m) = memory(&[(0x1000, 0xffff_f003)], 8);
         assert_eq!(translate(&m, LONG, 0), None);
-        assert_eq!(fetch(&m, LONG, 0, &mut [0; 15]), 0);
+        assert_eq!(instruction(&m, LONG, 0).as_slice(), []);
+    }
+
+    #[test]
+    fn instructions_are_fetched_as_far_as_they_are_mapped() {
+        // Linear page 5 is at 0x7000, page 6 at 0x5000, and page 7 is not mapped.
+        let tables = [(0x1000, 0x2003), (0x2000, 0x3003), (0x3000, 0x4003)];
+        let (_r, m) = memory(&tables, 8);
+        m.write_u64(0x4000 + 8 * 5, 0x7003).unwrap();
+        m.write_u64(0x4000 + 8 * 6, 0x5003).unwrap();
+        let byte = |linear: u64| linear as u8 ^ (linear >> 8) as u8;
+        for linear in 0x5000..0x7000 {
+            let gpa = translate(&m, LONG, linear).unwrap();
+            m.write(gpa, &[byte(linear)]).unwrap();
+        }
+        for start in (0x5000..0x5010).chain(0x5fe0..0x6010).chain(0x6fe0..0x7000) {
+            let fetched = instruction(&m, LONG, start);
+            let expected: vec::Vec<u8> = (start..(start + 15).min(0x7000)).map(byte).collect();
+            assert_eq!(fetched.as_slice(), expected, "{start:#x}");
+        }
+        for start in [0x4fff, 0x7000, 0x7003] {
+            assert_eq!(instruction(&m, LONG, start).as_slice(), [], "{start:#x}");
+        }
+        let paging = Paging { cr0: 0, ..LONG };
+        assert_eq!(instruction(&m, paging, 0x7ffe).as_slice().len(), 2, "the end of RAM");
+    }
+
+    #[test]
+    fn pages_of_1g_and_entries_that_are_not_present_end_the_walk() {
+        let (_r, m) = memory(&[(0x1000, 0x2003), (0x2008, 0x4000_0083), (0x2010, 0x3002)], 8);
+        assert_eq!(translate(&m, LONG, 0x7234_5678), Some(0x7234_5678));
+        assert_eq!(translate(&m, LONG, 2 << 30), None);
     }
 }

@@ -123,6 +123,8 @@ pub enum Exit {
     TprThreshold,
     /// The entry failed; the vendor's detail.
     EntryFailure,
+    /// The instruction could not be fetched, or is not what the exit says.
+    Undecoded,
     Other,
 }
 
@@ -223,7 +225,7 @@ impl Exit {
             Exit::NestedMisconfig { .. } => Reason::NestedMisconfig,
             Exit::TprThreshold => Reason::TprThreshold,
             Exit::EntryFailure => Reason::EntryFailure,
-            Exit::Other => Reason::Other,
+            Exit::Undecoded | Exit::Other => Reason::Other,
         }
     }
 }

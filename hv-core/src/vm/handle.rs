@@ -2,13 +2,12 @@
 
 use super::event::combine;
 use super::exit::{Exit, Leave, NestedFault, Outcome};
-use super::hardware::{Kept, LiveMsr, Mode};
+use super::hardware::{Kept, LiveMsr};
 use super::{Combined, Event, EventKind, Gpr, Hardware, Vcpu};
 use crate::device::apic;
-use crate::emulate::{cpuid, cr, debug, mmio, msr, port};
+use crate::emulate::{cpuid, cr, debug, instruction, mmio, msr, port};
 use crate::host::report::Cause;
 use crate::hypercall;
-use crate::mem::walk::{self, Paging};
 
 const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
@@ -123,6 +122,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             message: "the CPU rejects an entry of the nested page table: a fault of the hypervisor",
         }),
         Exit::EntryFailure => Outcome::Leave(Leave::ended(Cause::EntryFailure, 0, "")),
+        Exit::Undecoded => unsupported("the instruction that exited cannot be fetched again"),
         Exit::Other => unsupported("an exit that this hypervisor does not know"),
     }
 }
@@ -172,38 +172,12 @@ fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outco
             message: "an event was delivered by way of the local APIC's page",
         });
     }
-    let paging = Paging {
-        cr0: hardware.kept(Kept::Cr0),
-        cr3: hardware.kept(Kept::Cr3),
-        cr4: hardware.kept(Kept::Cr4),
-        long_mode: vcpu.long_mode,
-    };
-    let mode = hardware.mode();
-    let rip = hardware.kept(Kept::Rip);
-    let bases = hardware.segment_bases();
-    let linear = if mode == Mode::Code64 { rip } else { rip.wrapping_add(bases[1]) & 0xffff_ffff };
-    let mut bytes = [0; mmio::MAX_LENGTH];
-    let count = walk::fetch(&vcpu.vm.memory, paging, linear, &mut bytes);
-    let mut registers = vcpu.registers.all();
-    if let Some(rsp) = registers.get_mut(Gpr::Rsp as usize) {
-        *rsp = hardware.kept(Kept::Rsp);
-    }
-    let context = mmio::Context {
-        code_size: match mode {
-            Mode::Code16 => mmio::CodeSize::Bits16,
-            Mode::Code32 => mmio::CodeSize::Bits32,
-            Mode::Code64 => mmio::CodeSize::Bits64,
-        },
-        rip,
-        registers: &registers,
-        segment_bases: &bases,
-    };
-    let Ok(access) = mmio::decode(bytes.get(..count).unwrap_or(&[]), &context) else {
+    let context = instruction::context(vcpu, hardware);
+    let fetched = instruction::fetch_in(vcpu, hardware, &context);
+    let Ok(access) = mmio::decode(fetched.as_slice(), &context) else {
         return Outcome::Leave(Leave::Ended {
             cause: Cause::Unsupported,
-            code: u64::from_le_bytes([
-                bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-            ]),
+            code: fetched.as_slice().iter().take(8).rfold(0, |code, &b| code << 8 | u64::from(b)),
             address: gpa,
             message: "the instruction that accessed the local APIC's page is not emulated (code: its bytes)",
         });

@@ -3,8 +3,11 @@
 //! The backend keeps this state in its own control block; nothing is read before it is needed. The
 //! tests implement the trait by plain fields.
 
+use core::fmt;
+
 use super::run::Left;
 use super::{Event, Exit, Vcpu};
+use crate::host::report::Vendor;
 use crate::mem::tlb::{Generation, MustFlush};
 
 /// A control register, EFER, or another register that the backend keeps.
@@ -30,7 +33,7 @@ pub enum Kept {
     Debugctl,
 }
 
-/// MSRs that stay in the CPU while the vCPU runs and are switched with it.
+/// MSRs that are switched with the vCPU, not at every entry and exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[allow(missing_docs)]
@@ -72,7 +75,7 @@ pub trait Hardware: Link {
     /// hardware needs. The value must be legal.
     fn keep(&mut self, register: Kept, value: u64);
 
-    /// Reads an MSR that stays in the CPU.
+    /// Reads an MSR that is switched with the vCPU.
     fn live_msr(&mut self, msr: LiveMsr) -> u64;
 
     /// Writes one; addresses must be canonical.
@@ -97,7 +100,8 @@ pub trait Hardware: Link {
     fn code_and_stack(&mut self) -> ([u64; 2], u64);
 
     /// Ends the instruction that exited: the instruction pointer moves behind it, the interrupt
-    /// shadow ends, a single step traps (SDM vol. 3, Event Blocking; Debug Exceptions).
+    /// shadow ends, a single step traps (SDM vol. 3, Event Blocking; Debug Exceptions). Its length is
+    /// known: where the CPU does not say it, it was found before [`Backend::exit`] returned.
     fn advance(&mut self);
 
     /// As [`Hardware::advance`], if moving the instruction pointer is all there is to it; otherwise
@@ -143,13 +147,13 @@ pub trait Hardware: Link {
     /// Sets XCR0, whose value must be legal.
     fn set_xcr0(&mut self, value: u64);
 
-    /// DR0 to DR3 and DR6, which stay in the CPU.
+    /// DR0 to DR3, or DR6.
     fn debug_register(&mut self, number: u8) -> u64;
 
     /// Sets one.
     fn set_debug_register(&mut self, number: u8, value: u64);
 
-    /// CR2, which stays in the CPU.
+    /// Sets CR2.
     fn set_cr2(&mut self, value: u64);
 
     /// CR2.
@@ -168,6 +172,17 @@ pub trait Hardware: Link {
     fn sync_translations(&mut self, generation: &Generation);
 }
 
+/// An exit, or a refused entry, in the vendor's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VendorExit {
+    /// Whose numbers.
+    pub vendor: Vendor,
+    /// The exit reason, or EXITCODE; `u64::MAX` if the CPU did not even exit.
+    pub code: u64,
+    /// What the vendor says beside it.
+    pub detail: [u64; 2],
+}
+
 /// A backend: a vCPU in the hardware of one vendor.
 pub trait Backend: Hardware + Sized {
     /// The last thing before every entry: has the guest exit at the host's TSC `due` at the latest,
@@ -179,8 +194,10 @@ pub trait Backend: Hardware + Sized {
     /// the first exit that leaves more to be done. `None` if the CPU refused to enter it.
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left>;
 
-    /// Why it exited, where [`Left::All`] was left.
-    fn exit(&mut self) -> Exit;
+    /// Why it exited, where [`Left::All`] was left. What the CPU does not say is found in the
+    /// instruction; if that cannot be fetched, the exit is [`Exit::Undecoded`], and nothing has been
+    /// done.
+    fn exit(&mut self, vcpu: &Vcpu) -> Exit;
 
     /// Reads and writes of the control block so far, where they are instructions.
     fn counts(&self) -> (u64, u64);
@@ -188,9 +205,12 @@ pub trait Backend: Hardware + Sized {
     /// Sets what [`Backend::counts`] goes on from.
     fn set_counts(&mut self, counts: (u64, u64));
 
-    /// The vendor's exit code and detail, for reports.
-    fn vendor_detail(&mut self) -> (u64, u64);
+    /// The last exit in the vendor's numbers, for reports.
+    fn vendor_exit(&mut self) -> VendorExit;
 
     /// Holds the control block against the manual's rules; `false` if it breaks one.
     fn check(&mut self) -> bool;
+
+    /// Names the rules that the control block of a refused entry breaks.
+    fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result;
 }

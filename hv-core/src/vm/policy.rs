@@ -1,5 +1,7 @@
 //! The three execution policies, by name.
 
+use super::feature::Features;
+
 /// How a VM is run: what exits and what the guest is told to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -16,6 +18,27 @@ pub enum Policy {
 impl Policy {
     /// Every policy.
     pub const ALL: [Policy; 3] = [Policy::TrapAll, Policy::HwAssist, Policy::Pv];
+
+    /// Exceptions that exit under every policy, by vector. A guest can make the delivery of #DB and #AC
+    /// raise them again without end, and inside of that loop the CPU takes no interrupt. A machine check
+    /// is the host's.
+    pub const EXCEPTIONS_ALWAYS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+    /// Exceptions that exit under `trap-all` as well: #DE, #UD, #NM, #NP, #SS, #GP, #PF, #MF, #XM.
+    pub const EXCEPTIONS_TRAP_ALL: u32 =
+        1 << 0 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 16 | 1 << 19;
+
+    /// The features of the CPU that the policy uses when they are there.
+    pub const fn features(self) -> Features {
+        match self {
+            Policy::TrapAll => Features::all()
+                .difference(Features::MSR_BITMAP)
+                .difference(Features::IO_BITMAP)
+                .difference(Features::APIC_REGISTERS)
+                .difference(Features::VIRTUAL_INTERRUPTS),
+            Policy::HwAssist | Policy::Pv => Features::all(),
+        }
+    }
 
     /// The name that users type.
     pub const fn name(self) -> &'static str {

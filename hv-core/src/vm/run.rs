@@ -93,7 +93,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         let ended = match left {
             Left::Attend => Ok(()),
             Left::All => {
-                let exit = hardware.exit();
+                let exit = hardware.exit(vcpu);
                 let outcome = handle(vcpu, hardware, exit);
                 end(vcpu, hardware, outcome)
             }

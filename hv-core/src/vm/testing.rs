@@ -13,7 +13,7 @@ use pv_abi::exit::Reason;
 use spin::Mutex;
 use zerocopy::FromZeros;
 
-use super::hardware::{Backend, Kept, Link, LiveMsr, Mode};
+use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, VendorExit};
 use super::outbox::Outbox;
 use super::run::{Frame, Left, answer};
 use super::vcpu::Registered;
@@ -23,6 +23,7 @@ use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::MsrState;
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
+use crate::host::report::Vendor;
 use crate::hw::Cpuid;
 use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::{Generation, MustFlush, Seen};
@@ -328,7 +329,7 @@ impl Backend for Fake {
         }
     }
 
-    fn exit(&mut self) -> Exit {
+    fn exit(&mut self, _: &Vcpu) -> Exit {
         self.last
     }
     fn counts(&self) -> (u64, u64) {
@@ -337,11 +338,14 @@ impl Backend for Fake {
     fn set_counts(&mut self, counts: (u64, u64)) {
         self.counts = counts;
     }
-    fn vendor_detail(&mut self) -> (u64, u64) {
-        (0, 0)
+    fn vendor_exit(&mut self) -> VendorExit {
+        VendorExit { vendor: Vendor::Vmx, code: 0, detail: [0; 2] }
     }
     fn check(&mut self) -> bool {
         self.sound
+    }
+    fn explain(&mut self, _: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        Ok(())
     }
 }
 

@@ -8,13 +8,13 @@ use hv_core::host::report::Cause;
 use hv_core::vm::feature::Features;
 use hv_core::vm::policy::Policy;
 
-use super::Lab;
-use super::trial::NEWEST;
+use super::list::NEWEST;
 use super::watch::{Want, watch};
+use super::{Lab, Stage};
 use crate::boot::Payload;
 use crate::compare::{self, Progress, Row};
 use crate::event::Event;
-use crate::machine::{Hardware, Machine};
+use crate::machine::Hardware;
 use crate::session::Session;
 use crate::vmfile::{FeatureName, Memory, PolicyName, VmSpec};
 use crate::{build, elf, plan};
@@ -32,18 +32,18 @@ pub fn image_size(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn measured(lab: &Lab, name: &str) -> Result<Vec<Row>> {
+fn measured(stage: &Stage<'_>, folder: &str) -> Result<Vec<Row>> {
     let specs: Vec<_> = Policy::ALL.map(|p| compare::spec(p, &[], &[])).into();
-    let hardware = plan::standard_hardware(Machine::BochsVmx, &specs);
-    let folder = lab.folder.join(name);
+    let hardware = stage.hardware(&specs);
+    let folder = stage.folder.join(folder);
     let limit = Duration::from_secs(400);
-    compare::measure_all(&lab.plan, &specs, &hardware, &folder, limit, &Progress::none())
+    compare::measure_all(&stage.lab.plan, &specs, &[hardware], &folder, limit, &Progress::none())
 }
 
 /// Two comparisons give the same figures, to the digit.
-pub fn repeatable(lab: &Lab) -> Result<()> {
-    let first = measured(lab, "repeatable-1")?;
-    let second = measured(lab, "repeatable-2")?;
+pub fn repeatable(stage: &Stage<'_>) -> Result<()> {
+    let first = measured(stage, "first")?;
+    let second = measured(stage, "second")?;
     ensure!(first.len() == second.len(), "{} rows, then {}", first.len(), second.len());
     for (a, b) in first.iter().zip(&second) {
         ensure!(a == b, "not the same twice:\n{a:?}\n{b:?}");
@@ -104,8 +104,8 @@ const LIMITS: &[Limit] = &[
 const FEWER: &[(&str, f64)] = &[("idle-wake", 2.0), ("mixed", 5.0)];
 
 /// No operation costs more than its limit on the reference machine.
-pub fn limits(lab: &Lab) -> Result<()> {
-    let rows = measured(lab, "limits")?;
+pub fn limits(stage: &Stage<'_>) -> Result<()> {
+    let rows = measured(stage, "figures")?;
     let find = |workload: &str, policy: Policy| {
         let row = rows.iter().find(|r| r.workload == workload && r.policy == policy);
         row.with_context(|| format!("{workload} under {} was not measured", policy.name()))
@@ -151,33 +151,32 @@ fn small(name: &str, image: &str, line: &str) -> VmSpec {
     }
 }
 
-/// Boots these VMs together on Bochs.
+/// Boots these VMs together.
 fn together(
-    lab: &Lab,
-    name: &str,
+    stage: &Stage<'_>,
     cpu_model: Option<&str>,
     vms: Vec<VmSpec>,
     want: &[Want],
 ) -> Result<()> {
-    let plan = lab.plan.with_vms(vms)?;
-    let standard = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
+    let plan = stage.lab.plan.with_vms(vms)?;
+    let standard = stage.real_time(&plan.vms);
     let cpu_model = cpu_model.map_or(standard.cpu_model.clone(), str::to_owned);
     let hardware = Hardware { cpu_model, ..standard };
-    watch(&plan.boot(hardware, &lab.folder.join(name), Duration::from_secs(300))?, want)
+    watch(&plan.boot(hardware, &stage.folder, Duration::from_secs(300))?, want)
 }
 
 /// Guests that end badly end alone: each for its own cause, and one that behaves goes on.
-pub fn hostile_ends(lab: &Lab) -> Result<()> {
-    hostile_ends_on(lab, "hostile-ends", None)
+pub fn hostile_ends(stage: &Stage<'_>) -> Result<()> {
+    hostile_ends_on(stage, None)
 }
 
 /// The same on the CPU model that has everything.
-pub fn hostile_ends_newest(lab: &Lab) -> Result<()> {
-    hostile_ends_on(lab, "hostile-ends-newest", NEWEST)
+pub fn hostile_ends_newest(stage: &Stage<'_>) -> Result<()> {
+    hostile_ends_on(stage, NEWEST)
 }
 
-fn hostile_ends_on(lab: &Lab, name: &str, cpu_model: Option<&str>) -> Result<()> {
-    let cases = hostile_cases(lab, name)?;
+fn hostile_ends_on(stage: &Stage<'_>, cpu_model: Option<&str>) -> Result<()> {
+    let cases = hostile_cases(stage)?;
     let mut vms = Vec::new();
     let mut want = Vec::new();
     for (case, cause) in cases {
@@ -190,16 +189,16 @@ fn hostile_ends_on(lab: &Lab, name: &str, cpu_model: Option<&str>) -> Result<()>
     }
     want.push(Want::Shutdown(u8::try_from(vms.len())?, 0));
     vms.push(small("behaves", "bench", "shim=native workload=cpuid,timer-tick"));
-    together(lab, name, cpu_model, vms, &want)
+    together(stage, cpu_model, vms, &want)
 }
 
 /// A guest that floods hypercalls gives way at the end of its slice: a guest on the same CPU finishes
 /// first, although the flood was there before and goes on for much longer.
-pub fn flood_is_preempted(lab: &Lab) -> Result<()> {
+pub fn flood_is_preempted(stage: &Stage<'_>) -> Result<()> {
     let mut flood = small("floods", "hostile", "case=call-flood");
     flood.time_limit_ms = 2_000;
     let vms = vec![flood, small("waits", "bench", "shim=native workload=cpuid")];
-    let ends = ends(lab, "flood", vms)?;
+    let ends = ends(stage, vms)?;
     let expected = [(1, Some(Cause::Shutdown)), (0, Some(Cause::TimeLimit))];
     ensure!(ends == expected, "ends: {ends:?}, expected {expected:?}");
     Ok(())
@@ -207,21 +206,20 @@ pub fn flood_is_preempted(lab: &Lab) -> Result<()> {
 
 /// A VM that halts gets the CPU back when its timer is due, from one that never exits by itself: each
 /// wait is much shorter than a slice, and all of them end before the other VM does.
-pub fn halted_gets_the_cpu_back(lab: &Lab) -> Result<()> {
+pub fn halted_gets_the_cpu_back(stage: &Stage<'_>) -> Result<()> {
     let mut busy = small("busy", "hostile", "case=loop");
     busy.time_limit_ms = 2_000;
     let vms = vec![busy, small("halts", "bench", "shim=native workload=idle-wake ops=500")];
-    let ends = ends(lab, "halted", vms)?;
+    let ends = ends(stage, vms)?;
     let expected = [(1, Some(Cause::Shutdown)), (0, Some(Cause::TimeLimit))];
     ensure!(ends == expected, "ends: {ends:?}, expected {expected:?}");
     Ok(())
 }
 
-/// Boots these VMs together on Bochs and returns their ends in order.
-fn ends(lab: &Lab, name: &str, vms: Vec<VmSpec>) -> Result<Vec<(u8, Option<Cause>)>> {
-    let plan = lab.plan.with_vms(vms)?;
-    let hardware = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
-    let boot = plan.boot(hardware, &lab.folder.join(name), Duration::from_secs(120))?;
+/// Boots these VMs together and returns their ends in order.
+fn ends(stage: &Stage<'_>, vms: Vec<VmSpec>) -> Result<Vec<(u8, Option<Cause>)>> {
+    let plan = stage.lab.plan.with_vms(vms)?;
+    let boot = plan.boot(stage.real_time(&plan.vms), &stage.folder, Duration::from_secs(120))?;
     let mut ends = Vec::new();
     Session::start(&boot)?.run(|event| {
         if let Event::End { vm, cause, .. } = event {
@@ -232,15 +230,14 @@ fn ends(lab: &Lab, name: &str, vms: Vec<VmSpec>) -> Result<Vec<(u8, Option<Cause
 }
 
 /// A VM that resets itself finds itself as at its first start, again and again.
-pub fn resets_are_complete(lab: &Lab) -> Result<()> {
+pub fn resets_are_complete(stage: &Stage<'_>) -> Result<()> {
     const RESETS: usize = 3;
     for policy in Policy::ALL {
-        let name = format!("reset-{}", policy.name());
+        let folder = stage.folder.join(policy.name());
         let mut vm = small("resets", "hostile", "case=reset");
         (vm.policy, vm.may_reset, vm.time_limit_ms) = (PolicyName(policy), true, 600);
-        let plan = lab.plan.with_vms(vec![vm])?;
-        let hardware = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
-        let boot = plan.boot(hardware, &lab.folder.join(name), Duration::from_secs(60))?;
+        let plan = stage.lab.plan.with_vms(vec![vm])?;
+        let boot = plan.boot(stage.real_time(&plan.vms), &folder, Duration::from_secs(60))?;
         let (mut console, mut end) = (Vec::new(), None);
         Session::start(&boot)?.run(|event| match event {
             Event::Console { bytes, .. } => console.extend(bytes),
@@ -260,12 +257,11 @@ pub fn resets_are_complete(lab: &Lab) -> Result<()> {
 }
 
 /// VMs run on two CPUs at once, two of them on each.
-pub fn two_cpus(lab: &Lab) -> Result<()> {
+pub fn two_cpus(stage: &Stage<'_>) -> Result<()> {
     let on = |cpu| move |name: &str| VmSpec { cpu: Some(cpu), ..small(name, "bench", QUICK) };
     let vms = vec![on(0)("first"), on(1)("second"), on(0)("third"), on(1)("fourth")];
-    let plan = lab.plan.with_vms(vms)?;
-    let standard = plan::standard_hardware(Machine::BochsVmx, &plan.vms);
-    let hardware = Hardware { cpus: 2, ..standard };
+    let plan = stage.lab.plan.with_vms(vms)?;
+    let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };
     let want = [
         Want::Log("2 CPUs"),
         Want::Shutdown(0, 0),
@@ -273,18 +269,17 @@ pub fn two_cpus(lab: &Lab) -> Result<()> {
         Want::Shutdown(2, 0),
         Want::Shutdown(3, 0),
     ];
-    let folder = lab.folder.join("two-cpus");
-    watch(&plan.boot(hardware, &folder, Duration::from_secs(240))?, &want)
+    watch(&plan.boot(hardware, &stage.folder, Duration::from_secs(240))?, &want)
 }
 
 /// Work that uses interrupts and the floating-point and system state that is switched.
 const QUICK: &str = "shim=native workload=cpuid,timer-tick,self-ipi";
 
 /// An exception in the hypervisor arrives with its name and a backtrace that names functions.
-pub fn crash_is_reported(lab: &Lab) -> Result<()> {
-    let plan = lab.plan.with_vms(vec![small("none", "bench", "")])?;
-    let hardware = plan::standard_hardware(Machine::QemuTcg, &plan.vms);
-    let mut boot = plan.boot(hardware, &lab.folder.join("crash"), Duration::from_secs(60))?;
+pub fn crash_is_reported(stage: &Stage<'_>) -> Result<()> {
+    let plan = stage.lab.plan.with_vms(vec![small("none", "bench", "")])?;
+    let hardware = stage.hardware(&plan.vms);
+    let mut boot = plan.boot(hardware, &stage.folder, Duration::from_secs(60))?;
     boot.payload = Payload::Hypervisor { bundle: None, arguments: "crash-test".to_owned() };
     let mut report = None;
     Session::start(&boot)?.run(|event| {
@@ -301,10 +296,10 @@ pub fn crash_is_reported(lab: &Lab) -> Result<()> {
 
 /// The cases of the hostile guest that end it, and how. The guest itself is asked, so that no case
 /// is forgotten here.
-fn hostile_cases(lab: &Lab, name: &str) -> Result<Vec<(String, Cause)>> {
-    let plan = lab.plan.with_vms(vec![VmSpec::guest("hostile")])?;
+fn hostile_cases(stage: &Stage<'_>) -> Result<Vec<(String, Cause)>> {
+    let plan = stage.lab.plan.with_vms(vec![VmSpec::guest("hostile")])?;
     let elf = &plan.images.vms.first().context("no hostile guest")?.1;
-    let folder = lab.folder.join(format!("{name}-list"));
+    let folder = stage.folder.join("list");
     let boot = plan::bare(elf, "case=list", 64 << 20, &folder, Duration::from_secs(60))?;
     let mut console = Vec::new();
     Session::start(&boot)?.run(|event| {
@@ -333,7 +328,7 @@ fn hostile_cases(lab: &Lab, name: &str) -> Result<Vec<(String, Cause)>> {
 }
 
 /// Each optional feature of the CPU can be missing.
-pub fn without_each_feature(lab: &Lab) -> Result<()> {
+pub fn without_each_feature(stage: &Stage<'_>) -> Result<()> {
     let mut vms = Vec::new();
     let mut want = Vec::new();
     for (name, feature) in Features::all().iter_names() {
@@ -342,5 +337,5 @@ pub fn without_each_feature(lab: &Lab) -> Result<()> {
         want.push(Want::Shutdown(u8::try_from(vms.len())?, 0));
         vms.push(vm);
     }
-    together(lab, "without-each-feature", None, vms, &want)
+    together(stage, None, vms, &want)
 }

@@ -4,12 +4,22 @@ use hv_core::host::report::Cause;
 use hv_core::vm::desc::Options;
 use hv_core::vm::policy::Policy;
 
-use super::trial::{BARE, BOCHS, NEWEST, REFERENCE, TCG, TestVm, Trial, VM};
+use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
 use super::{Case, Kind, checks};
-use crate::machine::BootPath;
+use crate::machine::{BootPath, Machine};
 
-use Kind::{Boots, Checks};
+use Kind::{Boots, Checks, Reads};
+use Machine::{BochsVmx, QemuTcg};
+
+/// A machine of each vendor.
+const EACH_VENDOR: &[Machine] = &[BochsVmx, QemuTcg];
+/// Every machine: the core of what must hold.
+const EVERYWHERE: &[Machine] = &Machine::ALL;
+/// Those whose CPU virtualizes the local APIC's page.
+const APIC_PAGE: &[Machine] = &[BochsVmx];
+/// The model that has everything that Bochs emulates of VT-x.
+pub const NEWEST: Option<&str> = Some("corei7_icelake_u");
 
 /// A boot that ends before a guest starts.
 const SHORT_LIMIT: u64 = 60;
@@ -29,160 +39,209 @@ const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0
 pub const CASES: &[Case] = &[
     Case {
         name: "compare-is-repeatable",
-        about: "two comparisons on Bochs give the same exits and ticks, to the digit",
+        about: "two comparisons give the same exits and ticks, to the digit",
+        on: EACH_VENDOR,
         kind: Checks(checks::repeatable),
     },
     Case {
         name: "costs-are-within-limits",
         about: "no operation costs more exits, instructions, VMREADs or VMWRITEs than its limit",
+        on: &[BochsVmx],
         kind: Checks(checks::limits),
     },
     Case {
         name: "bench-runs-bare",
         about: "the benchmark guest runs without a hypervisor, all workloads",
+        on: &[QemuTcg],
         kind: Boots(Trial { vms: &[VM], want: FINISHED, ..BARE }),
     },
     Case {
         name: "hostile-ends",
         about: "guests that end badly end alone and are reported; one that behaves goes on",
+        on: EVERYWHERE,
         kind: Checks(checks::hostile_ends),
     },
     Case {
         name: "hostile-ends-newest",
         about: "the same on a CPU model that has everything that Bochs emulates",
+        on: &[BochsVmx],
         kind: Checks(checks::hostile_ends_newest),
     },
     Case {
         name: "hostile-calls-trap-all",
         about: "bad calls get the error that the specification names, under trap-all",
+        on: EVERYWHERE,
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::TrapAll, ..HOSTILE }],
             want: &[Want::Shutdown(0, 0)],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "hostile-calls-hw-assist",
         about: "bad calls get the error that the specification names, under hw-assist",
-        kind: Boots(Trial { vms: &[HOSTILE], want: &[Want::Shutdown(0, 0)], ..BOCHS }),
+        on: EVERYWHERE,
+        kind: Boots(Trial { vms: &[HOSTILE], want: &[Want::Shutdown(0, 0)], ..BOOT }),
     },
     Case {
         name: "hostile-calls-pv",
         about: "bad calls get the error that the specification names, under pv",
+        on: EVERYWHERE,
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::Pv, ..HOSTILE }],
             want: &[Want::Shutdown(0, 0)],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "hostile-calls-newest",
         about: "the same on a CPU model that has everything that Bochs emulates, and under pv",
+        on: &[BochsVmx],
         kind: Boots(Trial {
             cpu_model: NEWEST,
             vms: &[TestVm { policy: Policy::Pv, ..HOSTILE }],
             want: &[Want::Shutdown(0, 0)],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "entries-are-sound",
         about: "every VM entry passes the software checker",
+        on: EVERYWHERE,
         kind: Boots(Trial {
             vms: &[TestVm { check_entries: true, line: "shim=native ops=5", ..VM }],
             want: FINISHED,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "runs-without-each-feature",
         about: "each optional feature of the CPU can be taken away",
+        on: EVERYWHERE,
         kind: Checks(checks::without_each_feature),
     },
     Case {
         name: "bench-runs-on-the-newest-cpu",
         about: "a guest runs on a CPU model that has everything that Bochs emulates",
-        kind: Boots(Trial { cpu_model: NEWEST, vms: &[SHORT_PV], want: FINISHED, ..BOCHS }),
+        on: &[BochsVmx],
+        kind: Boots(Trial { cpu_model: NEWEST, vms: &[SHORT_PV], want: FINISHED, ..BOOT }),
     },
     Case {
-        name: "boots-by-iso-bios-on-bochs",
+        name: "boots-by-iso-bios",
         about: "GRUB loads the hypervisor from the ISO on BIOS, and a guest runs",
-        kind: Boots(Trial { cpu_model: REFERENCE, vms: &[SHORT], want: FINISHED, ..BOCHS }),
+        on: EVERYWHERE,
+        kind: Boots(Trial {
+            boot: Some(BootPath::Iso),
+            real_time: true,
+            vms: &[SHORT],
+            want: FINISHED,
+            ..BOOT
+        }),
     },
     Case {
-        name: "boots-by-iso-uefi-on-bochs",
+        name: "boots-by-iso-uefi",
         about: "GRUB loads the hypervisor from the ISO on UEFI, which leaves VMX unlocked",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             boot: Some(BootPath::Uefi),
+            real_time: true,
             vms: &[SHORT],
             want: FINISHED,
             limit: 180,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
-        name: "boots-by-iso-bios-on-qemu",
-        about: "the ISO boots on BIOS in QEMU, as far as a CPU without VMX lets it",
+        name: "boots-by-pvh",
+        about: "QEMU loads the ELF file itself, and a guest runs",
+        on: &[QemuTcg, Machine::QemuKvm],
         kind: Boots(Trial {
-            boot: Some(BootPath::Iso),
-            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
-            ..TCG
+            boot: Some(BootPath::Pvh),
+            real_time: true,
+            vms: &[SHORT_PV],
+            want: FINISHED,
+            ..BOOT
         }),
     },
     Case {
-        name: "boots-by-iso-uefi-on-qemu",
-        about: "the ISO boots on UEFI in QEMU, as far as a CPU without VMX lets it",
+        name: "refuses-no-extension-on-intel",
+        about: "a CPU of Intel's without VMX is refused, and what is missing is named",
+        on: &[BochsVmx],
         kind: Boots(Trial {
-            boot: Some(BootPath::Uefi),
-            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
-            ..TCG
+            cpu_model: Some("p4_prescott_celeron_336"),
+            want: &[Want::Refuses("neither VMX nor SVM")],
+            limit: SHORT_LIMIT,
+            ..BOOT
         }),
     },
     Case {
-        name: "boots-by-pvh-and-refuses-no-vmx",
-        about: "QEMU loads the ELF file itself; a CPU without VMX is refused by name",
-        kind: Boots(Trial { want: &[Want::Log("Paravane"), Want::Refuses("VMX")], ..TCG }),
+        name: "refuses-no-extension-on-amd",
+        about: "a CPU of AMD's without SVM is refused, and what is missing is named",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            cpu_model: Some("max,-svm"),
+            want: &[Want::Log("Paravane"), Want::Refuses("neither VMX nor SVM")],
+            limit: SHORT_LIMIT,
+            ..BOOT
+        }),
     },
     Case {
         name: "refuses-no-ept",
         about: "a CPU with VMX and without EPT is refused, and EPT is named",
+        on: &[BochsVmx],
         kind: Boots(Trial {
             cpu_model: Some("bx_generic"),
             want: &[Want::Refuses("EPT")],
             limit: SHORT_LIMIT,
-            ..BOCHS
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "refuses-no-nested-paging",
+        about: "a CPU with SVM and without nested paging is refused, and nested paging is named",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            cpu_model: Some("max,-npt"),
+            want: &[Want::Refuses("nested paging")],
+            limit: SHORT_LIMIT,
+            ..BOOT
         }),
     },
     Case {
         name: "two-cpus-run-vms",
         about: "the second CPU is started, and each of two CPUs runs two VMs in turn",
+        on: EACH_VENDOR,
         kind: Checks(checks::two_cpus),
     },
     Case {
         name: "a-flood-is-preempted",
         about: "a guest that floods hypercalls is preempted like one that never exits",
+        on: EVERYWHERE,
         kind: Checks(checks::flood_is_preempted),
     },
     Case {
         name: "a-halted-vm-gets-the-cpu-back",
         about: "a VM whose timer is due takes the CPU from one that never exits by itself",
+        on: EACH_VENDOR,
         kind: Checks(checks::halted_gets_the_cpu_back),
     },
     Case {
         name: "xcr0-shrinks-beside-a-neighbour",
         about: "vector registers keep their values when their component leaves XCR0",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[
                 neighbour("first", "case=xcr0-shrinks tag=1"),
                 neighbour("second", "case=xcr0-shrinks tag=2"),
             ],
             want: BOTH_FINISHED,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "xmm-beside-a-neighbour",
         about: "VMs on one CPU have vector registers of their own, whether they use XSAVE or not",
+        on: EVERYWHERE,
         kind: Boots(Trial {
             vms: &[
                 neighbour("first", "case=xmm-without-xsave tag=1"),
@@ -190,97 +249,124 @@ pub const CASES: &[Case] = &[
                 neighbour("third", "case=xmm-with-xsave tag=3"),
             ],
             want: &[Want::Shutdown(0, 0), Want::Shutdown(1, 0), Want::Shutdown(2, 0)],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "apic-page-beside-a-neighbour",
         about: "the local APIC's page carries nothing from one VM in x2APIC mode to another",
+        on: APIC_PAGE,
         kind: Boots(Trial {
             vms: &[
                 neighbour("first", "case=apic-page tag=1"),
                 neighbour("second", "case=apic-page tag=2"),
             ],
             want: BOTH_FINISHED,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "apic-page-without-a-page",
         about: "without APIC virtualization, who uses that page in x2APIC mode ends by bad-memory",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::TrapAll, line: "case=apic-page", ..HOSTILE }],
             want: &[Want::End(0, Cause::BadMemory, "")],
-            ..BOCHS
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "reserved-bits-of-cr3-fault",
+        about: "a reserved bit in CR3 is the guest's fault, where the CPU says so",
+        on: &[BochsVmx, Machine::BochsSvm, Machine::QemuKvm],
+        kind: Boots(Trial {
+            vms: &[TestVm { line: "case=cr3-reserved", ..HOSTILE }],
+            want: &[Want::Shutdown(0, 0)],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "reserved-bits-of-cr3-end-a-vm",
+        about: "where the emulator lets a guest set them, they end the VM at its next entry",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            vms: &[TestVm { line: "case=cr3-reserved", ..HOSTILE }],
+            want: &[Want::End(0, Cause::EntryFailure, "")],
+            ..BOOT
         }),
     },
     Case {
         name: "resets-are-complete",
         about: "a VM that resets itself finds itself as at its first start, under each policy",
+        on: EACH_VENDOR,
         kind: Checks(checks::resets_are_complete),
     },
     Case {
         name: "runs-without-a-uart",
         about: "a VM without UART has the console's calls",
-        kind: Boots(Trial { vms: &[TestVm { uart: false, ..SHORT_PV }], want: FINISHED, ..BOCHS }),
+        on: EACH_VENDOR,
+        kind: Boots(Trial { vms: &[TestVm { uart: false, ..SHORT_PV }], want: FINISHED, ..BOOT }),
     },
     Case {
         name: "runs-without-the-abi",
         about: "a VM that is offered no hypercalls runs like on a PC, and cannot tell its exit code",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[TestVm { line: "workload=cpuid,timer-tick", ..VM }],
             desc: |desc| desc.options &= !Options::ABI.bits(),
             want: &[Want::Console(0, "@bench done"), Want::End(0, Cause::HaltedForEver, "")],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "calls-without-the-abi",
         about: "in a VM that is offered no hypercalls the instruction is undefined",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[TestVm { line: "case=call-not-offered", ..HOSTILE }],
             desc: |desc| desc.options &= !Options::ABI.bits(),
             want: &[Want::Console(0, "@hostile pass"), Want::End(0, Cause::HaltedForEver, "")],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "runs-with-nothing-to-talk-to",
         about: "a VM without UART and hypercalls runs to its end",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[TestVm { uart: false, line: "workload=cpuid,timer-tick", ..VM }],
             desc: |desc| desc.options &= !Options::ABI.bits(),
             want: &[Want::End(0, Cause::HaltedForEver, "")],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "boots-with-ram-above-4-gib",
         about: "the hypervisor boots on a machine with RAM above 4 GiB",
-        kind: Boots(Trial {
-            memory_mib: Some(6 << 10),
-            want: &[Want::Log("Paravane"), Want::Refuses("VMX")],
-            ..TCG
-        }),
+        on: &[QemuTcg],
+        kind: Boots(Trial { memory_mib: Some(6 << 10), vms: &[SHORT], want: FINISHED, ..BOOT }),
     },
     Case {
         name: "a-crash-is-reported",
         about: "an exception in the hypervisor is reported with registers and backtrace",
+        on: EACH_VENDOR,
         kind: Checks(checks::crash_is_reported),
     },
     Case {
         name: "bundle-missing-is-refused",
         about: "a boot without a module is refused, and the module is named",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             bundle: |_| None,
             want: &[Want::Refuses("no boot module")],
             limit: SHORT_LIMIT,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "bundle-truncated-is-refused",
         about: "a module that is cut off is refused",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             bundle: |mut bytes| {
                 bytes.truncate(bytes.len() / 2);
@@ -288,12 +374,13 @@ pub const CASES: &[Case] = &[
             },
             want: &[Want::Refuses("cut off")],
             limit: SHORT_LIMIT,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "bundle-damaged-is-refused",
         about: "a module with one flipped bit is refused",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             bundle: |mut bytes| {
                 bytes.last_mut().into_iter().for_each(|byte| *byte ^= 1);
@@ -301,31 +388,34 @@ pub const CASES: &[Case] = &[
             },
             want: &[Want::Refuses("checksum")],
             limit: SHORT_LIMIT,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "description-malformed-is-refused",
         about: "a VM description that this version cannot run is refused by name",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             desc: |desc| desc.vcpus = 2,
             want: &[Want::Refuses("vCPUs")],
             limit: SHORT_LIMIT,
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "vm-that-runs-too-long-is-ended",
         about: "a VM ends when its time is over, and its report says so",
+        on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[TestVm { time_limit_ms: 1, ..VM }],
             want: &[Want::End(0, Cause::TimeLimit, "")],
-            ..BOCHS
+            ..BOOT
         }),
     },
     Case {
         name: "image-size",
         about: "the hypervisor takes at most 400 KiB of memory",
-        kind: Checks(checks::image_size),
+        on: &[],
+        kind: Reads(checks::image_size),
     },
 ];

@@ -6,22 +6,23 @@ use anyhow::Result;
 use hv_core::vm::desc::VmDesc;
 use hv_core::vm::policy::Policy;
 
-use super::Lab;
+use super::Stage;
 use super::watch::{Want, watch};
 use crate::boot::Payload;
-use crate::machine::{BootPath, Choice, Hardware, Machine, bochs, kvm};
+use crate::machine::{BootPath, Hardware};
 use crate::plan;
 use crate::vmfile::{CommandLine, FeatureName, Memory, PolicyName, Slice, VmSpec, features};
 
-/// One boot. Start from [`BOCHS`], [`TCG`] or [`BARE`] and change what matters.
+/// One boot. Start from [`BOOT`] or [`BARE`] and change what matters.
 #[derive(Clone, Copy)]
 pub struct Trial {
-    pub machine: Choice,
+    /// In the words of the machine, which must be the case's only one.
     pub cpu_model: Option<&'static str>,
-    pub cpus: u32,
     /// RAM of the machine; enough for the VMs, if it is not given.
     pub memory_mib: Option<u64>,
     pub boot: Option<BootPath>,
+    /// Has the machine's time pass as users of `run` see it, and not as in a measurement.
+    pub real_time: bool,
     /// Runs the only VM's guest without the hypervisor.
     pub bare: bool,
     pub vms: &'static [TestVm],
@@ -69,13 +70,12 @@ pub const VM: TestVm = TestVm {
     may_reset: false,
 };
 
-/// The reference machine with one CPU.
-pub const BOCHS: Trial = Trial {
-    machine: Choice::BochsVmx,
+/// One CPU of the machine's usual model.
+pub const BOOT: Trial = Trial {
     cpu_model: None,
-    cpus: 1,
     memory_mib: None,
     boot: None,
+    real_time: false,
     bare: false,
     vms: &[VM],
     desc: |_| {},
@@ -84,36 +84,23 @@ pub const BOCHS: Trial = Trial {
     limit: 120,
 };
 
-/// QEMU without VT-x.
-pub const TCG: Trial = Trial { machine: Choice::QemuTcg, ..BOCHS };
-
 /// A guest without the hypervisor.
-pub const BARE: Trial = Trial { bare: true, ..TCG };
+pub const BARE: Trial = Trial { bare: true, ..BOOT };
 
 impl Trial {
-    /// Why this cannot be tried here, if it cannot.
-    pub fn obstacle(&self) -> Option<String> {
-        match self.machine {
-            Choice::QemuKvm => kvm::usable(&kvm::facts()).err().map(|reasons| reasons.join("; ")),
-            _ => None,
-        }
-    }
-
     /// Its VMs as a description file would have them.
     pub fn specs(&self) -> Vec<VmSpec> {
         self.vms.iter().map(TestVm::spec).collect()
     }
 
     /// Boots and looks.
-    pub fn run(&self, lab: &Lab, name: &str) -> Result<()> {
-        let folder = lab.folder.join(name);
-        let mut plan = lab.plan.with_vms(self.specs())?;
-        let machine = Machine::choose(self.machine)?;
-        let standard = plan::standard_hardware(machine, &plan.vms);
+    pub fn run(&self, stage: &Stage<'_>) -> Result<()> {
+        let mut plan = stage.lab.plan.with_vms(self.specs())?;
+        let standard =
+            if self.real_time { stage.real_time(&plan.vms) } else { stage.hardware(&plan.vms) };
         let hardware = Hardware {
             boot: self.boot.unwrap_or(standard.boot),
             cpu_model: self.cpu_model.map_or(standard.cpu_model.clone(), str::to_owned),
-            cpus: self.cpus,
             memory_mib: self.memory_mib.unwrap_or(standard.memory_mib),
             ..standard
         };
@@ -121,10 +108,10 @@ impl Trial {
         let boot = if self.bare {
             let vm = &plan.vms[0];
             let elf = plan.images.vms[0].1.clone();
-            plan::bare(&elf, &vm.command_line.0, vm.memory.0, &folder, limit)?
+            plan::bare(&elf, &vm.command_line.0, vm.memory.0, &stage.folder, limit)?
         } else {
             plan.change_descriptions(self.desc)?;
-            let mut boot = plan.boot(hardware, &folder, limit)?;
+            let mut boot = plan.boot(hardware, &stage.folder, limit)?;
             boot.payload = Payload::Hypervisor {
                 bundle: (self.bundle)(plan.bundle),
                 arguments: String::new(),
@@ -155,8 +142,3 @@ impl TestVm {
         }
     }
 }
-
-/// The model that has everything that this emulator knows.
-pub const NEWEST: Option<&str> = Some("corei7_icelake_u");
-/// The model that published figures are measured on.
-pub const REFERENCE: Option<&str> = Some(bochs::REFERENCE_CPU);

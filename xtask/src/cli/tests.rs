@@ -30,3 +30,14 @@ fn an_unknown_policy_or_feature_is_refused_with_what_is_allowed() {
     assert!(refused("x run --without warp").contains("vpid"));
     assert!(refused("x run --memory 3Q").contains("64M"));
 }
+
+#[test]
+fn several_machines_can_be_compared_and_one_command_runs_one() {
+    let line = "x compare --machine bochs-vmx --machine bochs-svm,qemu-tcg";
+    let Command::Compare(args) = Cli::parse_from(line.split(' ')).command else { panic!() };
+    assert_eq!(args.machines, [Choice::BochsVmx, Choice::BochsSvm, Choice::QemuTcg]);
+    for wrong in ["x compare --quick --machine qemu-tcg", "x run --machine auto --machine qemu-tcg"]
+    {
+        assert!(Cli::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+    }
+}

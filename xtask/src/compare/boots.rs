@@ -1,12 +1,12 @@
-//! One boot for each policy, a few at a time.
+//! One boot for each machine and policy, a few at a time.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hv_core::vm::policy::Policy;
 
 use super::join::Row;
@@ -16,7 +16,7 @@ use crate::machine::Hardware;
 use crate::plan::Plan;
 use crate::vmfile::{CommandLine, FeatureName, PolicyName, VmSpec};
 
-/// How many policies are measured at once. One boot keeps one core busy.
+/// How many boots are measured at once. Each keeps one core busy.
 const JOBS: usize = 2;
 
 /// The benchmark guest under one policy.
@@ -35,25 +35,30 @@ pub fn spec(policy: Policy, workloads: &[String], without: &[FeatureName]) -> Vm
     }
 }
 
-/// Boots each of `specs` by itself, a few at a time, and joins what they say.
+/// Boots each of `specs` by itself on each of `machines`, a few at a time, and joins what they say.
 pub fn measure_all(
     plan: &Plan,
     specs: &[VmSpec],
-    hardware: &Hardware,
+    machines: &[Hardware],
     folder: &Path,
     limit: Duration,
     progress: &Progress,
 ) -> Result<Vec<Row>> {
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..specs.len()).collect());
+    let boots: Vec<(&Hardware, &VmSpec)> =
+        machines.iter().flat_map(|machine| specs.iter().map(move |spec| (machine, spec))).collect();
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..boots.len()).collect());
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
     let results: Mutex<Vec<(usize, Result<Vec<Row>>)>> = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..JOBS.min(specs.len()) {
+        for _ in 0..JOBS.min(boots.len()) {
             scope.spawn(|| {
                 while let Some(index) = next() {
-                    let place: PathBuf = folder.join(&specs[index].name);
-                    let result =
-                        measure::one(plan, &specs[index], hardware, &place, limit, progress);
+                    let (hardware, spec) = boots[index];
+                    let place = folder.join(hardware.machine.name()).join(&spec.name);
+                    let result = measure::one(plan, spec, hardware, &place, limit, progress)
+                        .with_context(|| {
+                            format!("machine {}, policy {}", hardware.machine.name(), spec.name)
+                        });
                     let failed = result.is_err();
                     if let Ok(mut results) = results.lock() {
                         results.push((index, result));

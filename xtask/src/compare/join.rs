@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hv_core::host::report::CALLS;
+use hv_core::host::report::{CALLS, Vendor};
 use hv_core::vm::policy::Policy;
 use pv_abi::area::call_slot;
 use pv_abi::call::{EXTENSIONS, Number, stat};
@@ -11,15 +11,17 @@ use pv_abi::stat::{BEGIN, END};
 
 use super::rows::GuestRow;
 use crate::event::Section;
-use crate::machine::Machine;
+use crate::machine::{Hardware, Machine};
 
 mod error;
 
 pub use error::JoinError;
 
-/// One workload under one policy, measured.
+/// One workload under one policy on one machine, measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    pub machine: Machine,
+    pub vendor: Vendor,
     /// The workload's number in the guest, by which tables are ordered.
     pub id: u64,
     pub workload: String,
@@ -52,6 +54,11 @@ impl Row {
         self.ticks as f64 / self.ops as f64
     }
 
+    /// Whether there is a VMCS whose fields are read and written by instructions that can be counted.
+    pub fn has_vmcs(&self) -> bool {
+        self.vendor == Vendor::Vmx
+    }
+
     pub fn vmreads_per_exit(&self) -> f64 {
         self.vmreads as f64 / self.all_exits.max(1) as f64
     }
@@ -63,18 +70,15 @@ impl Row {
 
 /// The ticks by which the marks of one section may exceed the guest's own reading: from the TSC
 /// read of the BEGIN mark to the guest's first, and from the guest's last to that of the END mark.
-pub fn mark_cost(machine: Machine) -> u64 {
-    match machine {
-        Machine::BochsVmx => 1_500,
-        // Two world switches of real hardware, or of a hypervisor below.
-        Machine::QemuKvm | Machine::QemuTcg => 200_000,
-    }
+pub const fn mark_cost(hardware: &Hardware) -> u64 {
+    // Where a tick is no instruction, two world switches of real hardware, or of a hypervisor below.
+    if hardware.repeatable { 1_500 } else { 200_000 }
 }
 
 /// Joins all rows of one boot. Sections of one id add up.
 pub fn join(
     policy: Policy,
-    machine: Machine,
+    hardware: &Hardware,
     rows: &[GuestRow],
     marks: &[Section],
 ) -> Result<Vec<Row>, JoinError> {
@@ -84,7 +88,7 @@ pub fn join(
         let own = sections
             .remove(&row.id)
             .ok_or_else(|| JoinError::NoSection { workload: row.name.clone() })?;
-        joined.push(join_row(policy, mark_cost(machine), row, &own)?);
+        joined.push(join_row(policy, hardware, row, &own)?);
     }
     match sections.into_keys().next() {
         Some(id) => Err(JoinError::NoRow { id }),
@@ -117,11 +121,13 @@ fn pair(marks: &[Section]) -> Result<BTreeMap<u64, Vec<Pair<'_>>>, JoinError> {
 
 fn join_row(
     policy: Policy,
-    mark_cost: u64,
+    hardware: &Hardware,
     guest: &GuestRow,
     sections: &[Pair<'_>],
 ) -> Result<Row, JoinError> {
     let mut row = Row {
+        machine: hardware.machine,
+        vendor: hardware.vendor,
         id: guest.id,
         workload: guest.name.clone(),
         policy,
@@ -141,7 +147,7 @@ fn join_row(
         ticks += row.add(begin, end).ok_or_else(backwards)?;
     }
     let workload = guest.name.clone();
-    let allowed = mark_cost.saturating_mul(sections.len() as u64);
+    let allowed = mark_cost(hardware).saturating_mul(sections.len() as u64);
     if !(guest.ticks..=guest.ticks.saturating_add(allowed)).contains(&ticks) {
         return Err(JoinError::Ticks { workload, guest: guest.ticks, hypervisor: ticks, allowed });
     }

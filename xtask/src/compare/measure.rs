@@ -35,7 +35,7 @@ pub fn one(
     progress: &Progress,
 ) -> Result<Vec<Row>> {
     let boot = plan.with_vms(vec![spec.clone()])?.boot(hardware.clone(), folder, limit)?;
-    let line = progress.line(&spec.name);
+    let line = progress.line(&format!("{} {}", hardware.machine.name(), spec.name));
     let mut heard = Heard::default();
     let log = boot.log.display().to_string();
     let ended = Session::start(&boot)?.run(|event| {
@@ -50,8 +50,8 @@ pub fn one(
     line.end(&format!("{} workloads", heard.rows.len()));
     let rows = heard
         .rows()
-        .and_then(|(rows, sections)| Ok(join(spec.policy.0, hardware.machine, rows, sections)?));
-    rows.with_context(|| format!("policy {}, run ended with {ended:?}; log: {log}", spec.name))
+        .and_then(|(rows, sections)| Ok(join(spec.policy.0, hardware, rows, sections)?));
+    rows.with_context(|| format!("run ended with {ended:?}; log: {log}"))
 }
 
 impl Heard {

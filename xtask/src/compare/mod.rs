@@ -1,4 +1,4 @@
-//! `compare`: the benchmark guest under each policy, side by side.
+//! `compare`: the benchmark guest under each policy and on each machine, side by side.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hv_core::vm::policy::Policy;
+use pv_abi::exit::Reason;
 
 mod boots;
+mod codes;
 mod html;
 mod join;
 mod json;
@@ -23,7 +25,7 @@ pub use join::Row;
 pub use progress::Progress;
 
 use crate::cli::CompareArgs;
-use crate::machine::Machine;
+use crate::machine::{Hardware, Machine};
 use crate::plan;
 use crate::vmfile::{FeatureName, VmSpec};
 use crate::workspace::Workspace;
@@ -31,12 +33,10 @@ use crate::workspace::Workspace;
 /// The result.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    pub machine: Machine,
-    pub cpu_model: String,
-    pub cpus: u32,
     pub commit: String,
     pub without: Vec<String>,
-    /// By policy, then in the guest's order.
+    pub machines: Vec<Hardware>,
+    /// By machine, then by policy, then in the guest's order.
     pub rows: Vec<Row>,
 }
 
@@ -54,19 +54,54 @@ impl Comparison {
         names.into_values().collect()
     }
 
-    /// In what guest and hypervisor agree.
-    fn agreement(&self) -> String {
-        let marks = self.rows.iter().map(|row| row.mark_ticks);
-        format!(
-            "Guest and hypervisor agree on every exit, and on the {} of every section but for those of its two marks, {} to {}.",
-            self.machine.tick(),
-            marks.clone().min().unwrap_or(0),
-            marks.max().unwrap_or(0)
-        )
+    /// The rows of a workload under a policy: one for each machine, `None` where there is none.
+    pub fn line(&self, workload: &str, policy: Policy) -> Vec<Option<&Row>> {
+        self.machines.iter().map(|hw| self.row(hw.machine, workload, policy)).collect()
     }
 
-    pub fn row(&self, workload: &str, policy: Policy) -> Option<&Row> {
-        self.rows.iter().find(|row| row.workload == workload && row.policy == policy)
+    pub fn row(&self, machine: Machine, workload: &str, policy: Policy) -> Option<&Row> {
+        self.rows
+            .iter()
+            .find(|row| (row.machine, row.policy) == (machine, policy) && row.workload == workload)
+    }
+
+    /// Every workload and policy that some machine has, with [`Comparison::line`].
+    pub fn lines(&self) -> impl Iterator<Item = (&str, Policy, Vec<Option<&Row>>)> {
+        let policies = self.policies();
+        let places = self
+            .workloads()
+            .into_iter()
+            .flat_map(move |workload| policies.clone().into_iter().map(move |p| (workload, p)));
+        places
+            .map(|(workload, policy)| (workload, policy, self.line(workload, policy)))
+            .filter(|(.., line)| line.iter().any(Option::is_some))
+    }
+
+    pub fn hardware(&self, machine: Machine) -> Option<&Hardware> {
+        self.machines.iter().find(|hw| hw.machine == machine)
+    }
+
+    /// Whether the machines differ in the exits of this operation, as far as a table shows them.
+    pub fn differs(&self, workload: &str, policy: Policy) -> bool {
+        let line = self.line(workload, policy);
+        let mut exits = line.into_iter().flatten().map(table::exits);
+        let first = exits.next();
+        exits.any(|other| first.as_ref() != Some(&other))
+    }
+
+    /// The reasons of the exits on a machine.
+    fn reasons(&self, machine: Machine) -> impl Iterator<Item = Reason> {
+        Reason::ALL.iter().copied().filter(move |reason| {
+            let mut rows = self.rows.iter().filter(|row| row.machine == machine);
+            rows.any(|row| row.exits_by_reason.contains_key(reason.name()))
+        })
+    }
+
+    /// In what guest and hypervisor agree on a machine: the ticks that the marks of its sections
+    /// take, at least and at most.
+    fn marks(&self, machine: Machine) -> (u64, u64) {
+        let marks = self.rows.iter().filter(|row| row.machine == machine).map(|r| r.mark_ticks);
+        (marks.clone().min().unwrap_or(0), marks.max().unwrap_or(0))
     }
 }
 
@@ -79,33 +114,29 @@ pub fn run(workspace: &Workspace, args: &CompareArgs) -> Result<ExitCode> {
     let without: Vec<FeatureName> = args.without.iter().copied().map(FeatureName).collect();
     let specs: Vec<VmSpec> = policies.iter().map(|&p| spec(p, &args.workload, &without)).collect();
     let folder = workspace.run_folder("compare")?;
-    let hardware = plan::hardware(&args.machine, &specs[..1])?;
+    let machines = plan::compared(args, &specs[..1])?;
     let plan = plan::make(workspace, specs[..1].to_vec())?;
     eprintln!(
-        "Comparing {} on {} ({}). Logs: {}",
+        "Comparing {} on {}. Logs: {}",
         policies.iter().map(|p| p.name()).collect::<Vec<_>>().join(", "),
-        hardware.machine.name(),
-        hardware.cpu_model,
+        machines
+            .iter()
+            .map(|hw| format!("{} ({})", hw.machine.name(), hw.cpu_model))
+            .collect::<Vec<_>>()
+            .join(", "),
         folder.display()
     );
     let limit = Duration::from_secs(args.limit);
-    let rows = measure_all(&plan, &specs, &hardware, &folder, limit, &Progress::start())?;
+    let rows = measure_all(&plan, &specs, &machines, &folder, limit, &Progress::start())?;
     for name in &args.workload {
         ensure!(
             rows.iter().any(|row| row.workload == *name),
             "the guest has no workload {name:?} under these policies"
         );
     }
-    let comparison = Comparison {
-        machine: hardware.machine,
-        cpu_model: hardware.cpu_model,
-        cpus: hardware.cpus,
-        commit: workspace.commit(),
-        without: names(&without),
-        rows,
-    };
-    println!("{}", table::render(&comparison));
-    println!("{}", comparison.agreement());
+    let comparison =
+        Comparison { commit: workspace.commit(), without: names(&without), machines, rows };
+    println!("{}\n{}", table::render(&comparison), table::notes(&comparison));
     if let Some(path) = &args.json {
         write(path, &(serde_json::to_string_pretty(&json::document(&comparison))? + "\n"))?;
     }
@@ -129,11 +160,14 @@ fn names(without: &[FeatureName]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use hv_core::host::report::Vendor;
+
     use super::*;
 
-    /// Two workloads; one of them under `pv` only.
-    pub fn sample() -> Comparison {
-        let row = |workload: &str, policy, exits: u64, ticks| Row {
+    fn measured(machine: Machine, workload: &str, policy: Policy, exits: u64, ticks: u64) -> Row {
+        Row {
+            machine,
+            vendor: machine.hardware(0).vendor,
             id: if workload == "cpuid" { 2 } else { 1 },
             workload: workload.into(),
             policy,
@@ -146,21 +180,42 @@ mod tests {
             hypercalls_by_number: BTreeMap::new(),
             vmreads: 5 * exits,
             vmwrites: exits,
+        }
+    }
+
+    /// Two workloads on one machine; one of them under `pv` only.
+    pub fn sample() -> Comparison {
+        let row = |workload, policy, exits, ticks| {
+            measured(Machine::BochsVmx, workload, policy, exits, ticks)
         };
         let mut null = row("null-hypercall", Policy::Pv, 100, 9_000);
         null.hypercalls_by_number = BTreeMap::from([(3, 100)]);
         Comparison {
-            machine: Machine::BochsVmx,
-            cpu_model: "corei7_haswell_4770".into(),
-            cpus: 1,
             commit: "abc".into(),
             without: vec!["vpid".into()],
+            machines: vec![Machine::BochsVmx.hardware(0)],
             rows: vec![
                 row("cpuid", Policy::HwAssist, 100, 15_000),
                 row("cpuid", Policy::Pv, 0, 1_250),
                 null,
             ],
         }
+    }
+
+    /// The same beside two more machines. The last lacks a workload, has other exits under `pv`, and
+    /// ticks that are no instructions.
+    pub fn three() -> Comparison {
+        let mut all = sample();
+        for mut row in sample().rows {
+            (row.machine, row.vendor) = (Machine::BochsSvm, Vendor::Svm);
+            (row.vmreads, row.vmwrites) = (0, 0);
+            all.rows.push(row);
+        }
+        for (policy, exits, ticks) in [(Policy::HwAssist, 100, 90_000), (Policy::Pv, 50, 1_300)] {
+            all.rows.push(measured(Machine::QemuTcg, "cpuid", policy, exits, ticks));
+        }
+        all.machines.extend([Machine::BochsSvm, Machine::QemuTcg].map(|m| m.hardware(0)));
+        all
     }
 
     #[test]
@@ -177,6 +232,36 @@ mod tests {
         let comparison = sample();
         assert_eq!(comparison.policies(), [Policy::HwAssist, Policy::Pv]);
         assert_eq!(comparison.workloads(), ["null-hypercall", "cpuid"]);
-        assert!(comparison.row("null-hypercall", Policy::HwAssist).is_none());
+        let row = |policy| comparison.row(Machine::BochsVmx, "null-hypercall", policy);
+        assert!(row(Policy::HwAssist).is_none() && row(Policy::Pv).is_some());
+    }
+
+    #[test]
+    fn a_line_has_a_place_for_each_machine() {
+        let all = three();
+        let line = all.line("null-hypercall", Policy::Pv);
+        let machines: Vec<Option<Machine>> = line.iter().map(|r| Some((*r)?.machine)).collect();
+        assert_eq!(machines, [Some(Machine::BochsVmx), Some(Machine::BochsSvm), None]);
+        assert_eq!(all.line("cpuid", Policy::Pv)[2].unwrap().exits, 50);
+    }
+
+    #[test]
+    fn only_what_shows_is_a_difference() {
+        let mut all = three();
+        assert!(all.differs("cpuid", Policy::Pv));
+        assert!(!all.differs("cpuid", Policy::HwAssist));
+        // A workload that a machine has not is no other number of exits.
+        assert!(!all.differs("null-hypercall", Policy::Pv));
+        let last = all.rows.iter_mut().rfind(|row| row.policy == Policy::HwAssist).unwrap();
+        (last.exits, last.ops) = (100_001, 100_000);
+        assert!(!all.differs("cpuid", Policy::HwAssist));
+    }
+
+    #[test]
+    fn the_marks_of_a_machine_are_its_own() {
+        let mut all = three();
+        all.rows[1].mark_ticks = 70;
+        assert_eq!(all.marks(Machine::BochsVmx), (40, 70));
+        assert_eq!(all.marks(Machine::QemuTcg), (40, 40));
     }
 }

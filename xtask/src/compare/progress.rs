@@ -33,7 +33,7 @@ impl Progress {
     pub fn line(&self, name: &str) -> Line {
         let bar = self.lines.as_ref().map(|lines| {
             let bar = lines.add(ProgressBar::new_spinner());
-            let style = ProgressStyle::with_template("{spinner} {prefix:12} {elapsed:>4} {msg}");
+            let style = ProgressStyle::with_template("{spinner} {prefix:19} {elapsed:>4} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));

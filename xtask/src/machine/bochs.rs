@@ -1,4 +1,4 @@
-//! Bochs: emulated VT-x without KVM, one TSC tick per instruction.
+//! Bochs: emulated VT-x or AMD-V without KVM, one TSC tick per instruction.
 
 use std::fs;
 use std::path::Path;

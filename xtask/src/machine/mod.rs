@@ -1,36 +1,98 @@
 //! The machines that xtask can boot.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use hv_core::host::report::Vendor;
 
 pub mod bochs;
+pub mod choice;
 pub mod kvm;
 pub mod qemu;
 
-use crate::deps;
+pub use choice::{Choice, Purpose};
 
-/// What a user asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Choice {
-    /// qemu-kvm where nested VMX is really there, else bochs-vmx
-    Auto,
-    /// Bochs with emulated VT-x: exact and repeatable, needs no KVM
-    BochsVmx,
-    /// QEMU with KVM and nested VMX
-    QemuKvm,
-    /// QEMU's own emulation; it has no VT-x, so the hypervisor only says that it refuses
-    QemuTcg,
-}
+use crate::deps::{self, Need};
 
 /// A machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Machine {
     BochsVmx,
-    QemuKvm,
+    BochsSvm,
     QemuTcg,
+    QemuKvm,
 }
+
+/// The program that is the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Emulator {
+    Bochs,
+    /// QEMU, with what runs the guest's instructions.
+    Qemu {
+        accelerator: &'static str,
+    },
+}
+
+/// Whether two runs are the same to the tick, with one instruction a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeatable {
+    Always,
+    /// At a price in speed.
+    OnRequest,
+    Never,
+}
+
+/// What is fixed of a machine.
+struct Model {
+    name: &'static str,
+    about: &'static str,
+    emulator: Emulator,
+    /// `None` if the host's CPU decides.
+    vendor: Option<Vendor>,
+    cpu_model: &'static str,
+    boot: BootPath,
+    repeatable: Repeatable,
+    needs: &'static [Need],
+}
+
+const BOCHS_VMX: Model = Model {
+    name: "bochs-vmx",
+    about: "Bochs, emulated VT-x: one tick is one instruction",
+    emulator: Emulator::Bochs,
+    vendor: Some(Vendor::Vmx),
+    cpu_model: bochs::REFERENCE_CPU,
+    boot: BootPath::Iso,
+    repeatable: Repeatable::Always,
+    needs: deps::BOCHS,
+};
+const BOCHS_SVM: Model = Model {
+    name: "bochs-svm",
+    about: "Bochs, emulated AMD-V: one tick is one instruction",
+    vendor: Some(Vendor::Svm),
+    cpu_model: "trinity_apu",
+    ..BOCHS_VMX
+};
+const QEMU_TCG: Model = Model {
+    name: "qemu-tcg",
+    about: "QEMU, emulated AMD-V: starts at once",
+    emulator: Emulator::Qemu { accelerator: "tcg" },
+    vendor: Some(Vendor::Svm),
+    cpu_model: "max",
+    boot: BootPath::Pvh,
+    repeatable: Repeatable::OnRequest,
+    needs: deps::QEMU,
+};
+const QEMU_KVM: Model = Model {
+    name: "qemu-kvm",
+    about: "QEMU with KVM, the CPU's own VT-x or AMD-V",
+    emulator: Emulator::Qemu { accelerator: "kvm" },
+    vendor: None,
+    cpu_model: "host",
+    repeatable: Repeatable::Never,
+    ..QEMU_TCG
+};
 
 /// How the hypervisor gets into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,11 +109,15 @@ pub enum BootPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hardware {
     pub machine: Machine,
+    /// The extension that the machine has for the hypervisor.
+    pub vendor: Vendor,
     pub boot: BootPath,
     /// A CPU model in the words of the machine.
     pub cpu_model: String,
     pub cpus: u32,
     pub memory_mib: u64,
+    /// Whether two runs are the same to the tick, with one instruction a tick.
+    pub repeatable: bool,
 }
 
 /// What stands ready on disk for the machine to boot.
@@ -74,93 +140,105 @@ pub enum Serial {
     Stdio,
 }
 
+impl BootPath {
+    /// The packages that it takes.
+    const fn needs(self) -> &'static [&'static [Need]] {
+        match self {
+            BootPath::Pvh => &[],
+            BootPath::Iso => &[deps::ISO],
+            BootPath::Uefi => &[deps::ISO, deps::UEFI],
+        }
+    }
+}
+
 impl Machine {
-    /// The machine for a user's choice.
-    pub fn choose(choice: Choice) -> Result<Machine> {
-        match choice {
-            Choice::BochsVmx => Ok(Machine::BochsVmx),
-            Choice::QemuTcg => Ok(Machine::QemuTcg),
-            Choice::Auto => Ok(match kvm::usable(&kvm::facts()) {
-                Ok(()) => Machine::QemuKvm,
-                Err(_) => Machine::BochsVmx,
-            }),
-            Choice::QemuKvm => match kvm::usable(&kvm::facts()) {
-                Ok(()) => Ok(Machine::QemuKvm),
-                Err(reasons) => bail!(
-                    "machine qemu-kvm cannot be used here:\n  - {}\nUse --machine bochs-vmx, which needs no KVM.",
-                    reasons.join("\n  - ")
-                ),
-            },
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Machine; 4] =
+        [Machine::BochsVmx, Machine::BochsSvm, Machine::QemuTcg, Machine::QemuKvm];
+
+    const fn model(self) -> &'static Model {
+        match self {
+            Machine::BochsVmx => &BOCHS_VMX,
+            Machine::BochsSvm => &BOCHS_SVM,
+            Machine::QemuTcg => &QEMU_TCG,
+            Machine::QemuKvm => &QEMU_KVM,
         }
     }
 
     /// The name that users type.
-    pub fn name(self) -> &'static str {
-        match self {
-            Machine::BochsVmx => "bochs-vmx",
-            Machine::QemuKvm => "qemu-kvm",
-            Machine::QemuTcg => "qemu-tcg",
-        }
+    pub const fn name(self) -> &'static str {
+        self.model().name
     }
 
-    /// What one tick of its TSC is.
-    pub fn tick(self) -> &'static str {
-        match self {
-            Machine::BochsVmx => "instructions",
-            Machine::QemuKvm | Machine::QemuTcg => "cycles",
+    /// What it is, in a few words.
+    pub const fn about(self) -> &'static str {
+        self.model().about
+    }
+
+    /// Whether its program ends when the hypervisor has nothing left to run.
+    pub fn ends_by_itself(self) -> bool {
+        self.model().emulator == Emulator::Bochs
+    }
+
+    /// What keeps it from being used here as it comes; nothing if it is ready.
+    pub fn obstacles(self) -> Vec<String> {
+        let model = self.model();
+        let needs = std::iter::once(model.needs).chain(model.boot.needs().iter().copied());
+        let missing = needs.flatten().filter(|need| !need.is_met());
+        let mut obstacles: Vec<String> =
+            missing.map(|need| format!("package {} is missing", need.package)).collect();
+        if self == Machine::QemuKvm {
+            obstacles.extend(kvm::here().err().into_iter().flatten());
         }
+        obstacles
     }
 
     /// Hardware for a hypervisor whose VMs have `vm_memory` bytes, as it comes.
     pub fn hardware(self, vm_memory: u64) -> Hardware {
+        let model = self.model();
         Hardware {
             machine: self,
-            boot: match self {
-                Machine::BochsVmx => BootPath::Iso,
-                Machine::QemuKvm | Machine::QemuTcg => BootPath::Pvh,
-            },
-            cpu_model: match self {
-                Machine::BochsVmx => bochs::REFERENCE_CPU,
-                Machine::QemuKvm => "host",
-                Machine::QemuTcg => "max",
-            }
-            .to_owned(),
+            // Where KVM offers nothing the machine is not used; its command line has either form.
+            vendor: model.vendor.or_else(|| kvm::here().ok()).unwrap_or(Vendor::Vmx),
+            boot: model.boot,
+            cpu_model: model.cpu_model.to_owned(),
             cpus: 1,
             // Room for the hypervisor, the bundle and the firmware beside the VMs.
             memory_mib: ((vm_memory >> 20) + 192).next_multiple_of(256).max(512),
+            repeatable: model.repeatable == Repeatable::Always,
         }
     }
 }
 
 impl Hardware {
+    /// The same for figures: repeatable where the machine can be.
+    pub fn for_figures(self) -> Hardware {
+        Hardware { repeatable: self.machine.model().repeatable != Repeatable::Never, ..self }
+    }
+
+    /// What one tick of its TSC is.
+    pub const fn tick(&self) -> &'static str {
+        if self.repeatable { "instructions" } else { "cycles" }
+    }
+
     /// Makes sure that the packages for it are here.
     pub fn ensure(&self) -> Result<()> {
-        let machine = match self.machine {
-            Machine::BochsVmx => deps::BOCHS,
-            Machine::QemuKvm | Machine::QemuTcg => deps::QEMU,
-        };
-        match (self.machine, self.boot) {
-            (Machine::BochsVmx, BootPath::Pvh) => {
-                bail!("Bochs cannot load an ELF file: use --boot iso or --boot uefi")
-            }
-            (_, BootPath::Uefi) => deps::ensure(&[machine, deps::ISO, deps::UEFI]),
-            (_, BootPath::Iso) => deps::ensure(&[machine, deps::ISO]),
-            (_, BootPath::Pvh) => deps::ensure(&[machine]),
+        let model = self.machine.model();
+        if model.emulator == Emulator::Bochs && self.boot == BootPath::Pvh {
+            bail!("Bochs cannot load an ELF file: use --boot iso or --boot uefi");
         }
+        deps::ensure(&[&[model.needs], self.boot.needs()].concat())
     }
 
     /// The process that is the machine. `folder` is its own, for the files that it makes.
-    pub fn command(
-        &self,
-        folder: &Path,
-        medium: &Medium,
-        serial: &Serial,
-    ) -> Result<std::process::Command> {
-        match self.machine {
-            Machine::BochsVmx => bochs::command(self, folder, medium, serial),
-            Machine::QemuKvm | Machine::QemuTcg => {
-                let mut command = std::process::Command::new("qemu-system-x86_64");
-                command.args(qemu::arguments(self, medium, serial)).current_dir(folder);
+    pub fn command(&self, folder: &Path, medium: &Medium, serial: &Serial) -> Result<Command> {
+        match self.machine.model().emulator {
+            Emulator::Bochs => bochs::command(self, folder, medium, serial),
+            Emulator::Qemu { accelerator } => {
+                let mut command = Command::new("qemu-system-x86_64");
+                command
+                    .args(qemu::arguments(self, accelerator, medium, serial))
+                    .current_dir(folder);
                 Ok(command)
             }
         }

@@ -2,27 +2,40 @@
 
 use std::ffi::OsString;
 
-use super::{BootPath, Hardware, Machine, Medium, Serial};
+use super::{BootPath, Hardware, Machine, Medium, Serial, kvm};
 use crate::deps;
 
 /// The port of `isa-debug-exit`; a guest that runs bare ends with `2 * code + 1`.
 const DEBUG_EXIT: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
+/// One instruction is one nanosecond, nobody waits for the host's clock, and nothing of the host is
+/// seen: two runs are the same to the tick.
+const REPEATABLE: [(&str, &str); 3] = [
+    ("-icount", "shift=0,sleep=off"),
+    ("-rtc", "base=2020-01-01T00:00:00,clock=vm"),
+    ("-seed", "1"),
+];
+
 /// The arguments for QEMU.
-pub fn arguments(hardware: &Hardware, medium: &Medium, serial: &Serial) -> Vec<OsString> {
+pub fn arguments(
+    hardware: &Hardware,
+    accelerator: &str,
+    medium: &Medium,
+    serial: &Serial,
+) -> Vec<OsString> {
     let mut all: Vec<OsString> = Vec::new();
     let mut add = |option: &str, value: OsString| all.extend([option.into(), value]);
     add("-machine", "q35".into());
-    match hardware.machine {
-        Machine::QemuKvm => {
-            add("-accel", "kvm".into());
-            // A model without VMX in its definition gets it here; `host` has it.
-            add("-cpu", format!("{},+vmx", hardware.cpu_model).into());
-        }
-        Machine::QemuTcg | Machine::BochsVmx => {
-            add("-accel", "tcg".into());
-            add("-cpu", hardware.cpu_model.clone().into());
-        }
+    add("-accel", accelerator.into());
+    // A model without the extension in its definition gets it here. On emulation the model is what
+    // the user says: one without it shows the refusal.
+    let extension = match hardware.machine {
+        Machine::QemuKvm => format!(",+{}", kvm::flag(hardware.vendor)),
+        _ => String::new(),
+    };
+    add("-cpu", (hardware.cpu_model.clone() + &extension).into());
+    for (option, value) in REPEATABLE.iter().filter(|_| hardware.repeatable) {
+        add(option, value.into());
     }
     add("-smp", hardware.cpus.to_string().into());
     add("-m", hardware.memory_mib.to_string().into());
@@ -69,11 +82,15 @@ fn with_path(prefix: &str, path: &std::path::Path) -> OsString {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use hv_core::host::report::Vendor;
+
     use super::*;
 
     fn line(hardware: &Hardware, medium: &Medium, serial: &Serial) -> String {
-        let arguments = arguments(hardware, medium, serial);
-        arguments.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        let command = hardware.command(Path::new("."), medium, serial).unwrap();
+        command.get_args().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
     fn kernel(arguments: &str) -> Medium {
@@ -85,15 +102,30 @@ mod tests {
     }
 
     #[test]
-    fn kvm_gets_vmx_whatever_the_model() {
-        let hardware = Hardware { cpus: 2, ..Machine::QemuKvm.hardware(0) };
-        let line = line(&hardware, &kernel(""), &Serial::File("com1".into()));
+    fn kvm_gets_the_extension_of_the_host_whatever_the_model() {
+        let on = |vendor| Hardware { cpus: 2, vendor, ..Machine::QemuKvm.hardware(0) };
+        let line = |vendor| line(&on(vendor), &kernel(""), &Serial::File("com1".into()));
         assert_eq!(
-            line,
+            line(Vendor::Vmx),
             "-machine q35 -accel kvm -cpu host,+vmx -smp 2 -m 512 -display none -kernel hv \
              -initrd bundle -serial file:com1 -debugcon stdio \
              -device isa-debug-exit,iobase=0xf4,iosize=4 -nodefaults -no-reboot"
         );
+        assert_eq!(line(Vendor::Svm), line(Vendor::Vmx).replace("+vmx", "+svm"));
+    }
+
+    #[test]
+    fn emulation_is_repeatable_when_figures_are_wanted_and_kvm_never() {
+        let line = |hardware: &Hardware| line(hardware, &kernel(""), &Serial::File("com1".into()));
+        let standard = Machine::QemuTcg.hardware(0);
+        assert!(!line(&standard).contains("icount") && standard.tick() == "cycles");
+        let exact = standard.for_figures();
+        let options = "-accel tcg -cpu max -icount shift=0,sleep=off \
+                       -rtc base=2020-01-01T00:00:00,clock=vm -seed 1 -smp 1";
+        assert!(line(&exact).contains(options), "{}", line(&exact));
+        assert_eq!(exact.tick(), "instructions");
+        let kvm = Machine::QemuKvm.hardware(0).for_figures();
+        assert!(!line(&kvm).contains("icount") && kvm.tick() == "cycles");
     }
 
     #[test]

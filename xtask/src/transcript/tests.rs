@@ -30,7 +30,9 @@ fn a_session_becomes_events_and_a_readable_log() {
     let end = End {
         cause: Cause::Shutdown as u32,
         reason: 0,
-        vendor_reason: 0,
+        vendor: 1,
+        vendor_code: 0,
+        vendor_detail: [0; 2],
         code: 3,
         address: 0,
         exits: 9,

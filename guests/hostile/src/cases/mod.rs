@@ -13,6 +13,7 @@ mod faults;
 mod neighbours;
 mod shadows;
 mod shared;
+mod virtualization;
 
 /// A case.
 #[derive(Clone, Copy)]
@@ -132,8 +133,16 @@ impl fmt::Display for Wrong {
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = Case> {
-    [calls::CASES, faults::CASES, shadows::CASES, shared::CASES, neighbours::CASES, ends::CASES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        calls::CASES,
+        faults::CASES,
+        virtualization::CASES,
+        shadows::CASES,
+        shared::CASES,
+        neighbours::CASES,
+        ends::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }

@@ -2,13 +2,17 @@
 //! instruction ends a shadow and a step as a native one does.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::arch::x86_64::__cpuid;
+use core::hint;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use guest_kernel::apic::{self, SELF_VECTOR};
 use guest_kernel::interrupts::{self, Frame};
 use guest_kernel::probe::probe;
+use x86_64::instructions::interrupts as cpu_interrupts;
 
 use super::{Action, Case, Expected, Verdict, Wrong};
+use crate::raw::is_amd;
 
 const fn any(name: &'static str, run: fn() -> Verdict) -> Case {
     Case { name, expected: Expected::Survives, needs_pv: false, action: Action::Run(run) }
@@ -18,10 +22,10 @@ const fn any(name: &'static str, run: fn() -> Verdict) -> Case {
 pub const CASES: &[Case] = &[
     any("step-cpuid", || step(step_cpuid, step_cpuid_after)),
     any("step-mov-ss", || step(step_mov_ss, step_mov_ss_after)),
-    Case { needs_pv: true, ..any("step-call", || step(step_call, step_call_after)) },
+    Case { needs_pv: true, ..any("step-call", step_call) },
     any("halt-pending", || pending(halt, halt_after)),
     any("sti-shadow", || pending(sti_shadow, sti_shadow_after)),
-    any("nmi-to-self", nmi_to_self),
+    any("nmi-blocks-nmi", nmi_blocks_nmi),
 ];
 
 unsafe extern "C" {
@@ -29,8 +33,10 @@ unsafe extern "C" {
     fn step_cpuid_after();
     fn step_mov_ss();
     fn step_mov_ss_after();
-    fn step_call();
-    fn step_call_after();
+    fn step_call_intel();
+    fn step_call_intel_after();
+    fn step_call_amd();
+    fn step_call_amd_after();
     fn halt();
     fn halt_after();
     fn sti_shadow();
@@ -68,16 +74,23 @@ global_asm!(
     "nop",
     "pop rbx",
     "ret",
-    "step_call:",
+    // With the hypercall instruction of each vendor.
+    ".irp vendor, intel, amd",
+    "step_call_\\vendor:",
     "mov eax, 3",
     "xor r9d, r9d",
     "pushfq",
     "or qword ptr [rsp], 0x100",
     "popfq",
-    "step_call_site: vmcall",
-    "step_call_after:",
+    ".ifc \\vendor, amd",
+    "vmmcall",
+    ".else",
+    "vmcall",
+    ".endif",
+    "step_call_\\vendor\\()_after:",
     "nop",
     "ret",
+    ".endr",
     "halt:",
     "sti",
     "hlt",
@@ -114,6 +127,14 @@ fn step(code: unsafe extern "C" fn(), after: unsafe extern "C" fn()) -> Verdict 
     }
 }
 
+fn step_call() -> Verdict {
+    if is_amd() {
+        step(step_call_amd, step_call_amd_after)
+    } else {
+        step(step_call_intel, step_call_intel_after)
+    }
+}
+
 /// Where the last interrupt came, 0 for none.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
@@ -136,17 +157,54 @@ fn pending(code: unsafe extern "C" fn(), after: unsafe extern "C" fn()) -> Verdi
     }
 }
 
-/// An NMI to the sender's own APIC comes although interrupts are disabled.
-fn nmi_to_self() -> Verdict {
-    const NMI: u8 = 2;
-    fn note(frame: &mut Frame) {
-        INTERRUPTED.store(frame.rip, Ordering::Relaxed);
+const NMI: u8 = 2;
+/// Loop rounds in which an NMI that is not blocked comes.
+const PATIENCE: u32 = 100_000;
+
+static NMIS: AtomicU32 = AtomicU32::new(0);
+/// Where the first NMI's frame is: what it interrupted has its stack above.
+static FIRST: AtomicU64 = AtomicU64::new(0);
+static NESTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTS_WERE_ON: AtomicBool = AtomicBool::new(false);
+
+/// The first NMI's handler sends two more. Exits and time pass before its IRET.
+fn send_more(frame: &mut Frame) {
+    const INTERRUPT_FLAG: u64 = 1 << 9;
+    if frame.rflags & INTERRUPT_FLAG != 0 {
+        INTERRUPTS_WERE_ON.store(true, Ordering::Relaxed);
     }
-    interrupts::handle(NMI, note);
-    INTERRUPTED.store(0, Ordering::Relaxed);
+    if NMIS.fetch_add(1, Ordering::Relaxed) == 0 {
+        FIRST.store((&raw const *frame) as u64, Ordering::Relaxed);
+        for _ in 0..2 {
+            apic::send_nmi_to_self();
+            hint::black_box(__cpuid(0));
+        }
+        (0..PATIENCE).for_each(|_| hint::spin_loop());
+    } else if frame.rsp <= FIRST.load(Ordering::Relaxed) {
+        NESTED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An NMI comes although interrupts are disabled. What comes before its handler's IRET waits for
+/// that, and of several one is kept (SDM vol. 3, Handling Multiple NMIs).
+fn nmi_blocks_nmi() -> Verdict {
+    cpu_interrupts::disable();
+    interrupts::handle(NMI, send_more);
     apic::send_nmi_to_self();
-    let waiting = || INTERRUPTED.load(Ordering::Relaxed) == 0;
-    let came = (0..1_000_000).any(|_| !waiting());
+    for _ in 0..PATIENCE {
+        hint::spin_loop();
+    }
     interrupts::forget(NMI);
-    if came { Ok(()) } else { Err(Wrong::Other("the NMI did not come")) }
+    if INTERRUPTS_WERE_ON.load(Ordering::Relaxed) {
+        return Err(Wrong::Other("interrupts were enabled"));
+    }
+    if NESTED.load(Ordering::Relaxed) {
+        return Err(Wrong::Other("an NMI came before the IRET of the one before"));
+    }
+    match NMIS.load(Ordering::Relaxed) {
+        2 => Ok(()),
+        0 => Err(Wrong::Other("the NMI did not come")),
+        1 => Err(Wrong::Other("the NMI that was sent while NMIs were blocked did not come")),
+        _ => Err(Wrong::Other("more than one NMI was kept while NMIs were blocked")),
+    }
 }

@@ -8,13 +8,16 @@ fn registers() -> [u64; 16] {
     core::array::from_fn(|n| (n as u64 + 1).wrapping_mul(0x1111_1111_1111_1111))
 }
 
-fn run(code_size: CodeSize, bytes: &[u8]) -> Result<MmioAccess, DecodeError> {
-    let registers = registers();
-    decode(bytes, &Context { code_size, rip: 0x1000, registers: &registers, segment_bases: &BASES })
+fn context(mode: Mode, registers: [u64; 16]) -> Context {
+    Context { mode, rip: 0x1000, registers, segment_bases: BASES }
+}
+
+fn run(mode: Mode, bytes: &[u8]) -> Result<MmioAccess, DecodeError> {
+    decode(bytes, &context(mode, registers()))
 }
 
 fn in64(bytes: &[u8]) -> MmioAccess {
-    run(CodeSize::Bits64, bytes).unwrap()
+    run(Mode::Code64, bytes).unwrap()
 }
 
 fn write(access: MmioAccess) -> u64 {
@@ -47,7 +50,7 @@ fn the_moves_of_apic_drivers_are_decoded() {
     let load = in64(&[0x8b, 0x47, 0x20]);
     assert_eq!((load.linear, load.size, load.length), (registers()[7] + 0x20, 4, 3));
     assert_eq!(read(load, 0xaabb_ccdd), (0, 0xaabb_ccdd), "a 32-bit load clears the upper half");
-    let absolute = run(CodeSize::Bits32, &[0x89, 0x0d, 0xf0, 0, 0xe0, 0xfe]).unwrap();
+    let absolute = run(Mode::Code32, &[0x89, 0x0d, 0xf0, 0, 0xe0, 0xfe]).unwrap();
     assert_eq!((absolute.linear, write(absolute)), (0xfee4_00f0, 0x2222_2222));
 }
 
@@ -76,12 +79,7 @@ fn stores_take_the_operand_s_bits() {
 fn the_high_bytes_are_bits_15_to_8() {
     let mut registers = registers();
     registers[0] = 0x1234;
-    let context = Context {
-        code_size: CodeSize::Bits64,
-        rip: 0,
-        registers: &registers,
-        segment_bases: &BASES,
-    };
+    let context = context(Mode::Code64, registers);
     assert_eq!(write(decode(&[0x88, 0x27], &context).unwrap()), 0x12);
     let load = decode(&[0x8a, 0x27], &context).unwrap();
     let Operation::Read(target) = load.operation else { panic!() };
@@ -130,13 +128,13 @@ fn addresses_follow_mode_prefixes_and_segments() {
     ] {
         assert_eq!(in64(bytes).linear, linear, "{bytes:x?}");
     }
-    let in32 = |bytes| run(CodeSize::Bits32, bytes).unwrap().linear;
+    let in32 = |bytes| run(Mode::Code32, bytes).unwrap().linear;
     let (edi, ebp) = (r[7] & 0xffff_ffff, r[5] & 0xffff_ffff);
     assert_eq!(in32(&[0x89, 0x07]), edi + BASES[3]);
     assert_eq!(in32(&[0x89, 0x45, 0]), ebp + BASES[2], "EBP implies the stack segment");
     assert_eq!(in32(&[0x26, 0x89, 0x07]), edi + BASES[0]);
     assert_eq!(in32(&[0xa3, 0xff, 0xff, 0xff, 0xff]), 0x3_ffff, "wraps at 4 GiB");
-    let in16 = |bytes| run(CodeSize::Bits16, bytes).unwrap().linear;
+    let in16 = |bytes| run(Mode::Code16, bytes).unwrap().linear;
     assert_eq!(in16(&[0x89, 0x00]), ((r[3] + r[6]) & 0xffff) + BASES[3], "BX + SI wraps at 64 KiB");
     assert_eq!(in16(&[0x89, 0x42, 0x10]), ((r[5] + r[6] + 0x10) & 0xffff) + BASES[2]);
     assert_eq!(in16(&[0x67, 0x66, 0x89, 0x07]), edi + BASES[3]);
@@ -146,7 +144,7 @@ fn addresses_follow_mode_prefixes_and_segments() {
 fn only_the_instruction_itself_is_asked_for() {
     let whole = [0x67, 0x48, 0xc7, 0x84, 0x9e, 1, 0, 0, 0, 2, 0, 0, 0];
     for length in 0..whole.len() {
-        assert_eq!(run(CodeSize::Bits64, &whole[..length]), Err(DecodeError::NeedBytes));
+        assert_eq!(run(Mode::Code64, &whole[..length]), Err(DecodeError::NeedBytes));
     }
     assert_eq!(in64(&whole).length, 13);
     assert_eq!(in64(&[&whole[..], &[0xcc; 40]].concat()), in64(&whole));
@@ -167,7 +165,7 @@ fn other_instructions_are_named() {
         (&[0x90], Code::Nopd),
     ] {
         let unsupported = Err(DecodeError::Unsupported(code as u16));
-        assert_eq!(run(CodeSize::Bits64, bytes), unsupported, "{bytes:x?}");
+        assert_eq!(run(Mode::Code64, bytes), unsupported, "{bytes:x?}");
     }
 }
 
@@ -181,12 +179,12 @@ fn what_is_no_instruction_is_invalid() {
         &[0x66; 15],
         &[0x2e; 40],
     ] {
-        assert_eq!(run(CodeSize::Bits64, bytes), Err(DecodeError::Invalid), "{bytes:x?}");
+        assert_eq!(run(Mode::Code64, bytes), Err(DecodeError::Invalid), "{bytes:x?}");
     }
 }
 
-fn code_size() -> impl Strategy<Value = CodeSize> {
-    prop::sample::select(&[CodeSize::Bits16, CodeSize::Bits32, CodeSize::Bits64])
+fn mode() -> impl Strategy<Value = Mode> {
+    prop::sample::select(&[Mode::Code16, Mode::Code32, Mode::Code64])
 }
 
 proptest! {
@@ -200,11 +198,11 @@ proptest! {
         opcode in prop::sample::select(
             &[0x88u8, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2, 0xa3, 0xc6, 0xc7, 0xb6, 0xbf, 0x63][..]),
         tail in prop::collection::vec(any::<u8>(), 0..16),
-        code_size in code_size(),
+        mode in mode(),
         plain: bool,
     ) {
         let bytes = if plain { tail } else { [prefix, std::vec![opcode], tail].concat() };
-        let answer = run(code_size, &bytes);
+        let answer = run(mode, &bytes);
         if bytes.len() >= MAX_LENGTH {
             prop_assert_ne!(answer, Err(DecodeError::NeedBytes));
         }
@@ -212,12 +210,12 @@ proptest! {
             let length = usize::from(access.length);
             prop_assert!((1..=MAX_LENGTH.min(bytes.len())).contains(&length));
             prop_assert!([1, 2, 4, 8].contains(&access.size));
-            prop_assert_eq!(run(code_size, &bytes[..length]), Ok(access));
-            prop_assert_eq!(run(code_size, &bytes[..length - 1]), Err(DecodeError::NeedBytes));
+            prop_assert_eq!(run(mode, &bytes[..length]), Ok(access));
+            prop_assert_eq!(run(mode, &bytes[..length - 1]), Err(DecodeError::NeedBytes));
             if let Operation::Write(value) = access.operation {
                 prop_assert_eq!(value & !ones(access.size), 0);
             }
-            if code_size != CodeSize::Bits64 {
+            if mode != Mode::Code64 {
                 prop_assert!(access.linear < 1 << 32);
             }
         }

@@ -1,5 +1,7 @@
 //! Running a guest: the quick path of frequent exits, and the rest of the neutral backend.
 
+use core::fmt;
+
 use pv_abi::exit::Reason;
 
 use super::enter::enter;
@@ -7,12 +9,13 @@ use super::exit_reason::Basic;
 use super::field::{self, VmcsWrite};
 use super::guest::Guest;
 use crate::emulate::cpuid;
+use crate::host::report::Vendor;
 use crate::hw::instructions::tsc;
 use crate::hw::speculation::Speculation;
 use crate::hypercall;
 use crate::vm::Vcpu;
 use crate::vm::exit::Exit;
-use crate::vm::hardware::Backend;
+use crate::vm::hardware::{Backend, VendorExit};
 use crate::vm::run::{Frame, Left, answer, finish};
 
 /// Called by the world switch at every exit, with the guest's RBP and R12 to R15 still in the CPU;
@@ -98,7 +101,7 @@ impl Backend for Guest<'_> {
         Some(left)
     }
 
-    fn exit(&mut self) -> Exit {
+    fn exit(&mut self, _: &Vcpu) -> Exit {
         self.decode()
     }
 
@@ -111,17 +114,31 @@ impl Backend for Guest<'_> {
         self.vmcs.set_counts(counts);
     }
 
-    fn vendor_detail(&mut self) -> (u64, u64) {
-        if self.state.refused {
-            let error = self.vmcs.get(field::VM_INSTRUCTION_ERROR);
-            return (u64::MAX, error.into());
-        }
-        (self.vmcs.get(field::EXIT_REASON).into(), self.qualification())
+    fn vendor_exit(&mut self) -> VendorExit {
+        let (code, detail) = if self.state.refused {
+            (u64::MAX, [0, self.vmcs.get(field::VM_INSTRUCTION_ERROR).into()])
+        } else {
+            (self.vmcs.get(field::EXIT_REASON).into(), [self.qualification(), 0])
+        };
+        VendorExit { vendor: Vendor::Vmx, code, detail }
     }
 
     fn check(&mut self) -> bool {
         self.state.violation = self.broken_rule();
         self.state.refused = self.state.violation.is_some();
         !self.state.refused
+    }
+
+    fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
+        if let Some(violation) = self.state.violation {
+            return write!(to, "{violation}");
+        }
+        let mut any = false;
+        let mut result = Ok(());
+        self.broken_rules(|violation| {
+            let separator = if core::mem::replace(&mut any, true) { "\n" } else { "" };
+            result = result.and_then(|()| write!(to, "{separator}{violation}"));
+        });
+        result
     }
 }

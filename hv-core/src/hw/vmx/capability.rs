@@ -12,14 +12,8 @@ pub use allowed::{Allowed, MissingControls};
 pub use refusal::Refusal;
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
-use crate::hw::Cpuid;
+use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::feature::Features;
-
-/// Reads MSRs that are known to exist.
-pub trait ReadMsr {
-    /// The MSR's value.
-    fn read_msr(&self, msr: u32) -> u64;
-}
 
 /// The MSRs' numbers.
 #[allow(missing_docs)]
@@ -172,18 +166,19 @@ pub struct Capabilities {
     pub no_execute: bool,
 }
 
+/// Whether CPUID shows VMX.
+pub fn announced(cpuid: &impl Cpuid) -> bool {
+    let [_, _, ecx, _] = cpuid.announced(1, 0);
+    ecx & 1 << 5 != 0
+}
+
 impl Capabilities {
-    /// Asks the CPU.
+    /// Asks the CPU, whose CPUID shows VMX.
     ///
     /// # Errors
     ///
     /// The first thing that is missing and that no VM can do without.
     pub fn read(msrs: &impl ReadMsr, cpuid: &impl Cpuid) -> Result<Capabilities, Refusal> {
-        let [top, ..] = cpuid.cpuid(0, 0);
-        let [_, _, leaf1_ecx, _] = if top >= 1 { cpuid.cpuid(1, 0) } else { [0; 4] };
-        if leaf1_ecx & 1 << 5 == 0 {
-            return Err(Refusal::NoVmx);
-        }
         let control = msrs.read_msr(msr::IA32_FEATURE_CONTROL);
         let feature_control = FeatureControl::from_bits_retain(control);
         if feature_control.contains(FeatureControl::LOCKED)
@@ -196,7 +191,10 @@ impl Capabilities {
         let true_controls = basic & 1 << 55 != 0;
         let pick =
             |old: u32, precise: u32| msrs.read_msr(if true_controls { precise } else { old });
-        let pin_based = pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS);
+        let pin_based = Allowed::<PinBased>::from_msr(pick(
+            msr::IA32_VMX_PINBASED_CTLS,
+            msr::IA32_VMX_TRUE_PINBASED_CTLS,
+        ));
         let primary = Allowed::<Primary>::from_msr(pick(
             msr::IA32_VMX_PROCBASED_CTLS,
             msr::IA32_VMX_TRUE_PROCBASED_CTLS,
@@ -224,6 +222,9 @@ impl Capabilities {
         if !secondary.can(Secondary::UNRESTRICTED_GUEST) {
             return Err(Refusal::NoUnrestrictedGuest);
         }
+        if !pin_based.can(PinBased::ACTIVATE_PREEMPTION_TIMER) {
+            return Err(Refusal::NoPreemptionTimer);
+        }
 
         let vm_functions = if secondary.can(Secondary::ENABLE_VM_FUNCTIONS) {
             msrs.read_msr(msr::IA32_VMX_VMFUNC)
@@ -231,13 +232,8 @@ impl Capabilities {
             0
         };
         let misc = msrs.read_msr(msr::IA32_VMX_MISC);
-        let [extended_top, ..] = cpuid.cpuid(0x8000_0000, 0);
-        let leaf = |leaf: u32| if extended_top >= leaf { cpuid.cpuid(leaf, 0) } else { [0; 4] };
-        let [_, _, _, extended_features] = leaf(0x8000_0001);
-        let (physical_bits, linear_bits) = match leaf(0x8000_0008) {
-            [0, ..] => (36, 48),
-            [widths, ..] => (widths as u8, (widths >> 8) as u8),
-        };
+        let [_, _, _, extended_features] = cpuid.announced(0x8000_0001, 0);
+        let (physical_bits, linear_bits) = cpuid.address_widths();
         Ok(Capabilities {
             revision: basic as u32 & !(1 << 31),
             vmcs_size: (basic >> 32) as u32 & 0x1fff,
@@ -245,7 +241,7 @@ impl Capabilities {
             ins_outs_information: basic & 1 << 54 != 0,
             any_error_code: basic & 1 << 56 != 0,
             feature_control,
-            pin_based: Allowed::from_msr(pin_based),
+            pin_based,
             primary,
             secondary,
             exit: Allowed::from_msr(exit),
@@ -284,7 +280,6 @@ impl Capabilities {
                 Secondary::VIRTUALIZE_APIC_ACCESSES.union(Secondary::VIRTUALIZE_X2APIC_MODE),
             );
         let vpid = EptVpid::INVVPID.union(EptVpid::INVVPID_SINGLE_CONTEXT);
-        let timer = self.pin_based.can(PinBased::ACTIVATE_PREEMPTION_TIMER);
         let registers = apic && secondary(Secondary::APIC_REGISTER_VIRTUALIZATION);
         let table = [
             (Features::VPID, secondary(Secondary::ENABLE_VPID) && self.ept_vpid.contains(vpid)),
@@ -297,7 +292,7 @@ impl Capabilities {
             ),
             (Features::NESTED_1G, self.ept_vpid.contains(EptVpid::EPT_1G)),
             (Features::NESTED_2M, self.ept_vpid.contains(EptVpid::EPT_2M)),
-            (Features::PREEMPTION_TIMER, timer),
+            (Features::PREEMPTION_TIMER, true),
             (Features::INVPCID, secondary(Secondary::ENABLE_INVPCID)),
             (Features::RDTSCP, secondary(Secondary::ENABLE_RDTSCP)),
             (Features::XSAVES, secondary(Secondary::ENABLE_XSAVES_XRSTORS)),

@@ -5,233 +5,129 @@
 //! a shadow VMCS), on the launch state, and on system-management mode, which we never run in.
 
 mod controls;
-mod guest;
-mod host;
 mod non_register;
-mod rule;
+mod registers;
 mod segments;
 #[cfg(test)]
 mod tests;
 
-use core::fmt;
-use core::ops::ControlFlow;
-
-pub use rule::Rule;
+pub use crate::hw::check::Violation;
 
 use super::capability::Capabilities;
-use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
-use super::field::{self, Access, Field, VmcsRead, Width};
-use crate::vm::Event;
-
-/// What else a broken rule involves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Involved {
-    /// Nothing but the field.
-    Nothing,
-    /// The bits of the field that are wrong.
-    Bits(u64),
-    /// Another field, by encoding, and its value.
-    Field(u32, u64),
-}
-
-/// A rule that a VMCS breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The rule.
-    pub rule: Rule,
-    /// The encoding of the field that breaks it.
-    pub field: u32,
-    /// The field's value.
-    pub value: u64,
-    /// What else is involved.
-    pub involved: Involved,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |encoding| field::name(encoding).unwrap_or("a field without a name");
-        write!(f, "{}: {} = {:#x}", self.rule.name(), name(self.field), self.value)?;
-        match self.involved {
-            Involved::Nothing => {}
-            Involved::Bits(bits) => write!(f, ", wrong bits {bits:#x}")?,
-            Involved::Field(encoding, value) => write!(f, ", {} = {value:#x}", name(encoding))?,
-        }
-        write!(f, ": {} (SDM vol. 3, {})", self.rule.text(), self.rule.section())
-    }
-}
+use super::controls::{AccessRights, Entry, Exit, PinBased, Primary, Secondary};
+use super::field::{self, Field, Segment, VmcsRead, Width};
+use crate::hw::check::{self, Checker, Fields, Flow, rflags};
+use crate::vm::{Event, EventKind};
 
 /// The first rule that the VMCS breaks, in the manual's order.
 pub fn first(vmcs: &impl VmcsRead, caps: &Capabilities) -> Option<Violation> {
-    let mut first = None;
-    each(vmcs, caps, |violation| {
-        first = Some(violation);
-        ControlFlow::Break(())
-    });
-    first
+    check::first(|found| each(vmcs, caps, found))
 }
 
 /// Hands every rule that the VMCS breaks to `found`, until that breaks off.
-pub fn each(
-    vmcs: &impl VmcsRead,
-    caps: &Capabilities,
-    mut found: impl FnMut(Violation) -> ControlFlow<()>,
-) {
-    let mut checker = Checker::new(vmcs, caps, &mut found);
+pub fn each(vmcs: &impl VmcsRead, caps: &Capabilities, mut found: impl FnMut(Violation) -> Flow) {
     // Broken off or at the end: both are the end.
-    let _ = checker.all();
+    let _ = all(&mut Checker::new(Vmx::new(vmcs, caps), &mut found));
 }
 
-type Flow = ControlFlow<()>;
+fn all(c: &mut Checker<'_, Vmx<'_, impl VmcsRead>>) -> Flow {
+    controls::all(c)?;
+    registers::all(c)?;
+    segments::all(c)?;
+    non_register::all(c)
+}
 
-struct Checker<'a, V> {
+/// A VMCS and the CPU that it is for.
+struct Vmx<'a, V> {
     vmcs: &'a V,
     caps: &'a Capabilities,
-    found: &'a mut dyn FnMut(Violation) -> Flow,
-    pin_based: PinBased,
-    primary: Primary,
-    /// Empty unless the primary controls activate them.
-    secondary: Secondary,
-    exit: Exit,
-    entry: Entry,
     /// The event to inject; `None` as well if its type is reserved.
     event: Option<Event>,
+    segments: [Register; 8],
 }
 
-impl<'a, V: VmcsRead> Checker<'a, V> {
-    fn new(
-        vmcs: &'a V,
-        caps: &'a Capabilities,
-        found: &'a mut dyn FnMut(Violation) -> Flow,
-    ) -> Self {
-        let primary = Primary::from_bits_retain(vmcs.read(field::PRIMARY_CONTROLS));
-        let secondary = if primary.contains(Primary::ACTIVATE_SECONDARY_CONTROLS) {
-            Secondary::from_bits_retain(vmcs.read(field::SECONDARY_CONTROLS))
-        } else {
-            Secondary::empty()
-        };
-        Checker {
+/// A guest segment register as the VMCS has it.
+#[derive(Clone, Copy)]
+struct Register {
+    id: Segment,
+    selector: u64,
+    base: u64,
+    limit: u64,
+    rights: AccessRights,
+    /// The rules on a descriptor hold for it.
+    checked: bool,
+}
+
+/// One control of one of the sets.
+#[derive(Clone, Copy)]
+struct Control(Field<u32>, u32);
+
+macro_rules! controls {
+    ($($set:ident $field:ident;)*) => {$(
+        impl From<$set> for Control {
+            fn from(control: $set) -> Control {
+                Control(field::$field, control.bits())
+            }
+        }
+    )*};
+}
+
+controls! {
+    PinBased PIN_BASED_CONTROLS;
+    Primary PRIMARY_CONTROLS;
+    Secondary SECONDARY_CONTROLS;
+    Exit EXIT_CONTROLS;
+    Entry ENTRY_CONTROLS;
+}
+
+impl<W: Width, V: VmcsRead> Fields<Field<W>> for Vmx<'_, V> {
+    fn value(&self, field: Field<W>) -> u64 {
+        self.vmcs.read(field).into()
+    }
+
+    fn name(&self, field: Field<W>) -> &'static str {
+        field::name(field.encoding()).unwrap_or("a field without a name")
+    }
+}
+
+impl<'a, V: VmcsRead> Vmx<'a, V> {
+    fn new(vmcs: &'a V, caps: &'a Capabilities) -> Self {
+        let virtual_8086 = vmcs.read(field::GUEST_RFLAGS) & rflags::VM != 0;
+        Vmx {
             vmcs,
             caps,
-            found,
-            pin_based: PinBased::from_bits_retain(vmcs.read(field::PIN_BASED_CONTROLS)),
-            primary,
-            secondary,
-            exit: Exit::from_bits_retain(vmcs.read(field::EXIT_CONTROLS)),
-            entry: Entry::from_bits_retain(vmcs.read(field::ENTRY_CONTROLS)),
             event: Event::decode(
                 vmcs.read(field::ENTRY_INTERRUPTION_INFORMATION),
                 || vmcs.read(field::ENTRY_EXCEPTION_ERROR_CODE),
                 || vmcs.read(field::ENTRY_INSTRUCTION_LENGTH),
             ),
+            segments: Segment::ALL.map(|id| {
+                let rights = AccessRights::from_bits_retain(vmcs.read(id.access_rights()));
+                let system = matches!(id, Segment::Tr | Segment::Ldtr);
+                let mut register = Register {
+                    id,
+                    selector: vmcs.read(id.selector()).into(),
+                    base: vmcs.read(id.base()),
+                    limit: vmcs.read(id.limit()).into(),
+                    rights,
+                    checked: false,
+                };
+                register.checked = register.counts() && (system || !virtual_8086);
+                register
+            }),
         }
     }
 
-    fn all(&mut self) -> Flow {
-        self.execution_controls()?;
-        self.exit_controls()?;
-        self.entry_controls()?;
-        self.host()?;
-        self.guest()?;
-        self.segments()?;
-        self.non_register()
+    /// Whether this control is 1. Secondary ones are 0 unless the primary controls activate them.
+    fn has(&self, control: impl Into<Control>) -> bool {
+        let Control(field, bits) = control.into();
+        let secondary = field.encoding() == field::SECONDARY_CONTROLS.encoding();
+        self.vmcs.read(field) & bits != 0
+            && (!secondary || self.has(Primary::ACTIVATE_SECONDARY_CONTROLS))
     }
 
-    fn get<W: Width, A: Access>(&self, field: Field<W, A>) -> u64 {
-        self.vmcs.read(field).into()
+    /// Whether an event of this kind is to be injected.
+    fn injects(&self, kind: EventKind) -> bool {
+        self.event.is_some_and(|event| event.kind == kind)
     }
-
-    fn ia32e(&self) -> bool {
-        self.entry.contains(Entry::IA32E_MODE_GUEST)
-    }
-
-    fn unrestricted(&self) -> bool {
-        self.secondary.contains(Secondary::UNRESTRICTED_GUEST)
-    }
-
-    fn report<W: Width>(&mut self, rule: Rule, field: Field<W>, involved: Involved) -> Flow {
-        let value = self.get(field);
-        (self.found)(Violation { rule, field: field.encoding(), value, involved })
-    }
-
-    fn that<W: Width>(&mut self, rule: Rule, field: Field<W>, holds: bool) -> Flow {
-        if holds { Flow::Continue(()) } else { self.report(rule, field, Involved::Nothing) }
-    }
-
-    fn with<W: Width, X: Width>(
-        &mut self,
-        rule: Rule,
-        field: Field<W>,
-        other: Field<X>,
-        holds: bool,
-    ) -> Flow {
-        if holds {
-            return Flow::Continue(());
-        }
-        let involved = Involved::Field(other.encoding(), self.get(other));
-        self.report(rule, field, involved)
-    }
-
-    fn none_of<W: Width>(&mut self, rule: Rule, field: Field<W>, wrong_bits: u64) -> Flow {
-        if wrong_bits == 0 {
-            return Flow::Continue(());
-        }
-        self.report(rule, field, Involved::Bits(wrong_bits))
-    }
-
-    /// Each of `mask` must be 0 in the field.
-    fn clear<W: Width>(&mut self, rule: Rule, field: Field<W>, mask: u64) -> Flow {
-        let wrong = self.get(field) & mask;
-        self.none_of(rule, field, wrong)
-    }
-
-    fn canonical<W: Width>(&mut self, rule: Rule, field: Field<W>) -> Flow {
-        let holds = is_canonical(self.get(field), self.caps.linear_bits);
-        self.that(rule, field, holds)
-    }
-
-    fn pat(&mut self, rule: Rule, field: Field<u64>) -> Flow {
-        // Memory types 2 and 3 are reserved, as is all above 7.
-        let sound = self.get(field).to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7));
-        self.that(rule, field, sound)
-    }
-
-    fn efer_reserved(&self) -> u64 {
-        let no_execute = if self.caps.no_execute { efer::NXE } else { 0 };
-        !(efer::SCE | efer::LME | efer::LMA | no_execute)
-    }
-}
-
-/// Every bit from `bits` up.
-fn above(bits: u8) -> u64 {
-    u64::MAX.checked_shl(bits.into()).unwrap_or(0)
-}
-
-fn is_canonical(address: u64, linear_bits: u8) -> bool {
-    let spare = 64u32.saturating_sub(linear_bits.into());
-    (address.wrapping_shl(spare) as i64).wrapping_shr(spare) as u64 == address
-}
-
-mod cr0 {
-    pub const PE: u64 = 1 << 0;
-    pub const NW: u64 = 1 << 29;
-    pub const CD: u64 = 1 << 30;
-    pub const PG: u64 = 1 << 31;
-}
-
-mod cr4 {
-    pub const PAE: u64 = 1 << 5;
-    pub const PCIDE: u64 = 1 << 17;
-}
-
-mod efer {
-    pub const SCE: u64 = 1 << 0;
-    pub const LME: u64 = 1 << 8;
-    pub const LMA: u64 = 1 << 10;
-    pub const NXE: u64 = 1 << 11;
-}
-
-mod rflags {
-    pub const TF: u64 = 1 << 8;
-    pub const IF: u64 = 1 << 9;
-    pub const VM: u64 = 1 << 17;
 }

@@ -3,21 +3,18 @@
 use core::arch::asm;
 use core::ops::ControlFlow;
 
-use pv_abi::area::INFO_SIZE;
-
 use super::capability::Capabilities;
 use super::check::{self, Violation};
 use super::controls::{AccessRights, Entry, Interruptibility, PendingDebug, Primary};
 use super::enter::Switch;
 use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
+use super::live::Live;
 use super::policy::Controls;
-use super::vmcs::ActiveVmcs;
-use crate::hw::physical::FixedTables;
-use crate::mem::frames::PAGE;
-use crate::mem::nested::{Access, NestedTable};
-use crate::mem::tlb::{MustFlush, Seen};
+use super::vmcs::{ActiveVmcs, Vmcs};
+use crate::hw::translations::Translations;
 use crate::vm::Features;
+use crate::vm::image::Start;
 
 /// Single-step.
 pub(super) const RFLAGS_TF: u64 = 1 << 8;
@@ -34,40 +31,39 @@ pub struct State {
     pub entry: Entry,
     /// The world switch's own.
     pub switch: Switch,
-    /// What this CPU has flushed for.
-    pub seen: Seen,
-    /// The nested page table.
-    pub nested: NestedTable<Ept>,
-    /// Where the read-only half of the area is for the guest, and where it is.
-    pub info: (u64, u64),
+    /// The VM's memory.
+    pub translations: Translations<Ept>,
     /// The EPT pointer.
     pub eptp: u64,
     /// The VM's number.
     pub vm: u8,
     /// The VPID; not 0.
     pub vpid: u16,
-    /// The page of MSR bitmaps, if they are used.
-    pub msr_bitmaps: Option<u64>,
+    /// Its VMCS, unless it is current.
+    pub vmcs: Option<Vmcs>,
+    /// Pages that its controls point to.
+    pub pages: Pages,
+    /// Where it starts, until its VMCS has been written.
+    pub start: Option<(Start, u64)>,
+    /// What stays in the CPU while it runs.
+    pub live: Live,
     /// The last entry was refused, by the CPU (VMfail) or by the checker: there was no exit.
     pub refused: bool,
     /// The rule that the last refused entry broke.
     pub violation: Option<Violation>,
 }
 
-impl State {
-    /// Maps the read-only half of the area, or takes it away, for which a flush is owed.
-    pub fn show_info(&mut self, show: bool) -> Option<MustFlush> {
-        // Its tables were made with the VM, so none is allocated, and mapping cannot fail.
-        let (gpa, hpa) = self.info;
-        let nested = &mut self.nested;
-        if show {
-            let _ = nested.map(&mut FixedTables, gpa, hpa, INFO_SIZE as u64, Access::ReadOnly);
-            return None;
-        }
-        let second = gpa.wrapping_add(PAGE);
-        let first = nested.unmap_page(&mut FixedTables, gpa).ok()?;
-        nested.unmap_page(&mut FixedTables, second).ok().map(|owed| owed.and(first))
-    }
+/// Pages that a vCPU's controls point to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages {
+    /// The local APIC's registers.
+    pub apic: u64,
+    /// The page whose accesses mean the local APIC, where the CPU treats them apart.
+    pub apic_access: u64,
+    /// Two pages that let every port exit.
+    pub io_bitmaps: u64,
+    /// The page of MSR bitmaps, if they are used.
+    pub msr_bitmaps: Option<u64>,
 }
 
 /// A vCPU that runs on this CPU.

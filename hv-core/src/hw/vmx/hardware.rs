@@ -234,7 +234,7 @@ impl Hardware for Guest<'_> {
             });
         }
         self.vmcs.write(field::SECONDARY_CONTROLS, secondary.bits());
-        if let Some(page) = self.state.msr_bitmaps {
+        if let Some(page) = self.state.pages.msr_bitmaps {
             setup::pass_x2apic(page, x2apic, &self.state.controls.features);
         }
     }
@@ -266,9 +266,7 @@ impl Hardware for Guest<'_> {
     fn set_xcr0(&mut self, value: u64) {
         // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
         // set wherever XSAVE exists.
-        unsafe {
-            asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
-        }
+        unsafe { live::set_xcr0(value) };
     }
 
     fn debug_register(&mut self, number: u8) -> u64 {
@@ -280,8 +278,7 @@ impl Hardware for Guest<'_> {
     }
 
     fn set_cr2(&mut self, value: u64) {
-        // SAFETY: CR2 has no effect; the hypervisor reads it only when it reports its own fault.
-        unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem, preserves_flags)) };
+        live::set_cr2(value);
     }
 
     fn cr2(&mut self) -> u64 {
@@ -301,7 +298,7 @@ impl Hardware for Guest<'_> {
     }
 
     fn show_info(&mut self, show: bool) -> Option<MustFlush> {
-        self.state.show_info(show)
+        self.state.translations.show_info(show)
     }
 
     fn serve_host(&mut self) {
@@ -315,7 +312,7 @@ impl Hardware for Guest<'_> {
     }
 
     fn sync_translations(&mut self, generation: &Generation) {
-        if self.state.seen.behind(generation) {
+        if self.state.translations.seen.behind(generation) {
             self.invept();
             self.flush_guest(None);
         }

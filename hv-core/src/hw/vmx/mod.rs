@@ -21,6 +21,10 @@ pub mod guest;
 #[cfg(target_os = "none")]
 mod hardware;
 #[cfg(target_os = "none")]
-pub mod setup;
+mod live;
+#[cfg(target_os = "none")]
+mod setup;
+#[cfg(target_os = "none")]
+pub mod vendor;
 #[cfg(target_os = "none")]
 pub mod vmcs;

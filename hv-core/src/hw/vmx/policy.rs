@@ -11,16 +11,7 @@ struct Asked {
     /// Bits of CR0 and CR4 whose writes exit, beyond those that the hypervisor must own.
     cr0: u64,
     cr4: u64,
-    /// Features of the CPU that the policy uses when they are there.
-    features: Features,
 }
-
-/// #DB and #AC always exit: a guest can make their delivery raise them again without end, and
-/// inside of that loop the CPU takes no interrupt. A machine check is the host's.
-const ALWAYS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
-/// #DE, #UD, #NM, #NP, #SS, #GP, #PF, #MF, #XM.
-const FAULTS: u32 =
-    1 << 0 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 16 | 1 << 19;
 
 const TRAP_ALL: Asked = Asked {
     primary: Primary::INVLPG_EXITING
@@ -32,27 +23,16 @@ const TRAP_ALL: Asked = Asked {
         .union(Primary::MOV_DR_EXITING)
         .union(Primary::UNCONDITIONAL_IO_EXITING)
         .union(Primary::PAUSE_EXITING),
-    exceptions: ALWAYS | FAULTS,
+    exceptions: Policy::EXCEPTIONS_ALWAYS | Policy::EXCEPTIONS_TRAP_ALL,
     cr0: u64::MAX,
     cr4: u64::MAX,
-    features: Features::from_bits_retain(
-        Features::VPID.bits()
-            | Features::NESTED_1G.bits()
-            | Features::NESTED_2M.bits()
-            | Features::PREEMPTION_TIMER.bits()
-            | Features::RDTSCP.bits()
-            | Features::INVPCID.bits()
-            | Features::XSAVES.bits()
-            | Features::NEXT_RIP.bits(),
-    ),
 };
 
 const HW_ASSIST: Asked = Asked {
     primary: Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS),
-    exceptions: ALWAYS,
+    exceptions: Policy::EXCEPTIONS_ALWAYS,
     cr0: 0,
     cr4: 0,
-    features: Features::all(),
 };
 
 fn asked(policy: Policy) -> &'static Asked {
@@ -99,7 +79,7 @@ pub struct Controls {
 /// takes away. The two halves of APIC virtualization are used together or not at all: with one of them
 /// software would have to follow the task priority that the CPU keeps.
 pub fn features(policy: Policy, cpu: Features, without: Features) -> Features {
-    let mut features = cpu & asked(policy).features & !without;
+    let mut features = cpu & policy.features() & !without;
     let apic = Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS;
     if !features.contains(apic) {
         features.remove(apic);

@@ -1,16 +1,12 @@
 //! From a clear VMCS to one that can be entered: controls, the host's state, the guest's state.
 
-use super::capability::{Capabilities, ReadMsr};
-use super::controls::{AccessRights, Activity, Entry};
-use super::ept::Ept;
+use super::controls::{AccessRights, Activity};
 use super::field::{self, Segment, VmcsWrite};
-use super::guest::{Guest, State};
+use super::guest::Guest;
 use crate::device::apic;
 use crate::emulate::msr;
-use crate::hw::Cpuid;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::rdmsr;
-use crate::mem::nested::NestedTable;
 use crate::vm::hardware::Kept;
 use crate::vm::image::Start;
 use crate::vm::{Features, Hardware};
@@ -23,37 +19,10 @@ const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const RFLAGS_FIXED: u64 = 1 << 1;
 
-/// The CPU itself, as the capability report asks it.
-pub struct ThisCpu;
-
-impl ReadMsr for ThisCpu {
-    fn read_msr(&self, msr: u32) -> u64 {
-        // SAFETY: the report reads an MSR only where another has announced it.
-        unsafe { rdmsr(msr) }
-    }
-}
-
-impl Cpuid for ThisCpu {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-        [r.eax, r.ebx, r.ecx, r.edx]
-    }
-}
-
-/// Pages that a vCPU's controls point to.
-#[derive(Clone, Copy, Debug)]
-pub struct Pages {
-    /// The local APIC's registers.
-    pub apic: u64,
-    /// The page whose accesses mean the local APIC, where the CPU treats them apart.
-    pub apic_access: u64,
-    /// Two pages that let every port exit.
-    pub io_bitmaps: u64,
-}
-
 /// Writes what does not change while the VM lives.
-pub fn controls(guest: &mut Guest<'_>, pages: &Pages) {
+pub fn controls(guest: &mut Guest<'_>) {
     let controls = guest.state.controls;
+    let pages = guest.state.pages;
     let v = &mut guest.vmcs;
     v.write(field::PIN_BASED_CONTROLS, controls.pin_based.bits());
     v.write(field::PRIMARY_CONTROLS, guest.state.primary.bits());
@@ -79,7 +48,7 @@ pub fn controls(guest: &mut Guest<'_>, pages: &Pages) {
         v.write(field::IO_BITMAP_A_ADDRESS, pages.io_bitmaps);
         v.write(field::IO_BITMAP_B_ADDRESS, pages.io_bitmaps.wrapping_add(4096));
     }
-    if let Some(bitmaps) = guest.state.msr_bitmaps {
+    if let Some(bitmaps) = pages.msr_bitmaps {
         v.write(field::MSR_BITMAPS_ADDRESS, bitmaps);
     }
     if controls.features.contains(Features::APIC_REGISTERS) {
@@ -176,47 +145,6 @@ pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
     guest.apic_changed(false);
 }
 
-/// The state that a vCPU starts with, beside the VMCS. `info` says where the read-only half of the
-/// area is for the guest, and where it is.
-pub fn state(
-    controls: super::policy::Controls,
-    nested: NestedTable<Ept>,
-    info: (u64, u64),
-    vm: u8,
-    msr_bitmaps: Option<u64>,
-) -> State {
-    if let Some(page) = msr_bitmaps {
-        fill_msr_bitmaps(page);
-    }
-    State {
-        controls,
-        primary: controls.primary,
-        entry: controls.entry.difference(Entry::IA32E_MODE_GUEST),
-        switch: super::enter::Switch::default(),
-        seen: crate::mem::tlb::Seen::NEVER,
-        eptp: super::ept::pointer(nested.root()),
-        nested,
-        info,
-        vm,
-        // 0 is the hypervisor's own.
-        vpid: u16::from(vm).wrapping_add(1),
-        msr_bitmaps,
-        refused: false,
-        violation: None,
-    }
-}
-
-/// Whether `caps` knows XSAVE, which the CPU then has on for the guest's sake.
-pub fn enable_xsave(cpuid: &impl Cpuid) -> bool {
-    use x86_64::registers::control::{Cr4, Cr4Flags};
-    let there = cpuid.cpuid(1, 0)[2] & 1 << 26 != 0;
-    if there {
-        // SAFETY: the CPU has XSAVE; the hypervisor uses no state that it switches.
-        unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE)) };
-    }
-    there
-}
-
 /// Reads of low and high MSRs, then writes: 1024 bytes each (SDM vol. 3, MSR-Bitmap Address).
 fn bit(page: u64, msr: u32, write: bool) -> Option<(*mut u8, u8)> {
     let high = match msr >> 13 {
@@ -239,14 +167,16 @@ fn set_exits(page: u64, msr: u32, write: bool, exits: bool) {
     }
 }
 
-fn fill_msr_bitmaps(page: u64) {
+/// Lets the MSRs pass that the policy lets pass.
+pub fn fill_msr_bitmaps(page: u64) {
     // SAFETY: the page belongs to this vCPU.
     unsafe { core::ptr::write_bytes(page as *mut u8, 0xff, 4096) };
     for &msr in msr::PASS {
         set_exits(page, msr, false, false);
         set_exits(page, msr, true, false);
     }
-    for &msr in msr::PASS_READ {
+    // What the guest reads of EFER is what it wrote.
+    for &msr in msr::PASS_READ.iter().chain(&[IA32_EFER]) {
         set_exits(page, msr, false, false);
     }
 }
@@ -261,10 +191,4 @@ pub fn pass_x2apic(page: u64, x2apic: bool, features: &Features) {
         set_exits(page, msr, false, !read);
         set_exits(page, msr, true, !write);
     }
-}
-
-/// Whether the VM can be run on a CPU with these capabilities.
-pub fn missing(caps: &Capabilities) -> Option<&'static str> {
-    let timer = super::controls::PinBased::ACTIVATE_PREEMPTION_TIMER;
-    (!caps.pin_based.can(timer)).then_some("the VMX-preemption timer")
 }

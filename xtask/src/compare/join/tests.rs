@@ -2,7 +2,9 @@ use super::*;
 use hv_core::host::report::{Mark, MarkCounter};
 use pv_abi::call::base;
 
-const BOCHS: Machine = Machine::BochsVmx;
+fn bochs() -> Hardware {
+    Machine::BochsVmx.hardware(0)
+}
 
 fn row() -> GuestRow {
     GuestRow {
@@ -44,7 +46,7 @@ fn sections() -> Vec<Section> {
 
 #[test]
 fn a_section_is_the_difference_of_its_marks_without_the_marks() {
-    let rows = join(Policy::HwAssist, BOCHS, &[row()], &sections()).unwrap();
+    let rows = join(Policy::HwAssist, &bochs(), &[row()], &sections()).unwrap();
     let row = &rows[0];
     assert_eq!((row.ops, row.exits, row.all_exits, row.ticks), (100, 102, 104, 8_000));
     assert_eq!(row.mark_ticks, 60);
@@ -59,16 +61,16 @@ fn a_section_is_the_difference_of_its_marks_without_the_marks() {
 fn a_disagreement_is_an_error() {
     let other = GuestRow { exits: Some(103), ..row() };
     assert!(matches!(
-        join(Policy::Pv, BOCHS, &[other], &sections()),
+        join(Policy::Pv, &bochs(), &[other], &sections()),
         Err(JoinError::Exits { guest: 103, hypervisor: 104, .. })
     ));
-    for ticks in [9_061, 9_060 - mark_cost(BOCHS) - 1] {
+    for ticks in [9_061, 9_060 - mark_cost(&bochs()) - 1] {
         let other = GuestRow { ticks, ..row() };
-        let error = join(Policy::Pv, BOCHS, &[other], &sections());
+        let error = join(Policy::Pv, &bochs(), &[other], &sections());
         assert!(matches!(error, Err(JoinError::Ticks { .. })), "{ticks}");
     }
     let silent = GuestRow { exits: None, ..row() };
-    assert!(join(Policy::Pv, BOCHS, &[silent], &sections()).is_ok());
+    assert!(join(Policy::Pv, &bochs(), &[silent], &sections()).is_ok());
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn sections_of_one_id_add_up() {
         empty_exits: 4,
         ..row()
     };
-    let rows = join(Policy::Pv, BOCHS, &[guest], &twice).unwrap();
+    let rows = join(Policy::Pv, &bochs(), &[guest], &twice).unwrap();
     assert_eq!((rows[0].exits, rows[0].ticks, rows[0].vmreads), (204, 16_000, 1_000));
     assert_eq!(rows[0].exits_by_reason["cpuid"], 200);
 }
@@ -90,7 +92,7 @@ fn sections_of_one_id_add_up() {
 #[test]
 fn marks_and_rows_must_pair_up() {
     let fails =
-        |rows: &[GuestRow], marks: &[Section]| join(Policy::Pv, BOCHS, rows, marks).unwrap_err();
+        |rows: &[GuestRow], marks: &[Section]| join(Policy::Pv, &bochs(), rows, marks).unwrap_err();
     let both = sections();
     assert_eq!(fails(&[row()], &both[..1]), JoinError::Open { id: 3 });
     assert_eq!(fails(&[row()], &both[1..]), JoinError::Unpaired { id: 3, phase: END });

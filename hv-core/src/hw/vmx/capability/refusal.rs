@@ -7,8 +7,6 @@ use super::MissingControls;
 /// Why the hypervisor cannot run on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// CPUID does not show VMX.
-    NoVmx,
     /// Firmware locked VMX off.
     LockedOff,
     /// No secondary processor-based controls.
@@ -23,6 +21,8 @@ pub enum Refusal {
     NoInvept,
     /// No unrestricted guest.
     NoUnrestrictedGuest,
+    /// No VMX-preemption timer.
+    NoPreemptionTimer,
     /// A control is missing that every VM needs.
     Controls(MissingControls),
 }
@@ -38,12 +38,6 @@ impl fmt::Display for Refusal {
         const OTHER_CPU: &str =
             "use an Intel CPU of 2013 (Haswell) or later, or an emulated model of one";
         let what = match self {
-            Refusal::NoVmx => {
-                return write!(
-                    f,
-                    "CPUID shows no VMX: use an Intel CPU with VT-x; in a virtual machine, turn nested virtualization on and give it the host's CPU model"
-                );
-            }
             Refusal::LockedOff => {
                 return write!(
                     f,
@@ -57,6 +51,7 @@ impl fmt::Display for Refusal {
             Refusal::NoEptWalk4 => "EPT page walks of length 4",
             Refusal::NoInvept => "INVEPT of one EPT",
             Refusal::NoUnrestrictedGuest => "\"unrestricted guest\"",
+            Refusal::NoPreemptionTimer => "VMX-preemption timer",
         };
         write!(f, "the CPU has no {what}: {OTHER_CPU}")
     }

@@ -1,177 +1,178 @@
-//! Checks on Guest Segment Registers.
+//! Checks on the guest's segment and descriptor-table registers, RIP and RFLAGS.
 
-use super::super::controls::AccessRights;
-use super::super::field::{self, Segment, VmcsRead};
-use super::{Checker, Flow, Rule, above, cr0, rflags};
+use Segment::{Cs, Ds, Es, Fs, Gs, Ldtr, Ss, Tr};
 
-/// A guest segment register as the VMCS has it.
-#[derive(Clone, Copy)]
-struct Register {
-    id: Segment,
-    selector: u64,
-    base: u64,
-    limit: u64,
-    rights: AccessRights,
-}
+use super::super::controls::{AccessRights, Entry, Secondary};
+use super::super::field::*;
+use super::{Register, Vmx};
+use crate::hw::check::{Checker, Fields, above, cr0, rflags, rules};
+use crate::vm::EventKind;
+
+const VIRTUAL_8086_RIGHTS: u32 = 0xf3;
+const RESERVED_RIGHTS: u64 = 0xfffe_0f00;
+const TABLE_INDICATOR: u64 = 1 << 2;
+/// Writable data, accessed, in CS: real mode's way of writing through CS.
+const DATA_IN_CS: u32 = 3;
+const LONG_BIG: AccessRights = AccessRights::LONG.union(AccessRights::DEFAULT_BIG);
+const RFLAGS_ALWAYS: u64 = 1 << 1;
+const RFLAGS_FIXED: u64 = !0x003f_7fd7 | RFLAGS_ALWAYS;
 
 impl Register {
-    fn usable(&self) -> bool {
-        !self.rights.contains(AccessRights::UNUSABLE)
+    /// It holds a segment; CS and TR always do, whatever they say.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self.id, Cs | Tr) || !self.rights.contains(AccessRights::UNUSABLE)
     }
 
     fn rpl(&self) -> u32 {
         self.selector as u32 & 3
     }
+
+    fn system(&self) -> bool {
+        matches!(self.id, Tr | Ldtr)
+    }
+
+    /// A data register whose descriptor is checked.
+    fn data(&self) -> bool {
+        self.checked && matches!(self.id, Ds | Es | Fs | Gs)
+    }
 }
 
-const VIRTUAL_8086_RIGHTS: u32 = 0xf3;
-const RESERVED_RIGHTS: u64 = 0xfffe_0f00;
-/// Writable data, accessed, in CS: real mode's way of writing through CS.
-const DATA_IN_CS: u32 = 3;
-const ORDINARY: [Segment; 6] =
-    [Segment::Es, Segment::Cs, Segment::Ss, Segment::Ds, Segment::Fs, Segment::Gs];
-
-impl<V: VmcsRead> Checker<'_, V> {
-    fn register(&self, id: Segment) -> Register {
-        Register {
-            id,
-            selector: self.get(id.selector()),
-            base: self.get(id.base()),
-            limit: self.get(id.limit()),
-            rights: AccessRights::from_bits_retain(self.vmcs.read(id.access_rights())),
-        }
+impl<V: VmcsRead> Vmx<'_, V> {
+    fn unrestricted(&self) -> bool {
+        self.has(Secondary::UNRESTRICTED_GUEST)
     }
 
-    pub(super) fn segments(&mut self) -> Flow {
-        let virtual_8086 = self.get(field::GUEST_RFLAGS) & rflags::VM != 0;
-        let cs = self.register(Segment::Cs);
-        let ss = self.register(Segment::Ss);
-        if !virtual_8086 && !self.unrestricted() {
-            let (a, b) = (Segment::Ss.selector(), Segment::Cs.selector());
-            self.with(Rule::StackRpl, a, b, ss.rpl() == cs.rpl())?;
-        }
-        for id in ORDINARY {
-            let register = self.register(id);
-            self.base(register)?;
-            if virtual_8086 {
-                self.virtual_8086(register)?;
-            } else if register.usable() || id == Segment::Cs {
-                self.kind_and_dpl(register, ss)?;
-                let sound = register.rights.contains(AccessRights::CODE_OR_DATA);
-                self.that(Rule::SegmentNotSystem, id.access_rights(), sound)?;
-                self.common(register)?;
-            }
-        }
-        if !virtual_8086 {
-            self.stack_dpl(cs, ss)?;
-            let long_big = AccessRights::LONG.union(AccessRights::DEFAULT_BIG);
-            let sound = !(self.ia32e() && cs.rights.contains(long_big));
-            self.that(Rule::CodeLongAndBig, Segment::Cs.access_rights(), sound)?;
-        }
-        self.task()?;
-        self.local_table()
+    fn virtual_8086(&self) -> bool {
+        self.value(GUEST_RFLAGS) & rflags::VM != 0
     }
 
-    fn base(&mut self, register: Register) -> Flow {
-        let base = register.id.base();
-        match register.id {
-            Segment::Fs | Segment::Gs => self.canonical(Rule::SegmentBaseCanonical, base),
-            id if id == Segment::Cs || register.usable() => {
-                self.clear(Rule::SegmentBaseUpper, base, above(32))
-            }
-            _ => Flow::Continue(()),
-        }
+    fn cs(&self) -> Register {
+        let [_, cs, ..] = self.segments;
+        cs
     }
 
-    fn virtual_8086(&mut self, Register { id, selector, base, limit, rights }: Register) -> Flow {
-        let sound = base == selector << 4;
-        self.with(Rule::Virtual8086Base, id.base(), id.selector(), sound)?;
-        self.that(Rule::Virtual8086Limit, id.limit(), limit == 0xffff)?;
-        let sound = rights.bits() == VIRTUAL_8086_RIGHTS;
-        self.that(Rule::Virtual8086Rights, id.access_rights(), sound)
+    fn ss(&self) -> Register {
+        let [_, _, ss, ..] = self.segments;
+        ss
     }
 
-    fn kind_and_dpl(&mut self, register: Register, ss: Register) -> Flow {
-        let Register { id, rights, .. } = register;
-        let field = id.access_rights();
-        let (kind, dpl) = (rights.kind(), rights.dpl());
-        match id {
-            Segment::Cs => {
-                let code = matches!(kind, 9 | 11 | 13 | 15);
-                let data = kind == DATA_IN_CS && self.unrestricted();
-                self.that(Rule::CodeType, field, code || data)?;
-                let stack = Segment::Ss.access_rights();
-                let stack_dpl = ss.rights.dpl();
-                match kind {
-                    DATA_IN_CS => self.that(Rule::CodeDplData, field, dpl == 0),
-                    9 | 11 => self.with(Rule::CodeDplNonconforming, field, stack, dpl == stack_dpl),
-                    13 | 15 => self.with(Rule::CodeDplConforming, field, stack, dpl <= stack_dpl),
-                    _ => Flow::Continue(()),
-                }
-            }
-            Segment::Ss => self.that(Rule::StackType, field, matches!(kind, 3 | 7)),
-            _ => {
-                let sound = rights.contains(AccessRights::ACCESSED);
-                self.that(Rule::DataAccessed, field, sound)?;
-                let sound = !rights.contains(AccessRights::CODE)
-                    || rights.contains(AccessRights::READ_WRITE);
-                self.that(Rule::DataReadable, field, sound)?;
-                let conforming = kind > 11;
-                let sound = self.unrestricted() || conforming || dpl >= register.rpl();
-                self.with(Rule::DataDpl, field, id.selector(), sound)
-            }
-        }
+    fn code_64(&self) -> bool {
+        self.has(Entry::IA32E_MODE_GUEST) && self.cs().rights.contains(AccessRights::LONG)
     }
+}
 
-    /// These two hold for an unusable SS as well: its DPL is the CPL.
-    fn stack_dpl(&mut self, cs: Register, ss: Register) -> Flow {
-        let field = Segment::Ss.access_rights();
-        if !self.unrestricted() {
-            let sound = ss.rights.dpl() == ss.rpl();
-            self.with(Rule::StackDpl, field, Segment::Ss.selector(), sound)?;
-        }
-        let real = self.get(field::GUEST_CR0) & cr0::PE == 0;
-        let sound = !(real || cs.rights.kind() == DATA_IN_CS) || ss.rights.dpl() == 0;
-        self.with(Rule::StackDplZero, field, field::GUEST_CR0, sound)
+rules! {
+    "SDM vol. 3", |c: &mut Checker<'_, Vmx<'_, impl VmcsRead>>|
+    "Checks on Guest Segment Registers" {
+        TableIndicator "the selectors of TR and LDTR must refer to the GDT",
+            for r in c.segments, if r.system() && r.counts() =>
+            c.clear(r.id.selector(), TABLE_INDICATOR);
+        StackRpl "the RPLs of SS and CS must be equal", if !c.virtual_8086() && !c.unrestricted() =>
+            c.with(GUEST_SS_SELECTOR, GUEST_CS_SELECTOR, c.ss().rpl() == c.cs().rpl());
+        Virtual8086Base "in virtual-8086 mode the base must be 16 times the selector",
+            for r in c.segments, if c.virtual_8086() && !r.system() =>
+            c.with(r.id.base(), r.id.selector(), r.base == r.selector << 4);
+        Virtual8086Limit "in virtual-8086 mode the limit must be 0xffff",
+            for r in c.segments, if c.virtual_8086() && !r.system() =>
+            c.that(r.id.limit(), r.limit == 0xffff);
+        Virtual8086Rights "in virtual-8086 mode the access rights must be 0xf3",
+            for r in c.segments, if c.virtual_8086() && !r.system() =>
+            c.that(r.id.access_rights(), r.rights.bits() == VIRTUAL_8086_RIGHTS);
+        SegmentBaseCanonical "the base must be canonical",
+            for r in c.segments, if matches!(r.id, Fs | Gs) || r.system() && r.counts() =>
+            c.canonical(r.id.base(), c.caps.linear_bits);
+        SegmentBaseUpper "bits 63:32 of the base must be 0",
+            for r in c.segments, if matches!(r.id, Cs | Ss | Ds | Es) && r.counts() =>
+            c.clear(r.id.base(), above(32));
+        CodeType "CS must be accessed code, or accessed writable data in an unrestricted guest",
+            if c.cs().checked => {
+            let kind = c.cs().rights.kind();
+            let data = kind == DATA_IN_CS && c.unrestricted();
+            c.that(GUEST_CS_ACCESS_RIGHTS, data || matches!(kind, 9 | 11 | 13 | 15))
+        };
+        StackType "SS must be accessed writable data", if c.ss().checked =>
+            c.that(GUEST_SS_ACCESS_RIGHTS, matches!(c.ss().rights.kind(), 3 | 7));
+        DataAccessed "the segment must be accessed", for r in c.segments, if r.data() =>
+            c.that(r.id.access_rights(), r.rights.contains(AccessRights::ACCESSED));
+        DataReadable "a code segment in a data register must be readable",
+            for r in c.segments, if r.data() && r.rights.contains(AccessRights::CODE) =>
+            c.that(r.id.access_rights(), r.rights.contains(AccessRights::READ_WRITE));
+        SegmentNotSystem "S must be 1", for r in c.segments, if r.checked && !r.system() =>
+            c.that(r.id.access_rights(), r.rights.contains(AccessRights::CODE_OR_DATA));
+        CodeDplData "a data segment in CS must have DPL 0",
+            if c.cs().checked && c.cs().rights.kind() == DATA_IN_CS =>
+            c.that(GUEST_CS_ACCESS_RIGHTS, c.cs().rights.dpl() == 0);
+        CodeDplNonconforming "the DPL of nonconforming CS must be that of SS",
+            if c.cs().checked && matches!(c.cs().rights.kind(), 9 | 11) => {
+            let sound = c.cs().rights.dpl() == c.ss().rights.dpl();
+            c.with(GUEST_CS_ACCESS_RIGHTS, GUEST_SS_ACCESS_RIGHTS, sound)
+        };
+        CodeDplConforming "the DPL of conforming CS must not exceed that of SS",
+            if c.cs().checked && matches!(c.cs().rights.kind(), 13 | 15) => {
+            let sound = c.cs().rights.dpl() <= c.ss().rights.dpl();
+            c.with(GUEST_CS_ACCESS_RIGHTS, GUEST_SS_ACCESS_RIGHTS, sound)
+        };
+        // These two hold for an unusable SS as well: its DPL is the CPL.
+        StackDpl "the DPL of SS must be its RPL", if !c.virtual_8086() && !c.unrestricted() =>
+            c.with(GUEST_SS_ACCESS_RIGHTS, GUEST_SS_SELECTOR, c.ss().rights.dpl() == c.ss().rpl());
+        StackDplZero "the DPL of SS must be 0 in real mode and with a data segment in CS",
+            if !c.virtual_8086()
+                && (!c.any(GUEST_CR0, cr0::PE) || c.cs().rights.kind() == DATA_IN_CS) =>
+            c.with(GUEST_SS_ACCESS_RIGHTS, GUEST_CR0, c.ss().rights.dpl() == 0);
+        DataDpl "the DPL must not be less than the RPL",
+            for r in c.segments, if r.data() && !c.unrestricted() && r.rights.kind() <= 11 =>
+            c.with(r.id.access_rights(), r.id.selector(), r.rights.dpl() >= r.rpl());
+        SegmentPresent "P must be 1", for r in c.segments, if r.checked =>
+            c.that(r.id.access_rights(), r.rights.contains(AccessRights::PRESENT));
+        SegmentReserved "bits 11:8 and 31:17 of the access rights must be 0",
+            for r in c.segments, if r.checked => c.clear(r.id.access_rights(), RESERVED_RIGHTS);
+        CodeLongAndBig "D must be 0 in 64-bit code",
+            if c.cs().checked && c.has(Entry::IA32E_MODE_GUEST) =>
+            c.that(GUEST_CS_ACCESS_RIGHTS, !c.cs().rights.contains(LONG_BIG));
+        LimitNeedsBytes "G must be 0 if one of bits 11:0 of the limit is 0",
+            for r in c.segments, if r.checked && r.limit & 0xfff != 0xfff => {
+            let sound = !r.rights.contains(AccessRights::GRANULARITY);
+            c.with(r.id.access_rights(), r.id.limit(), sound)
+        };
+        LimitNeedsPages "G must be 1 if one of bits 31:20 of the limit is 1",
+            for r in c.segments, if r.checked && r.limit & 0xfff0_0000 != 0 => {
+            let sound = r.rights.contains(AccessRights::GRANULARITY);
+            c.with(r.id.access_rights(), r.id.limit(), sound)
+        };
+        TaskType "TR must be a busy TSS, in IA-32e mode a 64-bit one",
+            for r in c.segments, if r.id == Tr => {
+            let sound = r.rights.kind() == 11
+                || r.rights.kind() == 3 && !c.has(Entry::IA32E_MODE_GUEST);
+            c.with(r.id.access_rights(), ENTRY_CONTROLS, sound)
+        };
+        TaskUnusable "TR must be usable", for r in c.segments, if r.id == Tr =>
+            c.that(r.id.access_rights(), !r.rights.contains(AccessRights::UNUSABLE));
+        LdtType "LDTR must be an LDT", for r in c.segments, if r.id == Ldtr && r.checked =>
+            c.that(r.id.access_rights(), r.rights.kind() == 2);
+        SystemSegment "S must be 0", for r in c.segments, if r.checked && r.system() =>
+            c.that(r.id.access_rights(), !r.rights.contains(AccessRights::CODE_OR_DATA));
     }
-
-    fn common(&mut self, Register { id, limit, rights, .. }: Register) -> Flow {
-        let field = id.access_rights();
-        self.that(Rule::SegmentPresent, field, rights.contains(AccessRights::PRESENT))?;
-        self.clear(Rule::SegmentReserved, field, RESERVED_RIGHTS)?;
-        let pages = rights.contains(AccessRights::GRANULARITY);
-        let sound = limit & 0xfff == 0xfff || !pages;
-        self.with(Rule::LimitNeedsBytes, field, id.limit(), sound)?;
-        let sound = limit & 0xfff0_0000 == 0 || pages;
-        self.with(Rule::LimitNeedsPages, field, id.limit(), sound)
+    "Checks on Guest Descriptor-Table Registers" {
+        TableBaseCanonical "the base must be canonical",
+            for base in [GUEST_GDTR_BASE, GUEST_IDTR_BASE] =>
+            c.canonical(base, c.caps.linear_bits);
+        TableLimitUpper "bits 31:16 of the limit must be 0",
+            for limit in [GUEST_GDTR_LIMIT, GUEST_IDTR_LIMIT] => c.clear(limit, 0xffff_0000);
     }
-
-    fn task(&mut self) -> Flow {
-        let register = self.register(Segment::Tr);
-        let field = Segment::Tr.access_rights();
-        let kind = register.rights.kind();
-        let sound = kind == 11 || (kind == 3 && !self.ia32e());
-        self.with(Rule::TaskType, field, field::ENTRY_CONTROLS, sound)?;
-        self.that(Rule::TaskUnusable, field, register.usable())?;
-        self.system(register)
-    }
-
-    fn local_table(&mut self) -> Flow {
-        let register = self.register(Segment::Ldtr);
-        if !register.usable() {
-            return Flow::Continue(());
-        }
-        let sound = register.rights.kind() == 2;
-        self.that(Rule::LdtType, Segment::Ldtr.access_rights(), sound)?;
-        self.system(register)
-    }
-
-    fn system(&mut self, register: Register) -> Flow {
-        const TABLE_INDICATOR: u64 = 1 << 2;
-        self.clear(Rule::TableIndicator, register.id.selector(), TABLE_INDICATOR)?;
-        self.canonical(Rule::SegmentBaseCanonical, register.id.base())?;
-        let sound = !register.rights.contains(AccessRights::CODE_OR_DATA);
-        self.that(Rule::SystemSegment, register.id.access_rights(), sound)?;
-        self.common(register)
+    "Checks on Guest RIP, RFLAGS, and SSP" {
+        RipUpper "bits 63:32 of RIP must be 0 outside 64-bit code",
+            if !c.code_64() => c.clear(GUEST_RIP, above(32));
+        RipCanonical "RIP must be canonical",
+            if c.code_64() => c.canonical(GUEST_RIP, c.caps.linear_bits);
+        RflagsReserved "reserved bits of RFLAGS must be 0 and bit 1 must be 1" =>
+            c.none_of(GUEST_RFLAGS, (c.get(GUEST_RFLAGS) ^ RFLAGS_ALWAYS) & RFLAGS_FIXED);
+        RflagsVirtual8086 "RFLAGS.VM must be 0 in IA-32e mode and without CR0.PE",
+            if c.virtual_8086() => {
+            let sound = c.any(GUEST_CR0, cr0::PE) && !c.has(Entry::IA32E_MODE_GUEST);
+            c.with(GUEST_RFLAGS, GUEST_CR0, sound)
+        };
+        RflagsInterrupt "RFLAGS.IF must be 1 to inject an external interrupt",
+            if c.injects(EventKind::ExternalInterrupt) =>
+            c.with(GUEST_RFLAGS, ENTRY_INTERRUPTION_INFORMATION, c.any(GUEST_RFLAGS, rflags::IF));
     }
 }

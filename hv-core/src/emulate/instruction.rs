@@ -1,0 +1,214 @@
+//! The instruction that exited, where the CPU says neither its length nor its operands.
+//!
+//! Instructions of known opcode are matched past their prefixes. The decoding library is asked for
+//! memory operands alone.
+
+use super::mmio;
+pub use crate::mem::walk::Fetched;
+use crate::mem::walk::{self, MAX_LENGTH, Paging};
+use crate::vm::exit::CrAccess;
+use crate::vm::hardware::{Kept, Mode};
+use crate::vm::{Gpr, Hardware, Vcpu};
+
+#[cfg(test)]
+mod tests;
+
+/// What an instruction that reads or changes the state of the CPU does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// MOV CR, CLTS or LMSW.
+    Cr(CrAccess),
+    /// MOV DR.
+    Dr {
+        /// The debug register's number.
+        number: u8,
+        /// The general register's number.
+        gpr: u8,
+        /// From the debug register.
+        read: bool,
+    },
+    /// INVLPG.
+    Invlpg {
+        /// The linear address.
+        linear: u64,
+    },
+}
+
+/// The state of the vCPU that an address depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// How the bytes are read.
+    pub mode: Mode,
+    /// Address of the instruction in its code segment.
+    pub rip: u64,
+    /// The general registers by their numbers: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    pub registers: [u64; 16],
+    /// Segment bases by their numbers: ES, CS, SS, DS, FS, GS. In 64-bit code only the last two
+    /// count.
+    pub segment_bases: [u64; 6],
+}
+
+/// Fetches the bytes at the instruction pointer, as many as are mapped.
+#[inline]
+pub fn fetch(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Fetched {
+    let rip = hardware.kept(Kept::Rip);
+    let segments = (hardware.mode() != Mode::Code64).then(|| hardware.segment_bases());
+    fetch_at(vcpu, hardware, rip, segments)
+}
+
+/// As [`fetch`], where the context is known already.
+pub fn fetch_in(vcpu: &Vcpu, hardware: &mut impl Hardware, context: &Context) -> Fetched {
+    let segments = (context.mode != Mode::Code64).then_some(context.segment_bases);
+    fetch_at(vcpu, hardware, context.rip, segments)
+}
+
+#[inline]
+fn fetch_at(
+    vcpu: &Vcpu,
+    hardware: &mut impl Hardware,
+    rip: u64,
+    segments: Option<[u64; 6]>,
+) -> Fetched {
+    let linear = segments.map_or(rip, |[_, cs, ..]| rip.wrapping_add(cs) & 0xffff_ffff);
+    walk::instruction(&vcpu.vm.memory, paging(vcpu, hardware), linear)
+}
+
+/// The state that the address of a memory operand depends on.
+pub fn context(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Context {
+    let mut registers = vcpu.registers.all();
+    if let Some(rsp) = registers.get_mut(Gpr::Rsp as usize) {
+        *rsp = hardware.kept(Kept::Rsp);
+    }
+    Context {
+        mode: hardware.mode(),
+        rip: hardware.kept(Kept::Rip),
+        registers,
+        segment_bases: hardware.segment_bases(),
+    }
+}
+
+#[inline]
+fn paging(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Paging {
+    Paging {
+        cr0: hardware.kept(Kept::Cr0),
+        cr3: hardware.kept(Kept::Cr3),
+        cr4: hardware.kept(Kept::Cr4),
+        long_mode: vcpu.long_mode,
+    }
+}
+
+/// The length in bytes of the instruction at the start of `bytes`, if it is this opcode behind any
+/// number of prefixes. Prefixes that decide what an opcode means are not looked at: the CPU has
+/// just executed it.
+#[inline]
+pub fn length(bytes: &[u8], mode: Mode, opcode: &[u8]) -> Option<u8> {
+    if is_at(bytes, opcode) {
+        return Some(opcode.len() as u8);
+    }
+    behind_prefixes(bytes, mode, opcode)
+}
+
+#[inline(never)]
+fn behind_prefixes(bytes: &[u8], mode: Mode, opcode: &[u8]) -> Option<u8> {
+    let bytes = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
+    let count = Prefixes::of(bytes, mode).count;
+    is_at(bytes.get(count..)?, opcode).then_some(count.wrapping_add(opcode.len()) as u8)
+}
+
+/// By byte: a comparison of slices would be a call.
+#[inline(always)]
+fn is_at(bytes: &[u8], opcode: &[u8]) -> bool {
+    bytes.len() >= opcode.len() && opcode.iter().zip(bytes).all(|(a, b)| a == b)
+}
+
+/// The prefixes of an instruction.
+#[derive(Default)]
+struct Prefixes {
+    count: usize,
+    /// REX, or 0. One that another prefix follows has no effect.
+    rex: u8,
+    lock: bool,
+}
+
+impl Prefixes {
+    fn of(bytes: &[u8], mode: Mode) -> Prefixes {
+        const LOCK: u8 = 0xf0;
+        let mut found = Prefixes::default();
+        for &byte in bytes {
+            match byte {
+                0x40..=0x4f if mode == Mode::Code64 => found.rex = byte,
+                0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | LOCK | 0xf2 | 0xf3 => {
+                    found.rex = 0;
+                    found.lock |= byte == LOCK;
+                }
+                _ => break,
+            }
+            found.count = found.count.wrapping_add(1);
+        }
+        found
+    }
+}
+
+/// What the instruction in `fetched` does, and its length in bytes. `None` if it is not one of
+/// [`Decoded`], not all of it was fetched, or its operand in memory cannot be read.
+pub fn control(
+    fetched: &Fetched,
+    vcpu: &Vcpu,
+    hardware: &mut impl Hardware,
+) -> Option<(Decoded, u8)> {
+    const CLTS: u8 = 0x06;
+    const GROUP_7: u8 = 0x01;
+    const REX_R: u8 = 1 << 2;
+    const REX_B: u8 = 1 << 0;
+    let bytes = fetched.as_slice();
+    let prefixes = Prefixes::of(bytes, hardware.mode());
+    let [0x0f, opcode, operands @ ..] = bytes.get(prefixes.count..)? else { return None };
+    // At most MAX_LENGTH.
+    let length = prefixes.count.wrapping_add(2) as u8;
+    if *opcode == CLTS {
+        return Some((Decoded::Cr(CrAccess::Clts), length));
+    }
+    let modrm = *operands.first()?;
+    let length = length.wrapping_add(1);
+    let extension = |bit: u8| if prefixes.rex & bit != 0 { 8 } else { 0 };
+    let reg = modrm >> 3 & 7 | extension(REX_R);
+    let gpr = modrm & 7 | extension(REX_B);
+    // LOCK stands for REX.R where there is none (APM vol. 3, MOV CRn).
+    let cr = if prefixes.lock { reg | 8 } else { reg };
+    let decoded = match *opcode {
+        0x20 => Decoded::Cr(CrAccess::Read { cr, gpr }),
+        0x22 => Decoded::Cr(CrAccess::Write { cr, gpr }),
+        0x21 => Decoded::Dr { number: reg, gpr, read: true },
+        0x23 => Decoded::Dr { number: reg, gpr, read: false },
+        GROUP_7 => return group_7(bytes, modrm, gpr, length, vcpu, hardware),
+        _ => return None,
+    };
+    Some((decoded, length))
+}
+
+/// LMSW and INVLPG.
+fn group_7(
+    bytes: &[u8],
+    modrm: u8,
+    gpr: u8,
+    length: u8,
+    vcpu: &Vcpu,
+    hardware: &mut impl Hardware,
+) -> Option<(Decoded, u8)> {
+    const LMSW: u8 = 6;
+    const INVLPG: u8 = 7;
+    const REGISTER: u8 = 0xc0;
+    let lmsw = |source| Decoded::Cr(CrAccess::Lmsw(source));
+    let mut memory = || mmio::address(bytes, &context(vcpu, hardware));
+    match modrm >> 3 & 7 {
+        LMSW if modrm >= REGISTER => Some((lmsw(vcpu.gpr(hardware, gpr) as u16), length)),
+        LMSW => {
+            let (linear, length) = memory()?;
+            let source = walk::instruction(&vcpu.vm.memory, paging(vcpu, hardware), linear);
+            let source = source.as_slice().first_chunk()?;
+            Some((lmsw(u16::from_le_bytes(*source)), length))
+        }
+        INVLPG => memory().map(|(linear, length)| (Decoded::Invlpg { linear }, length)),
+        _ => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! Running a guest: the quick path of frequent exits, and the rest of the neutral backend.
+
+use core::fmt;
+use core::ops::ControlFlow;
+
+use pv_abi::exit::Reason;
+
+use super::check;
+use super::enter::enter;
+use super::exit_code::{canonical, code};
+use super::guest::Guest;
+use crate::emulate::cpuid;
+use crate::host::report::Vendor;
+use crate::hw::instructions::tsc;
+use crate::hw::speculation::Speculation;
+use crate::hypercall;
+use crate::vm::exit::Exit;
+use crate::vm::hardware::{Backend, VendorExit};
+use crate::vm::run::{Frame, Left, answer, finish};
+use crate::vm::{Gpr, Vcpu};
+
+/// Bytes of VMMCALL. Where the CPU does not say where the next instruction starts, the ABI's form is
+/// taken for granted, which has no prefix.
+const VMMCALL_LENGTH: u64 = 3;
+
+/// Called by the world switch at every exit, with the guest's RBP and R12 to R15, and what VMLOAD
+/// loads, still in the CPU; `true` to enter again.
+///
+/// What is answered here needs no call and so no register beyond those already saved. The rest goes
+/// on in a function of its own.
+///
+/// # Safety
+///
+/// `frame` is the one that [`Backend::enter`] passed to the switch, which nobody else uses now.
+pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
+    // SAFETY: as the caller vouches.
+    let frame = unsafe { &mut *frame };
+    let Frame { vcpu, hardware, left } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    vcpu.exited = tsc();
+    let exit_code = hardware.state.vmcb.control.exit_code;
+    match exit_code {
+        code::VMMCALL => {
+            if !hardware.next_rip {
+                hardware.ends_behind(VMMCALL_LENGTH);
+            }
+            match hypercall::null(vcpu, hardware) {
+                Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
+                None => answer_hypercall(frame),
+            }
+        }
+        code::CPUID => {
+            if !hardware.measured(vcpu, exit_code) {
+                return false;
+            }
+            match cpuid::simple(vcpu) {
+                true => finish(vcpu, hardware, left, Reason::Cpuid, 0),
+                false => answer_cpuid(frame),
+            }
+        }
+        code::MSR => {
+            let msr = vcpu.registers.get(Gpr::Rcx) as u32;
+            if in_vmcb(msr) || !hardware.measured(vcpu, exit_code) {
+                return false;
+            }
+            match hardware.state.vmcb.control.exit_info_1 {
+                0 => answer_rdmsr(frame),
+                _ => answer_wrmsr(frame),
+            }
+        }
+        code::IOIO => answer_port(frame),
+        _ => false,
+    }
+}
+
+/// MSRs that VMLOAD loads: the VMCB has their values only when the world switch has returned.
+fn in_vmcb(msr: u32) -> bool {
+    matches!(msr, 0x174..=0x176 | 0xc000_0081..=0xc000_0084 | 0xc000_0100..=0xc000_0102)
+}
+
+/// One function for each frequent reason, so that [`quick_exit`] itself needs no stack.
+macro_rules! answers {
+    ($($name:ident = $exit:expr;)*) => {$(
+        #[inline(never)]
+        fn $name(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+            answer(frame, $exit)
+        }
+    )*};
+}
+
+answers! {
+    answer_hypercall = Exit::Hypercall;
+    answer_cpuid = Exit::Cpuid;
+    answer_rdmsr = Exit::Rdmsr;
+    answer_wrmsr = Exit::Wrmsr;
+}
+
+#[inline(never)]
+fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
+    let access = frame.hardware.port();
+    answer(frame, Exit::Port(access))
+}
+
+impl Backend for Guest<'_> {
+    #[inline(always)]
+    fn set_slice(&mut self, due: u64, now: u64) {
+        if due != self.armed {
+            self.arm(due, now);
+        }
+        Speculation::before_entry();
+    }
+
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+        let (vmcb, host) = (self.state.vmcb.address(), self.cpu.host);
+        let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+        let registers = &raw mut frame.vcpu.registers;
+        // SAFETY: the VMCB is this vCPU's and was set up for it; `host` was saved on this CPU when SVM
+        // was turned on. The frame, with all that it borrows, outlives the call.
+        unsafe { enter(registers, vmcb, host, (&raw mut frame).cast()) };
+        let left = frame.left;
+        self.state.refused = canonical(self.state.vmcb.control.exit_code) == code::INVALID;
+        if self.state.refused {
+            self.cpu.asids.forget();
+            return None;
+        }
+        Some(left)
+    }
+
+    fn exit(&mut self, vcpu: &Vcpu) -> Exit {
+        self.decode(vcpu)
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn set_counts(&mut self, _: (u64, u64)) {}
+
+    fn vendor_exit(&mut self) -> VendorExit {
+        let control = &self.state.vmcb.control;
+        VendorExit {
+            vendor: Vendor::Svm,
+            code: control.exit_code,
+            detail: [control.exit_info_1, control.exit_info_2],
+        }
+    }
+
+    fn check(&mut self) -> bool {
+        self.state.violation = check::first(&self.state.vmcb, &self.limits());
+        self.state.refused = self.state.violation.is_some();
+        !self.state.refused
+    }
+
+    fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
+        let mut separator = "";
+        let mut result = Ok(());
+        check::each(&self.state.vmcb, &self.limits(), |violation| {
+            result = result.and_then(|()| write!(to, "{separator}{violation}"));
+            separator = "\n";
+            ControlFlow::Continue(())
+        });
+        result
+    }
+}
+
+impl Guest<'_> {
+    #[cold]
+    fn arm(&mut self, due: u64, now: u64) {
+        self.armed = due;
+        self.timer.arm(if self.state.hurry.is_some() { now } else { due }, now);
+    }
+}

@@ -1,0 +1,199 @@
+//! What the CPU's SVM can do, from CPUID (APM vol. 2, Enabling SVM; APM vol. 3, SVM Revision and
+//! Feature Identification).
+
+mod refusal;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use bitflags::bitflags;
+
+pub use refusal::Refusal;
+
+use crate::hw::{Cpuid, ReadMsr};
+use crate::vm::Features;
+
+/// VM_CR, which can turn SVM off.
+pub const VM_CR: u32 = 0xc001_0114;
+/// [`VM_CR`]: this bit and [`VM_CR_SVMDIS`] cannot be written.
+const VM_CR_LOCK: u64 = 1 << 3;
+/// [`VM_CR`]: EFER.SVME cannot be set.
+const VM_CR_SVMDIS: u64 = 1 << 4;
+
+bitflags! {
+    /// CPUID 8000_000Ah EDX.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SvmFeatures: u32 {
+        /// Nested paging.
+        const NESTED_PAGING = 1 << 0;
+        /// A guest has branch records of its own.
+        const LBR_VIRTUALIZATION = 1 << 1;
+        /// Firmware's lock on SVM opens with a key.
+        const SVM_LOCK = 1 << 2;
+        /// Exits say where the next instruction starts.
+        const NEXT_RIP = 1 << 3;
+        /// A guest's TSC has a rate of its own.
+        const TSC_RATE = 1 << 4;
+        /// VMRUN can take state that has not changed from a cache.
+        const CLEAN_BITS = 1 << 5;
+        /// VMRUN can flush the translations of one ASID.
+        const FLUSH_BY_ASID = 1 << 6;
+        /// Exits bring operands and the instruction's bytes.
+        const DECODE_ASSISTS = 1 << 7;
+        /// Only every nth PAUSE exits.
+        const PAUSE_FILTER = 1 << 10;
+        /// PAUSEs that are far apart are not counted.
+        const PAUSE_FILTER_THRESHOLD = 1 << 12;
+        /// The local APIC's registers, and interrupts without exits.
+        const AVIC = 1 << 13;
+        /// VMLOAD and VMSAVE in a guest without exits.
+        const VIRTUAL_VMLOAD = 1 << 15;
+        /// A guest has a global interrupt flag of its own.
+        const VIRTUAL_GIF = 1 << 16;
+        /// Guest-mode execute trap.
+        const GUEST_EXECUTE_TRAP = 1 << 17;
+        /// The x2APIC's registers, and interrupts without exits.
+        const X2AVIC = 1 << 18;
+        /// Supervisor shadow stacks under nested paging.
+        const SUPERVISOR_SHADOW_STACK = 1 << 19;
+        /// A guest has a SPEC_CTRL of its own.
+        const SPEC_CTRL = 1 << 20;
+        /// INVLPGB and TLBSYNC in a guest.
+        const INVLPGB = 1 << 24;
+        /// NMIs with a mask and a pending bit of the guest's own.
+        const VIRTUAL_NMI = 1 << 25;
+    }
+}
+
+/// What the CPU's SVM can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The revision of SVM.
+    pub revision: u8,
+    /// ASIDs, with 0, which is the host's.
+    pub asids: u32,
+    /// Optional parts.
+    pub features: SvmFeatures,
+    /// What firmware left in [`VM_CR`].
+    pub vm_cr: u64,
+    /// Bits that may be set in CR4, of those that a guest may have.
+    pub cr4_may: u64,
+    /// Width of physical addresses in bits.
+    pub physical_bits: u8,
+    /// Width of linear addresses in bits.
+    pub linear_bits: u8,
+    /// EFER.NXE exists.
+    pub no_execute: bool,
+    neutral: Features,
+}
+
+/// Where CPUID announces bits of CR4: leaf, register (0 is EAX), bit, and the bits of CR4.
+const CR4: &[(u32, usize, u32, u64)] = &[
+    (1, 3, 1, 1 << 0 | 1 << 1),
+    (1, 3, 4, 1 << 2),
+    (1, 3, 2, 1 << 3),
+    (1, 3, 3, 1 << 4),
+    (1, 3, 6, 1 << 5),
+    (1, 3, 7, 1 << 6),
+    (1, 3, 13, 1 << 7),
+    (1, 3, 24, 1 << 9),
+    (1, 3, 25, 1 << 10),
+    (7, 2, 2, 1 << 11),
+    (7, 1, 0, 1 << 16),
+    (1, 2, 17, 1 << 17),
+    (1, 2, 26, 1 << 18),
+    (7, 1, 7, 1 << 20),
+    (7, 1, 20, 1 << 21),
+    (7, 2, 3, 1 << 22),
+];
+/// CR4.PCE, which comes with long mode and is announced nowhere.
+const CR4_PCE: u64 = 1 << 8;
+
+/// Where CPUID announces features that a VM can have: leaf, subleaf, register, bit.
+const NEUTRAL: &[(u32, u32, usize, u32, Features)] = &[
+    (0x8000_0001, 0, 3, 26, Features::NESTED_1G),
+    (0x8000_0001, 0, 3, 27, Features::RDTSCP),
+    (7, 0, 1, 10, Features::INVPCID),
+    (0xd, 1, 0, 3, Features::XSAVES),
+    (SVM_LEAF, 0, 3, 3, Features::NEXT_RIP),
+];
+const SVM_LEAF: u32 = 0x8000_000a;
+
+fn has(cpuid: &impl Cpuid, leaf: u32, subleaf: u32, register: usize, bit: u32) -> bool {
+    let registers = cpuid.announced(leaf, subleaf);
+    registers.get(register).is_some_and(|value| value & 1 << bit != 0)
+}
+
+/// Whether CPUID shows SVM.
+pub fn announced(cpuid: &impl Cpuid) -> bool {
+    has(cpuid, 0x8000_0001, 0, 2, 2)
+}
+
+impl Capabilities {
+    /// Asks the CPU, whose CPUID shows SVM.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is missing and that no VM can do without.
+    pub fn read(msrs: &impl ReadMsr, cpuid: &impl Cpuid) -> Result<Capabilities, Refusal> {
+        let [revision, asids, _, features] = cpuid.announced(SVM_LEAF, 0);
+        let features = SvmFeatures::from_bits_retain(features);
+        let vm_cr = msrs.read_msr(VM_CR);
+        let off = vm_cr & VM_CR_SVMDIS != 0 && vm_cr & VM_CR_LOCK != 0;
+        for (refused, refusal) in [
+            (off && features.contains(SvmFeatures::SVM_LOCK), Refusal::LockedWithKey),
+            (off, Refusal::LockedOff),
+            (!features.contains(SvmFeatures::NESTED_PAGING), Refusal::NoNestedPaging),
+            (asids < 2, Refusal::NoAsids),
+        ] {
+            if refused {
+                return Err(refusal);
+            }
+        }
+        let cr4_may = CR4
+            .iter()
+            .filter(|(leaf, register, bit, _)| has(cpuid, *leaf, 0, *register, *bit))
+            .fold(CR4_PCE, |all, (.., bits)| all | bits);
+        let neutral = NEUTRAL
+            .iter()
+            .filter(|(leaf, subleaf, register, bit, _)| {
+                has(cpuid, *leaf, *subleaf, *register, *bit)
+            })
+            .map(|(.., feature)| *feature)
+            .collect();
+        let (physical_bits, linear_bits) = cpuid.address_widths();
+        Ok(Capabilities {
+            revision: revision as u8,
+            asids,
+            features,
+            vm_cr,
+            cr4_may,
+            physical_bits,
+            linear_bits,
+            no_execute: has(cpuid, 0x8000_0001, 0, 3, 20),
+            neutral,
+        })
+    }
+
+    /// What to write to [`VM_CR`] before EFER.SVME, if firmware turned SVM off and left it unlocked.
+    pub const fn vm_cr_to_write(&self) -> Option<u64> {
+        if self.vm_cr & VM_CR_SVMDIS == 0 { None } else { Some(self.vm_cr & !VM_CR_SVMDIS) }
+    }
+
+    /// The same in neutral words.
+    pub fn features(&self) -> Features {
+        // What every CPU with nested paging has.
+        const ALWAYS: Features = Features::VPID
+            .union(Features::MSR_BITMAP)
+            .union(Features::IO_BITMAP)
+            .union(Features::NESTED_2M);
+        self.neutral | ALWAYS
+    }
+
+    /// Every named capability, for the boot log: its set, its name, and whether it is there.
+    pub fn report(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
+        let features = self.features;
+        SvmFeatures::all()
+            .iter_names()
+            .map(move |(name, flag)| ("features", name, features.contains(flag)))
+    }
+}

@@ -1,0 +1,246 @@
+//! Why a guest exited: from EXITCODE and its fields to the neutral [`Exit`].
+
+use core::arch::asm;
+
+use super::capability::SvmFeatures;
+use super::exit_code::code;
+use super::guest::Guest;
+use super::hardware::RFLAGS_TF;
+use super::intercept::Clean;
+use crate::emulate::instruction::{self, Decoded};
+use crate::hw::instructions::tsc;
+use crate::vm::exit::{CrAccess, Exit, NestedFault, PortAccess};
+use crate::vm::{Event, EventKind, Hardware, Vcpu};
+
+const DEBUG: u64 = 1;
+const MACHINE_CHECK: u64 = 18;
+const PAGE_FAULT: u64 = 14;
+
+/// The instruction that an exit code stands for, past its prefixes, where it has no operand.
+fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
+    Some(match exit_code {
+        code::CPUID => &[0x0f, 0xa2],
+        code::MSR if write => &[0x0f, 0x30],
+        code::MSR => &[0x0f, 0x32],
+        code::RDTSC => &[0x0f, 0x31],
+        code::RDTSCP => &[0x0f, 0x01, 0xf9],
+        code::PAUSE => &[0x90],
+        code::HLT => &[0xf4],
+        code::ICEBP => &[0xf1],
+        code::INVD => &[0x0f, 0x08],
+        code::WBINVD => &[0x0f, 0x09],
+        code::XSETBV => &[0x0f, 0x01, 0xd1],
+        code::VMMCALL => &[0x0f, 0x01, 0xd9],
+        _ => return None,
+    })
+}
+
+impl Guest<'_> {
+    /// The instruction that exited is this long.
+    #[inline(always)]
+    pub(super) fn ends_behind(&mut self, length: u64) {
+        let mut next = self.state.vmcb.save.rip.wrapping_add(length);
+        if !self.code_is_long() {
+            // EIP wraps at 4 GiB.
+            next &= 0xffff_ffff;
+        }
+        self.state.vmcb.control.next_rip = next;
+    }
+
+    /// Sees to it that the end of the instruction is known; `false` if it cannot be.
+    #[inline(always)]
+    pub(super) fn measured(&mut self, vcpu: &Vcpu, exit_code: u64) -> bool {
+        self.next_rip || self.measure(vcpu, exit_code)
+    }
+
+    #[inline(never)]
+    fn measure(&mut self, vcpu: &Vcpu, exit_code: u64) -> bool {
+        let write = self.state.vmcb.control.exit_info_1 != 0;
+        let Some(opcode) = opcode(exit_code, write) else { return true };
+        let mode = self.mode();
+        let fetched = instruction::fetch(vcpu, self);
+        let length = instruction::length(fetched.as_slice(), mode, opcode);
+        if let Some(length) = length {
+            self.ends_behind(length.into());
+        }
+        length.is_some()
+    }
+
+    /// Control and debug registers, INVLPG: what the CPU does not say is in the instruction.
+    fn operands(&mut self, vcpu: &Vcpu) -> Exit {
+        let fetched = instruction::fetch(vcpu, self);
+        let Some((decoded, length)) = instruction::control(&fetched, vcpu, self) else {
+            return Exit::Undecoded;
+        };
+        self.ends_behind(length.into());
+        match decoded {
+            Decoded::Cr(access) => Exit::Cr(access),
+            Decoded::Dr { number, gpr, read } => Exit::Dr { number, gpr, read },
+            Decoded::Invlpg { linear } => Exit::Invlpg { linear: Some(linear) },
+        }
+    }
+
+    /// As [`Guest::operands`], where decode assists have done it (APM vol. 2, Decode Assists).
+    fn assisted(&mut self, exit_code: u64) -> Option<Exit> {
+        const MOV_CR: u64 = 1 << 63;
+        if !self.next_rip || !self.has(SvmFeatures::DECODE_ASSISTS) {
+            return None;
+        }
+        let info = self.state.vmcb.control.exit_info_1;
+        let (gpr, number) = (info as u8 & 0xf, exit_code as u8 & 0xf);
+        Some(match exit_code {
+            code::INVLPG => Exit::Invlpg { linear: Some(info) },
+            code::DR_READ..code::EXCEPTION => {
+                Exit::Dr { number, gpr, read: exit_code < code::DR_WRITE }
+            }
+            _ if info & MOV_CR == 0 => return None,
+            code::CR0_SEL_WRITE => Exit::Cr(CrAccess::Write { cr: 0, gpr }),
+            _ if exit_code < code::CR_WRITE => Exit::Cr(CrAccess::Read { cr: number, gpr }),
+            _ => Exit::Cr(CrAccess::Write { cr: number, gpr }),
+        })
+    }
+
+    /// An exit that came while an event was being delivered: the event is injected again, unless what
+    /// is done about the exit takes its place. One that an instruction raises comes by itself when
+    /// that runs again.
+    fn reinject(&mut self) {
+        const BREAKPOINT: u8 = 3;
+        const OVERFLOW: u8 = 4;
+        let info = self.state.vmcb.control.exit_interrupt_info;
+        let event = Event::decode(info as u32, || (info >> 32) as u32, || 0);
+        match event {
+            None | Some(Event { kind: EventKind::SoftwareInterrupt, .. }) => {}
+            Some(Event {
+                kind: EventKind::HardwareException,
+                vector: BREAKPOINT | OVERFLOW,
+                ..
+            }) => {}
+            Some(event) => self.inject(event),
+        }
+    }
+
+    fn exception(&mut self, vector: u64) -> Exit {
+        if vector == MACHINE_CHECK {
+            // SAFETY: the handler of vector 18 reports the machine check and stops.
+            unsafe { asm!("int 18") };
+        }
+        self.reinject();
+        if vector == DEBUG
+            && let Some(dr6) = self.state.stepping.take()
+        {
+            return self.stepped(dr6);
+        }
+        let control = &self.state.vmcb.control;
+        let event = Event::exception(vector as u8, control.exit_info_1 as u32);
+        // DR6 has been written already.
+        let detail = if vector == PAGE_FAULT { control.exit_info_2 } else { 0 };
+        Exit::Exception { event, detail }
+    }
+
+    /// INT1 is a trap, so its #DB is delivered behind it.
+    fn icebp(&mut self) -> Exit {
+        self.state.vmcb.save.rip = self.state.vmcb.control.next_rip;
+        self.state.vmcb.control.interrupt_shadow = 0;
+        Exit::Exception { event: Event::exception(1, 0), detail: 0 }
+    }
+
+    fn nested_fault(&mut self) -> Exit {
+        const WRITE: u64 = 1 << 1;
+        const RESERVED: u64 = 1 << 3;
+        const FETCH: u64 = 1 << 4;
+        self.reinject();
+        let control = &self.state.vmcb.control;
+        let (error, gpa) = (control.exit_info_1, control.exit_info_2);
+        if error & RESERVED != 0 {
+            return Exit::NestedMisconfig { gpa };
+        }
+        let (write, fetch) = (error & WRITE != 0, error & FETCH != 0);
+        let access = u8::from(!write && !fetch) | u8::from(write) << 1 | u8::from(fetch) << 2;
+        Exit::NestedFault(NestedFault { gpa, access })
+    }
+
+    pub(super) fn port(&mut self) -> PortAccess {
+        let control = &mut self.state.vmcb.control;
+        let info = control.exit_info_1;
+        // Every CPU says where IN and OUT end.
+        control.next_rip = control.exit_info_2;
+        PortAccess {
+            port: (info >> 16) as u16,
+            size: (info >> 4) as u8 & 7,
+            input: info & 1 != 0,
+            string: info & 1 << 2 != 0,
+            repeated: info & 1 << 3 != 0,
+        }
+    }
+
+    /// The end of an NMI's handler. NMIs are blocked until IRET has been executed, which nothing but a
+    /// single step tells.
+    fn iret(&mut self) -> Exit {
+        let save = &mut self.state.vmcb.save;
+        if save.rflags & RFLAGS_TF == 0 {
+            save.rflags |= RFLAGS_TF;
+            self.state.stepping = Some(save.dr6);
+        }
+        self.state.nmi_blocked = false;
+        self.set_intercepts(self.window());
+        Exit::SingleStep
+    }
+
+    /// The step behind IRET has been taken: it was the hypervisor's, and the guest sees nothing of it.
+    fn stepped(&mut self, dr6: u64) -> Exit {
+        self.state.vmcb.save.dr6 = dr6;
+        self.state.vmcb.control.changed(Clean::DR);
+        Exit::NmiWindow
+    }
+
+    fn interrupt(&mut self) -> Exit {
+        let exit = match self.state.hurry.take() {
+            Some(window) => window,
+            None if tsc() >= self.armed => Exit::TimeSlice,
+            None => return Exit::ExternalInterrupt,
+        };
+        self.serve_host();
+        exit
+    }
+
+    /// Why the guest exited.
+    pub(super) fn decode(&mut self, vcpu: &Vcpu) -> Exit {
+        let exit_code = self.state.vmcb.control.exit_code;
+        if !self.measured(vcpu, exit_code) {
+            return Exit::Undecoded;
+        }
+        match exit_code {
+            code::VMMCALL => Exit::Hypercall,
+            code::CPUID => Exit::Cpuid,
+            code::MSR if self.state.vmcb.control.exit_info_1 == 0 => Exit::Rdmsr,
+            code::MSR => Exit::Wrmsr,
+            code::IOIO => Exit::Port(self.port()),
+            code::CR_READ..code::EXCEPTION | code::CR0_SEL_WRITE | code::INVLPG => {
+                self.assisted(exit_code).unwrap_or_else(|| self.operands(vcpu))
+            }
+            code::EXCEPTION..code::INTR => self.exception(exit_code.wrapping_sub(code::EXCEPTION)),
+            code::NPF => self.nested_fault(),
+            code::ICEBP => self.icebp(),
+            code::INTR => self.interrupt(),
+            code::NMI => Exit::Nmi,
+            code::VINTR => Exit::InterruptWindow,
+            code::IRET => self.iret(),
+            code::HLT => Exit::Hlt,
+            code::PAUSE => Exit::Pause,
+            code::RDTSC => Exit::Rdtsc { with_aux: false },
+            code::RDTSCP => Exit::Rdtsc { with_aux: true },
+            code::RDPMC => Exit::Rdpmc,
+            code::INVD | code::WBINVD => Exit::Wbinvd,
+            code::XSETBV => Exit::Xsetbv,
+            code::MONITOR | code::MWAIT | code::MWAIT_CONDITIONAL => Exit::Mwait,
+            code::INVPCID => Exit::Invpcid,
+            code::TASK_SWITCH => Exit::TaskSwitch,
+            code::SHUTDOWN => Exit::TripleFault,
+            code::INIT | code::SMI => Exit::Reset,
+            code::INVLPGA | code::VMRUN..=code::SKINIT | code::RDPRU | code::MCOMMIT => {
+                Exit::VirtInstruction
+            }
+            _ => Exit::Other,
+        }
+    }
+}

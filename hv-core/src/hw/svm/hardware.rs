@@ -1,0 +1,313 @@
+//! The neutral interface to the vCPU that exited, over its VMCB.
+
+use core::arch::asm;
+
+use super::guest::Guest;
+use super::intercept::Clean;
+use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Save, Segment};
+use crate::hw::instructions::{rdmsr, tsc, wrmsr};
+use crate::hw::{live, local_apic, output};
+use crate::mem::tlb::{Generation, MustFlush};
+use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::vm::{Event, EventKind, Exit, Hardware};
+
+const CR0_PE: u64 = 1 << 0;
+/// CD and NW: the guest has no say in the host's caches.
+const CR0_CACHE: u64 = 3 << 29;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_SVME: u64 = 1 << 12;
+pub(super) const RFLAGS_TF: u64 = 1 << 8;
+const RFLAGS_IF: u64 = 1 << 9;
+const RFLAGS_VM: u64 = 1 << 17;
+const DR6_BS: u64 = 1 << 14;
+const DEBUGCTL_BTF: u64 = 1 << 1;
+
+/// The field of a register that needs no care, and the clean bit that covers it.
+fn place(save: &mut Save, register: Kept) -> (&mut u64, Clean) {
+    match register {
+        Kept::Rip => (&mut save.rip, Clean::empty()),
+        Kept::Rsp => (&mut save.rsp, Clean::empty()),
+        Kept::Rflags => (&mut save.rflags, Clean::empty()),
+        Kept::Cr0 => (&mut save.cr0, Clean::CR),
+        Kept::Cr3 => (&mut save.cr3, Clean::CR),
+        Kept::Cr4 => (&mut save.cr4, Clean::CR),
+        Kept::Efer => (&mut save.efer, Clean::CR),
+        Kept::Dr7 => (&mut save.dr7, Clean::DR),
+        Kept::FsBase => (&mut save.fs.base, Clean::empty()),
+        Kept::GsBase => (&mut save.gs.base, Clean::empty()),
+        Kept::Pat => (&mut save.pat, Clean::NESTED),
+        Kept::SysenterCs => (&mut save.sysenter_cs, Clean::empty()),
+        Kept::SysenterEsp => (&mut save.sysenter_esp, Clean::empty()),
+        Kept::SysenterEip => (&mut save.sysenter_eip, Clean::empty()),
+        Kept::Debugctl => (&mut save.debugctl, Clean::LBR),
+    }
+}
+
+fn live(save: &mut Save, msr: LiveMsr) -> Option<&mut u64> {
+    Some(match msr {
+        LiveMsr::Star => &mut save.star,
+        LiveMsr::Lstar => &mut save.lstar,
+        LiveMsr::Cstar => &mut save.cstar,
+        LiveMsr::Fmask => &mut save.sfmask,
+        LiveMsr::KernelGsBase => &mut save.kernel_gs_base,
+        LiveMsr::TscAux => return None,
+    })
+}
+
+impl Hardware for Guest<'_> {
+    #[inline(always)]
+    fn kept(&mut self, register: Kept) -> u64 {
+        let value = *place(&mut self.state.vmcb.save, register).0;
+        match register {
+            Kept::Cr0 => value | self.state.hidden_cr0,
+            Kept::Efer => value & !EFER_SVME,
+            _ => value,
+        }
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, register: Kept, value: u64) {
+        let real = match register {
+            Kept::Cr0 => value & !CR0_CACHE,
+            Kept::Efer => value | EFER_SVME,
+            _ => value,
+        };
+        let vmcb = &mut *self.state.vmcb;
+        let (field, clean) = place(&mut vmcb.save, register);
+        *field = real;
+        vmcb.control.changed(clean);
+        if register == Kept::Cr0 && value & CR0_CACHE != self.state.hidden_cr0 {
+            self.state.hidden_cr0 = value & CR0_CACHE;
+            self.set_intercepts(self.window());
+        }
+    }
+
+    fn live_msr(&mut self, msr: LiveMsr) -> u64 {
+        match live(&mut self.state.vmcb.save, msr) {
+            Some(field) => *field,
+            // SAFETY: TSC_AUX, which comes with RDTSCP, without which it is not asked for.
+            None => unsafe { rdmsr(msr as u32) },
+        }
+    }
+
+    fn set_live_msr(&mut self, msr: LiveMsr, value: u64) {
+        match live(&mut self.state.vmcb.save, msr) {
+            Some(field) => *field = value,
+            // SAFETY: as above; the hypervisor does not use it, and the caller has checked the value.
+            None => unsafe { wrmsr(msr as u32, value) },
+        }
+    }
+
+    fn cpl(&mut self) -> u8 {
+        self.state.vmcb.save.cpl
+    }
+
+    fn code_is_long(&mut self) -> bool {
+        self.state.vmcb.save.cs.attributes & ATTRIBUTE_LONG != 0
+    }
+
+    #[inline(always)]
+    fn is_long_kernel(&mut self) -> bool {
+        self.state.vmcb.save.cpl == 0 && self.code_is_long()
+    }
+
+    fn mode(&mut self) -> Mode {
+        let save = &self.state.vmcb.save;
+        let protected = save.cr0 & CR0_PE != 0 && save.rflags & RFLAGS_VM == 0;
+        if save.efer & EFER_LMA != 0 && save.cs.attributes & ATTRIBUTE_LONG != 0 {
+            Mode::Code64
+        } else if protected && save.cs.attributes & ATTRIBUTE_BIG != 0 {
+            Mode::Code32
+        } else {
+            Mode::Code16
+        }
+    }
+
+    fn segment_bases(&mut self) -> [u64; 6] {
+        let save = &self.state.vmcb.save;
+        [save.es.base, save.cs.base, save.ss.base, save.ds.base, save.fs.base, save.gs.base]
+    }
+
+    fn code_and_stack(&mut self) -> ([u64; 2], u64) {
+        const PRESENT: u16 = 1 << 7;
+        const UNUSABLE: u64 = 1 << 16;
+        let describe = |segment: &Segment| {
+            let a = u64::from(segment.attributes);
+            let unusable = if segment.attributes & PRESENT == 0 { UNUSABLE } else { 0 };
+            (a & 0xff | (a & 0xf00) << 4 | unusable) << 32 | u64::from(segment.selector)
+        };
+        let save = &self.state.vmcb.save;
+        ([describe(&save.cs), describe(&save.ss)], save.cs.base)
+    }
+
+    #[inline(always)]
+    fn advance_plainly(&mut self) -> bool {
+        let vmcb = &mut *self.state.vmcb;
+        if vmcb.control.interrupt_shadow & 1 != 0 || vmcb.save.rflags & RFLAGS_TF != 0 {
+            return false;
+        }
+        vmcb.save.rip = vmcb.control.next_rip;
+        true
+    }
+
+    fn advance(&mut self) {
+        let vmcb = &mut *self.state.vmcb;
+        vmcb.save.rip = vmcb.control.next_rip;
+        if core::mem::take(&mut vmcb.control.interrupt_shadow) & 1 != 0 && self.window() {
+            self.request_window(true, false);
+        }
+        let vmcb = &mut *self.state.vmcb;
+        // There is no field for a debug exception that is pending: it is delivered itself.
+        if vmcb.save.rflags & RFLAGS_TF != 0 && vmcb.save.debugctl & DEBUGCTL_BTF == 0 {
+            vmcb.save.dr6 |= DR6_BS;
+            vmcb.control.changed(Clean::DR);
+            self.inject(Event::exception(1, 0));
+        }
+    }
+
+    fn advance_by(&mut self, length: u32) {
+        self.ends_behind(length.into());
+        self.advance();
+    }
+
+    fn inject(&mut self, event: Event) {
+        let pending = self.pending_event().map(|event| event.kind);
+        let code = u64::from(event.error_code.unwrap_or(0));
+        self.state.vmcb.control.event_injection = code << 32 | u64::from(event.information());
+        // Its delivery starts the blocking; what takes its place before that does not.
+        let nmi = event.kind == EventKind::Nmi;
+        if nmi || pending == Some(EventKind::Nmi) {
+            self.state.nmi_blocked = nmi;
+            self.set_intercepts(self.window());
+        }
+    }
+
+    fn pending_event(&mut self) -> Option<Event> {
+        let injection = self.state.vmcb.control.event_injection;
+        Event::decode(injection as u32, || (injection >> 32) as u32, || 0)
+    }
+
+    fn interruptible(&mut self) -> bool {
+        let vmcb = &self.state.vmcb;
+        vmcb.save.rflags & RFLAGS_IF != 0 && vmcb.control.interrupt_shadow & 1 == 0
+    }
+
+    fn nmi_allowed(&mut self) -> bool {
+        let state = &self.state;
+        !state.nmi_blocked
+            && state.stepping.is_none()
+            && state.vmcb.control.interrupt_shadow & 1 == 0
+    }
+
+    fn request_window(&mut self, interrupt: bool, nmi: bool) {
+        // Where only a shadow or another event is in the way there is no change to wait for, and Bochs
+        // does not look at V_IRQ when it enters a guest with interrupts enabled. The end of an NMI's
+        // handler exits by itself.
+        let enabled = self.state.vmcb.save.rflags & RFLAGS_IF != 0;
+        let hurry = match () {
+            () if nmi && !self.state.nmi_blocked && self.state.stepping.is_none() => {
+                Some(Exit::NmiWindow)
+            }
+            () if interrupt && enabled => Some(Exit::InterruptWindow),
+            () => None,
+        };
+        if hurry != self.state.hurry {
+            self.state.hurry = hurry;
+            self.armed = 0;
+        }
+        let window = interrupt && !enabled;
+        if window != self.window() {
+            self.set_intercepts(window);
+        }
+    }
+
+    fn apic_changed(&mut self, _x2apic: bool) {}
+
+    fn set_interrupt_status(&mut self, _requesting: u8, _servicing: u8) {}
+
+    fn delivers_interrupts(&self) -> bool {
+        false
+    }
+
+    fn set_pdptes(&mut self, _pdptes: [u64; 4]) {
+        // Under nested paging they are read from memory when they are used.
+    }
+
+    #[inline(always)]
+    fn tsc(&self) -> u64 {
+        tsc()
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.state.vmcb.control.tsc_offset = offset;
+        self.state.vmcb.control.changed(Clean::INTERCEPTS);
+    }
+
+    fn set_xcr0(&mut self, value: u64) {
+        // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
+        // set wherever XSAVE exists.
+        unsafe { live::set_xcr0(value) };
+    }
+
+    fn debug_register(&mut self, number: u8) -> u64 {
+        match number {
+            6 => self.state.vmcb.save.dr6,
+            _ => live::debug_register(number),
+        }
+    }
+
+    fn set_debug_register(&mut self, number: u8, value: u64) {
+        if number == 6 {
+            self.state.vmcb.save.dr6 = value;
+            self.state.vmcb.control.changed(Clean::DR);
+        } else {
+            live::set_debug_register(number, value);
+        }
+    }
+
+    fn set_cr2(&mut self, value: u64) {
+        self.state.vmcb.save.cr2 = value;
+        self.state.vmcb.control.changed(Clean::CR2);
+        // VMRUN loads it from the VMCB, but Bochs leaves the one in the CPU.
+        live::set_cr2(value);
+    }
+
+    fn cr2(&mut self) -> u64 {
+        self.state.vmcb.save.cr2
+    }
+
+    fn flush_guest(&mut self, linear: Option<u64>) {
+        let Some(linear) = linear else { return self.flush() };
+        let asid = self.state.vmcb.control.asid;
+        // SAFETY: invalidates one translation of the guest's.
+        unsafe {
+            asm!("invlpga rax, ecx", in("rax") linear, in("ecx") asid, options(nostack, nomem));
+        }
+    }
+
+    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
+        self.state.translations.show_info(show)
+    }
+
+    fn serve_host(&mut self) {
+        // An NMI was taken when the world switch set the global interrupt flag.
+        local_apic::take_interrupts();
+        self.armed = 0;
+    }
+
+    fn sync_translations(&mut self, generation: &Generation) {
+        if self.state.translations.seen.behind(generation) {
+            self.flush();
+        }
+    }
+}
+
+impl Link for Guest<'_> {
+    fn send(&mut self, frames: &[u8]) {
+        output::Host { vm: self.state.vm }.send(frames);
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        output::Host { vm: self.state.vm }.receive()
+    }
+}

@@ -1,0 +1,78 @@
+//! Entries of the nested page tables (APM vol. 2, Nested Paging): those of long mode. The CPU walks
+//! them as a user, whatever the guest's privilege is.
+
+use crate::mem::nested::{Access, Format};
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+/// Preset with [`DIRTY`], so that the CPU has nothing to write here: nobody would look at it.
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const LARGE: u64 = 1 << 7;
+/// Counts under the host's EFER.NXE.
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The format of NPT entries. Their memory type is the PAT's first, write-back.
+#[derive(Debug)]
+pub struct Npt;
+
+impl Format for Npt {
+    fn table(hpa: u64) -> u64 {
+        hpa | PRESENT | WRITE | USER | ACCESSED
+    }
+
+    fn leaf(hpa: u64, level: u32, access: Access) -> u64 {
+        let rights = match access {
+            Access::Full => WRITE,
+            Access::ReadOnly => NO_EXECUTE,
+        };
+        let size = if level > 1 { LARGE } else { 0 };
+        hpa | PRESENT | USER | ACCESSED | DIRTY | rights | size
+    }
+
+    fn present(entry: u64) -> bool {
+        entry & PRESENT != 0
+    }
+
+    fn is_leaf(entry: u64, level: u32) -> bool {
+        level == 1 || entry & LARGE != 0
+    }
+
+    fn address(entry: u64) -> u64 {
+        entry & ADDRESS
+    }
+
+    fn access(entry: u64) -> Access {
+        if entry & WRITE != 0 { Access::Full } else { Access::ReadOnly }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_as_the_manual_draws_them() {
+        assert_eq!(Npt::table(0x12_3000), 0x12_3027);
+        assert_eq!(Npt::leaf(0x12_3000, 1, Access::Full), 0x12_3067);
+        assert_eq!(Npt::leaf(0x4000_0000, 3, Access::Full), 0x4000_00e7);
+        assert_eq!(Npt::leaf(0x20_0000, 2, Access::ReadOnly), 0x8000_0000_0020_00e5);
+        // Bit 7 of a 4 KiB leaf selects a memory type.
+        assert_eq!(Npt::leaf(0x1000, 1, Access::ReadOnly), 0x8000_0000_0000_1065);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let hpa = 0x000f_ffff_c000_0000;
+        for (level, access) in [1, 2, 3].into_iter().zip([Access::Full, Access::ReadOnly].repeat(2))
+        {
+            let leaf = Npt::leaf(hpa, level, access);
+            assert!(Npt::present(leaf) && Npt::is_leaf(leaf, level));
+            assert_eq!((Npt::address(leaf), Npt::access(leaf)), (hpa, access));
+        }
+        assert!(Npt::present(Npt::table(hpa)) && !Npt::is_leaf(Npt::table(hpa), 2));
+        assert!(!Npt::present(0) && !Npt::present(!1), "the other bits are software's then");
+    }
+}

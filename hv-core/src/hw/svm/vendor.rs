@@ -1,0 +1,184 @@
+//! AMD-V, as bring-up and the scheduler see it.
+
+use core::arch::asm;
+use core::convert::Infallible;
+
+use super::asid::{Asids, Tag};
+use super::capability::{Capabilities, SvmFeatures};
+use super::guest::{Guest, State, VmcbPage};
+use super::npt::Npt;
+use super::permission::{self, IO_MAP, MSR_MAP};
+use super::policy;
+use super::setup;
+use crate::emulate::msr;
+use crate::hw::cpu::HostSegments;
+use crate::hw::instructions::{rdmsr, wrmsr};
+use crate::hw::live;
+use crate::hw::local_apic::Timer;
+use crate::hw::physical::zeroed_page;
+use crate::hw::translations::Translations;
+use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
+use crate::mem::frames::{Frames, PAGE};
+use crate::mem::tlb::Seen;
+use crate::vm::image::Start;
+use crate::vm::{Features, Policy};
+
+const EFER: u32 = 0xc000_0080;
+const EFER_SVME: u64 = 1 << 12;
+const VM_CR: u32 = 0xc001_0114;
+/// INIT becomes #SX, which the hypervisor ignores, instead of a reset in the middle of it.
+const VM_CR_R_INIT: u64 = 1 << 1;
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+
+/// AMD-V on this machine.
+pub struct Svm {
+    caps: Capabilities,
+    /// The I/O permission map, all ones: every port exits.
+    iopm: u64,
+    timer: Timer,
+}
+
+/// A CPU with SVM on.
+#[derive(Debug)]
+pub struct Cpu {
+    /// The VMCB that holds the host's state of VMLOAD and VMSAVE.
+    pub host: u64,
+    /// Tags for translations.
+    pub asids: Asids,
+}
+
+impl Svm {
+    /// `timer` ends time slices. `None` if memory is short.
+    pub fn new(caps: Capabilities, frames: &mut Frames, timer: Timer) -> Option<Svm> {
+        let iopm = frames.allocate(IO_MAP as u64, PAGE)?.start;
+        // SAFETY: just allocated and mapped.
+        unsafe { core::ptr::write_bytes(iopm as *mut u8, 0xff, IO_MAP) };
+        Some(Svm { caps, iopm, timer })
+    }
+
+    /// The MSR permission map of a VM with these features.
+    fn msrpm(frames: &mut Frames, features: Features) -> Option<u64> {
+        let page = frames.allocate(MSR_MAP as u64, PAGE)?.start;
+        // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
+        let map = unsafe { &mut *(page as *mut [u8; MSR_MAP]) };
+        match features.contains(Features::MSR_BITMAP) {
+            true => permission::fill(map, msr::PASS, msr::PASS_READ),
+            false => permission::fill(map, &[], &[]),
+        }
+        Some(page)
+    }
+}
+
+impl Vendor for Svm {
+    type Cpu = Cpu;
+    type State = State;
+    type Guest<'a> = Guest<'a>;
+    type Nested = Npt;
+    type Missing = Infallible;
+
+    fn log(&self) {
+        for (set, name, there) in self.caps.report() {
+            if there {
+                defmt::debug!("SVM has {=str}: {=str}", set, name);
+            } else {
+                defmt::info!("SVM lacks {=str}: {=str}", set, name);
+            }
+        }
+        defmt::info!("SVM: revision {=u8}, {=u32} ASIDs", self.caps.revision, self.caps.asids);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            physical_bits: self.caps.physical_bits,
+            cr4_may: self.caps.cr4_may,
+            no_execute: self.caps.no_execute,
+        }
+    }
+
+    fn features(&self, policy: Policy, without: Features) -> Features {
+        let cpu = self.caps.features();
+        // Without these the guest could use the instructions all the same: nothing turns them off.
+        let fixed = cpu & (Features::RDTSCP | Features::INVPCID);
+        cpu & policy.features() & !without | fixed
+    }
+
+    fn enable(
+        &self,
+        frames: &mut Frames,
+        _segments: &HostSegments,
+        index: usize,
+    ) -> Option<Result<Cpu, &'static str>> {
+        let (save, host) = (zeroed_page(frames)?, zeroed_page(frames)?);
+        // SAFETY: the CPU has SVM, and firmware has not locked it off: `Capabilities::read` has looked.
+        // The pages are the CPU's own from here on.
+        unsafe {
+            let control = self.caps.vm_cr_to_write().unwrap_or_else(|| rdmsr(VM_CR));
+            wrmsr(VM_CR, control | VM_CR_R_INIT);
+            wrmsr(EFER, rdmsr(EFER) | EFER_SVME);
+            wrmsr(VM_HSAVE_PA, save);
+            asm!("vmsave rax", in("rax") host, options(nostack));
+        }
+        let by_asid = self.caps.features.contains(SvmFeatures::FLUSH_BY_ASID);
+        Some(Ok(Cpu { host, asids: Asids::new(index, self.caps.asids, by_asid) }))
+    }
+
+    fn make(
+        &self,
+        frames: &mut Frames,
+        _cpu: &Cpu,
+        made: Made<Npt>,
+    ) -> Result<State, MakeError<Infallible>> {
+        let msrpm = Svm::msrpm(frames, made.features).ok_or(MakeError::NoMemory)?;
+        let page = zeroed_page(frames).ok_or(MakeError::NoMemory)?;
+        // SAFETY: just allocated, zeroed, and never given back.
+        let mut vmcb = unsafe { VmcbPage::new(page) }.ok_or(MakeError::NoMemory)?;
+        let controls = policy::controls(made.policy);
+        setup::controls(&mut vmcb.control, &controls);
+        vmcb.control.iopm = self.iopm;
+        vmcb.control.msrpm = msrpm;
+        vmcb.control.nested_cr3 = made.translations.table.root();
+        let lbr = self.caps.features.contains(SvmFeatures::LBR_VIRTUALIZATION);
+        vmcb.control.lbr_virtualization = lbr.into();
+        Ok(State {
+            vmcb,
+            controls,
+            translations: made.translations,
+            tag: Tag::NONE,
+            vm: made.vm,
+            hidden_cr0: 0,
+            nmi_blocked: false,
+            stepping: None,
+            hurry: None,
+            refused: false,
+            violation: None,
+        })
+    }
+
+    fn translations(state: &mut State) -> &mut Translations<Npt> {
+        &mut state.translations
+    }
+
+    fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
+        setup::guest(state, start, tsc_offset);
+        // Old translations must not outlive the guest that made them.
+        state.translations.seen = Seen::NEVER;
+    }
+
+    fn with_guest<T>(
+        &self,
+        cpu: &mut Cpu,
+        state: &mut State,
+        f: impl FnOnce(&mut Guest<'_>) -> T,
+    ) -> Option<T> {
+        // It may have run elsewhere since.
+        state.vmcb.control.clean = 0;
+        live::set_cr2(state.vmcb.save.cr2);
+        let next_rip = self.caps.features.contains(SvmFeatures::NEXT_RIP);
+        let (caps, timer) = (&self.caps, self.timer);
+        let mut guest = Guest { state, cpu, caps, timer, armed: 0, next_rip };
+        guest.tag(false);
+        let result = f(&mut guest);
+        timer.disarm();
+        Some(result)
+    }
+}

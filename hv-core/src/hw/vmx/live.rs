@@ -1,0 +1,43 @@
+//! vCPU state that VMX leaves in the CPU, and that is switched with the vCPU.
+
+use crate::hw::instructions::{rdmsr, wrmsr};
+use crate::hw::live::{debug_register, set_cr2, set_debug_register};
+use crate::vm::hardware::LiveMsr;
+
+const MSRS: [LiveMsr; 5] =
+    [LiveMsr::Star, LiveMsr::Lstar, LiveMsr::Cstar, LiveMsr::Fmask, LiveMsr::KernelGsBase];
+const DR6_RESET: u64 = 0xffff_0ff0;
+
+/// The saved state of a vCPU that is not on a CPU.
+#[derive(Debug)]
+pub struct Live {
+    msrs: [u64; MSRS.len()],
+    dr6: u64,
+    cr2: u64,
+}
+
+impl Live {
+    /// The state after reset.
+    pub const RESET: Live = Live { msrs: [0; MSRS.len()], dr6: DR6_RESET, cr2: 0 };
+
+    /// Puts the state into this CPU.
+    pub fn load(&self) {
+        for (msr, &value) in MSRS.into_iter().zip(&self.msrs) {
+            // SAFETY: these come with long mode; values were legal when they were read or checked. The
+            // hypervisor uses none of them.
+            unsafe { wrmsr(msr as u32, value) };
+        }
+        set_debug_register(6, self.dr6);
+        set_cr2(self.cr2);
+    }
+
+    /// Takes the state from this CPU.
+    pub fn save(&mut self) {
+        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
+            // SAFETY: as in `load`.
+            *value = unsafe { rdmsr(msr as u32) };
+        }
+        self.dr6 = debug_register(6);
+        self.cr2 = x86_64::registers::control::Cr2::read_raw();
+    }
+}

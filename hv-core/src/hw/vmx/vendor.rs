@@ -1,0 +1,166 @@
+//! VT-x, as bring-up and the scheduler see it.
+
+use super::capability::{Capabilities, MissingControls};
+use super::controls::Entry;
+use super::enter::Switch;
+use super::ept::{self, Ept};
+use super::guest::{Guest, Pages, State};
+use super::live::Live;
+use super::policy;
+use super::setup;
+use super::vmcs::{Vmcs, VmxOn};
+use crate::hw::cpu::HostSegments;
+use crate::hw::physical::zeroed_page;
+use crate::hw::translations::Translations;
+use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
+use crate::mem::frames::{Frames, PAGE};
+use crate::mem::tlb::Seen;
+use crate::vm::image::Start;
+use crate::vm::{Features, Policy};
+
+/// VT-x on this machine.
+pub struct Vmx {
+    caps: Capabilities,
+    /// Two pages of ones, so that every port exits.
+    io_bitmaps: u64,
+}
+
+impl Vmx {
+    /// `None` if memory is short.
+    pub fn new(caps: Capabilities, frames: &mut Frames) -> Option<Vmx> {
+        let io_bitmaps = frames.allocate(PAGE.wrapping_mul(2), PAGE)?.start;
+        // SAFETY: just allocated and mapped.
+        unsafe { core::ptr::write_bytes(io_bitmaps as *mut u8, 0xff, 8192) };
+        Some(Vmx { caps, io_bitmaps })
+    }
+}
+
+/// A CPU in VMX operation.
+pub struct Cpu {
+    on: VmxOn,
+    segments: HostSegments,
+}
+
+impl Vendor for Vmx {
+    type Cpu = Cpu;
+    type State = State;
+    type Guest<'a> = Guest<'a>;
+    type Nested = Ept;
+    type Missing = MissingControls;
+
+    fn log(&self) {
+        let (mut present, mut all) = (0u32, 0u32);
+        for (set, name, there) in self.caps.report() {
+            all = all.wrapping_add(1);
+            if there {
+                present = present.wrapping_add(1);
+                defmt::debug!("VMX has {=str}: {=str}", set, name);
+            } else {
+                defmt::info!("VMX lacks {=str}: {=str}", set, name);
+            }
+        }
+        defmt::info!(
+            "VMX: {=u32} of {=u32} capabilities, revision {=u32:#x}",
+            present,
+            all,
+            self.caps.revision
+        );
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            physical_bits: self.caps.physical_bits,
+            cr4_may: self.caps.cr4_may & policy::CR4_KNOWN,
+            no_execute: self.caps.no_execute,
+        }
+    }
+
+    fn features(&self, policy: Policy, without: Features) -> Features {
+        policy::features(policy, self.caps.features(), without)
+    }
+
+    fn enable(
+        &self,
+        frames: &mut Frames,
+        segments: &HostSegments,
+        _index: usize,
+    ) -> Option<Result<Cpu, &'static str>> {
+        let on = VmxOn::enter(frames, &self.caps)?;
+        let refused = "the CPU refused VMXON: virtualization may be in use by firmware";
+        Some(on.map(|on| Cpu { on, segments: *segments }).map_err(|_| refused))
+    }
+
+    fn make(
+        &self,
+        frames: &mut Frames,
+        cpu: &Cpu,
+        made: Made<Ept>,
+    ) -> Result<State, MakeError<MissingControls>> {
+        let controls =
+            policy::controls(made.policy, made.features, &self.caps).map_err(MakeError::Missing)?;
+        let msr_bitmaps = match made.features.contains(Features::MSR_BITMAP) {
+            true => Some(zeroed_page(frames).ok_or(MakeError::NoMemory)?),
+            false => None,
+        };
+        if let Some(page) = msr_bitmaps {
+            setup::fill_msr_bitmaps(page);
+        }
+        let vmcs = Vmcs::new(frames, &self.caps, &cpu.on).ok_or(MakeError::NoMemory)?;
+        Ok(State {
+            controls,
+            primary: controls.primary,
+            entry: controls.entry.difference(Entry::IA32E_MODE_GUEST),
+            switch: Switch::default(),
+            eptp: ept::pointer(made.translations.table.root()),
+            translations: made.translations,
+            vm: made.vm,
+            // 0 is the hypervisor's own.
+            vpid: u16::from(made.vm).wrapping_add(1),
+            vmcs: Some(vmcs),
+            pages: Pages {
+                apic: made.apic,
+                apic_access: made.apic_access,
+                io_bitmaps: self.io_bitmaps,
+                msr_bitmaps,
+            },
+            start: None,
+            live: Live::RESET,
+            refused: false,
+            violation: None,
+        })
+    }
+
+    fn translations(state: &mut State) -> &mut Translations<Ept> {
+        &mut state.translations
+    }
+
+    fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
+        state.live = Live::RESET;
+        state.start = Some((start, tsc_offset));
+        // Old translations must not outlive the guest that made them.
+        state.translations.seen = Seen::NEVER;
+    }
+
+    fn with_guest<T>(
+        &self,
+        cpu: &mut Cpu,
+        state: &mut State,
+        f: impl FnOnce(&mut Guest<'_>) -> T,
+    ) -> Option<T> {
+        let vmcs = state.vmcs.take()?.activate(&mut cpu.on).ok()?;
+        state.switch.reset();
+        let timer_shift = self.caps.preemption_timer_shift;
+        let mut guest = Guest { vmcs, state, caps: &self.caps, timer_shift };
+        setup::host(&mut guest, &cpu.segments);
+        if let Some((start, tsc_offset)) = guest.state.start.take() {
+            setup::controls(&mut guest);
+            setup::guest(&mut guest, start, tsc_offset);
+        }
+        guest.state.live.load();
+        let result = f(&mut guest);
+        guest.state.live.save();
+        let Guest { vmcs, state, .. } = guest;
+        state.vmcs = Some(vmcs.deactivate());
+        Some(result)
+    }
+}
