@@ -3,7 +3,7 @@
 //! A case that survives prints `@hostile pass NAME` and shuts down with code 0, or `@hostile fail
 //! NAME: why` with code 1. Cases that end the VM are judged by the hypervisor's end report.
 //! `case=list` prints every case and what must happen; `case=all-calls`, the default, runs those
-//! that survive in one boot.
+//! that survive in one boot, but for those that `skip=` names.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -19,8 +19,12 @@ fn run() -> u8 {
     use cases::{Case, Expected};
     use guest_kernel::{info, println};
 
-    let survivors: fn(&Case) -> bool = |case| case.expected == Expected::Survives;
-    let name = info::options().value("case").unwrap_or("all-calls");
+    let options = info::options();
+    let skipped = options.value("skip").unwrap_or_default();
+    let survivors = |case: &Case| {
+        case.expected == Expected::Survives && !skipped.split(',').any(|name| name == case.name)
+    };
+    let name = options.value("case").unwrap_or("all-calls");
     let failed = match name {
         "list" => {
             for case in cases::all() {

@@ -3,6 +3,7 @@
 mod entry;
 mod info;
 mod machine;
+mod make;
 mod sched;
 mod smp;
 mod start;

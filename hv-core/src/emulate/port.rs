@@ -9,7 +9,7 @@ const COM1: u16 = 0x3f8;
 const REGISTERS: u16 = 8;
 
 /// IN and OUT.
-#[inline]
+#[inline(always)]
 pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -> Outcome {
     if access.string {
         return Outcome::Leave(Leave::ended(

@@ -105,6 +105,8 @@ impl<'a, S> Checker<'a, S> {
         self.get(field) & bits != 0
     }
 
+    #[cold]
+    #[inline(never)]
     fn report<F: Copy>(&mut self, field: F, involved: Involved) -> Flow
     where
         S: Fields<F>,
@@ -114,6 +116,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// The rule holds.
+    #[inline(never)]
     pub fn that<F: Copy>(&mut self, field: F, holds: bool) -> Flow
     where
         S: Fields<F>,
@@ -122,6 +125,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// The rule, on two fields, holds.
+    #[inline(never)]
     pub fn with<F: Copy, G: Copy>(&mut self, field: F, other: G, holds: bool) -> Flow
     where
         S: Fields<F> + Fields<G>,
@@ -134,6 +138,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// No bit of the field is wrong.
+    #[inline(never)]
     pub fn none_of<F: Copy>(&mut self, field: F, wrong: u64) -> Flow
     where
         S: Fields<F>,
@@ -142,6 +147,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// Each of these bits is 0 in the field.
+    #[inline(never)]
     pub fn clear<F: Copy>(&mut self, field: F, bits: u64) -> Flow
     where
         S: Fields<F>,
@@ -150,6 +156,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// The field is an address of so many bits, sign-extended.
+    #[inline(never)]
     pub fn canonical<F: Copy>(&mut self, field: F, bits: u8) -> Flow
     where
         S: Fields<F>,
@@ -160,6 +167,7 @@ impl<'a, S> Checker<'a, S> {
     }
 
     /// Each byte of the field is a memory type of PAT.
+    #[inline(never)]
     pub fn pat<F: Copy>(&mut self, field: F) -> Flow
     where
         S: Fields<F>,

@@ -4,8 +4,8 @@ extern crate alloc;
 
 use alloc::string::String;
 
-use pv_abi::area::VcpuInfo;
-use pv_abi::exit::Reason;
+use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
+use pv_abi::exit::{Reason, SLOTS};
 use spin::Mutex;
 
 use super::hardware::Kept;
@@ -154,6 +154,32 @@ impl Vcpu {
     /// Forgets what the guest registered. Nothing in guest memory is touched after this.
     pub fn unregister(&mut self) {
         self.registered = Registered::default();
+    }
+
+    /// Brings the vCPU to its start, at the host's TSC `now`, but for what the backend keeps. Nothing of
+    /// the guest's registrations survives.
+    pub fn reset(&mut self, now: u64) {
+        self.unregister();
+        self.apic.power_up();
+        self.tsc_offset = now.wrapping_neg();
+        self.msrs = MsrState::default();
+        self.xcr0 = 1;
+        self.set_long_mode(false);
+        self.nmi = false;
+        self.delayed = None;
+        self.open = false;
+        self.call = 0;
+        let info = &mut *self.info;
+        info.exits = [Counter::default(); SLOTS];
+        info.calls = [Counter::default(); CALL_SLOTS];
+        info.clock = Clock::default();
+        info.steal = Steal::default();
+        info.vmreads = 0;
+        info.vmwrites = 0;
+        if let Some(uart) = &self.vm.uart {
+            *uart.lock() = Uart::new();
+        }
+        self.attend();
     }
 
     /// The guest's TSC now.

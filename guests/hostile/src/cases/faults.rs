@@ -80,11 +80,7 @@ pub const CASES: &[Case] = &[
     faults_here("cr4-reserved", GP, || cr4(1 << 63, 0)),
     faults_here("cr4-vmxe", GP, || cr4(1 << 13, 0)),
     faults_here("cr4-pae-in-long-mode", GP, || cr4(0, 1 << 5)),
-    // An emulator may let it be.
-    Case {
-        expected: Expected::Depends,
-        ..faults_here("cr3-reserved", GP, run!("mov rax, 0x4000000000000000", "mov cr3, rax"))
-    },
+    faults_here("cr3-reserved", GP, run!("mov rax, 0x4000000000000000", "mov cr3, rax")),
     faults_here("cr8-reserved", GP, run!("mov eax, 16", "mov cr8, rax")),
     code("xcr0-x87", || xcr(0, 0)),
     code("xcr0-reserved", || xcr(0, 1 << 62 | 1)),

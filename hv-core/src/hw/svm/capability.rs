@@ -77,6 +77,8 @@ pub struct Capabilities {
     pub vm_cr: u64,
     /// Bits that may be set in CR4, of those that a guest may have.
     pub cr4_may: u64,
+    /// The CPU has no other bit in CR4, so that it refuses by itself what a guest may not set.
+    pub cr4_passes: bool,
     /// Width of physical addresses in bits.
     pub physical_bits: u8,
     /// Width of linear addresses in bits.
@@ -105,6 +107,10 @@ const CR4: &[(u32, usize, u32, u64)] = &[
     (7, 1, 20, 1 << 21),
     (7, 2, 3, 1 << 22),
 ];
+/// Where CPUID announces bits of CR4 that no guest may have, as above: LA57, shadow stacks, indirect
+/// branch tracking, PKS, UINTR, key locker, SMX, VMX.
+const CR4_HIDDEN: &[(u32, usize, u32)] =
+    &[(7, 2, 16), (7, 2, 7), (7, 3, 20), (7, 2, 31), (7, 3, 5), (7, 2, 23), (1, 2, 6), (1, 2, 5)];
 /// CR4.PCE, which comes with long mode and is announced nowhere.
 const CR4_PCE: u64 = 1 << 8;
 
@@ -167,6 +173,7 @@ impl Capabilities {
             features,
             vm_cr,
             cr4_may,
+            cr4_passes: !CR4_HIDDEN.iter().any(|&(leaf, r, bit)| has(cpuid, leaf, 0, r, bit)),
             physical_bits,
             linear_bits,
             no_execute: has(cpuid, 0x8000_0001, 0, 3, 20),

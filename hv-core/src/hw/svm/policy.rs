@@ -28,8 +28,8 @@ const CR4: u16 = 1 << 4;
 const CR8: u16 = 1 << 8;
 
 /// What exits under every policy. All instructions of SVM do: the guest takes its CPU for one without.
-/// CR4 does as a whole, because SVM knows no bits that the hypervisor owns, and CR8 because the task
-/// priority is the virtual APIC's.
+/// CR4 does as a whole, because SVM knows no bits that the hypervisor owns, but for what [`controls`]
+/// says. CR8 does because the task priority is the virtual APIC's.
 const BASE: Controls = Controls {
     cr_reads: CR8,
     cr_writes: CR4 | CR8,
@@ -74,10 +74,13 @@ const TRAP_ALL: Controls = Controls {
     misc3: BASE.misc3.union(Misc3::INVPCID),
 };
 
-/// What exits under a policy.
-pub const fn controls(policy: Policy) -> Controls {
+/// What exits under a policy. `cr4_passes`: writes of CR4 need not.
+pub const fn controls(policy: Policy, cr4_passes: bool) -> Controls {
     match policy {
         Policy::TrapAll => TRAP_ALL,
+        Policy::HwAssist | Policy::Pv if cr4_passes => {
+            Controls { cr_writes: BASE.cr_writes & !CR4, ..BASE }
+        }
         Policy::HwAssist | Policy::Pv => BASE,
     }
 }

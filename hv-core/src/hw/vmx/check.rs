@@ -27,7 +27,8 @@ pub fn first(vmcs: &impl VmcsRead, caps: &Capabilities) -> Option<Violation> {
 /// Hands every rule that the VMCS breaks to `found`, until that breaks off.
 pub fn each(vmcs: &impl VmcsRead, caps: &Capabilities, mut found: impl FnMut(Violation) -> Flow) {
     // Broken off or at the end: both are the end.
-    let _ = all(&mut Checker::new(Vmx::new(vmcs, caps), &mut found));
+    let segments = Segment::ALL.map(|id| Register::read(vmcs, id));
+    let _ = all(&mut Checker::new(Vmx::new(vmcs, caps, &segments), &mut found));
 }
 
 fn all(c: &mut Checker<'_, Vmx<'_, impl VmcsRead>>) -> Flow {
@@ -43,7 +44,7 @@ struct Vmx<'a, V> {
     caps: &'a Capabilities,
     /// The event to inject; `None` as well if its type is reserved.
     event: Option<Event>,
-    segments: [Register; 8],
+    segments: &'a [Register; 8],
 }
 
 /// A guest segment register as the VMCS has it.
@@ -56,6 +57,23 @@ struct Register {
     rights: AccessRights,
     /// The rules on a descriptor hold for it.
     checked: bool,
+}
+
+impl Register {
+    #[inline(never)]
+    fn read(vmcs: &impl VmcsRead, id: Segment) -> Register {
+        let virtual_8086 = vmcs.read(field::GUEST_RFLAGS) & rflags::VM != 0;
+        let mut register = Register {
+            id,
+            selector: vmcs.read(id.selector()).into(),
+            base: vmcs.read(id.base()),
+            limit: vmcs.read(id.limit()).into(),
+            rights: AccessRights::from_bits_retain(vmcs.read(id.access_rights())),
+            checked: false,
+        };
+        register.checked = register.counts() && (register.system() || !virtual_8086);
+        register
+    }
 }
 
 /// One control of one of the sets.
@@ -81,6 +99,7 @@ controls! {
 }
 
 impl<W: Width, V: VmcsRead> Fields<Field<W>> for Vmx<'_, V> {
+    #[inline(never)]
     fn value(&self, field: Field<W>) -> u64 {
         self.vmcs.read(field).into()
     }
@@ -91,8 +110,7 @@ impl<W: Width, V: VmcsRead> Fields<Field<W>> for Vmx<'_, V> {
 }
 
 impl<'a, V: VmcsRead> Vmx<'a, V> {
-    fn new(vmcs: &'a V, caps: &'a Capabilities) -> Self {
-        let virtual_8086 = vmcs.read(field::GUEST_RFLAGS) & rflags::VM != 0;
+    fn new(vmcs: &'a V, caps: &'a Capabilities, segments: &'a [Register; 8]) -> Self {
         Vmx {
             vmcs,
             caps,
@@ -101,26 +119,17 @@ impl<'a, V: VmcsRead> Vmx<'a, V> {
                 || vmcs.read(field::ENTRY_EXCEPTION_ERROR_CODE),
                 || vmcs.read(field::ENTRY_INSTRUCTION_LENGTH),
             ),
-            segments: Segment::ALL.map(|id| {
-                let rights = AccessRights::from_bits_retain(vmcs.read(id.access_rights()));
-                let system = matches!(id, Segment::Tr | Segment::Ldtr);
-                let mut register = Register {
-                    id,
-                    selector: vmcs.read(id.selector()).into(),
-                    base: vmcs.read(id.base()),
-                    limit: vmcs.read(id.limit()).into(),
-                    rights,
-                    checked: false,
-                };
-                register.checked = register.counts() && (system || !virtual_8086);
-                register
-            }),
+            segments,
         }
     }
 
     /// Whether this control is 1. Secondary ones are 0 unless the primary controls activate them.
     fn has(&self, control: impl Into<Control>) -> bool {
-        let Control(field, bits) = control.into();
+        self.has_all(control.into())
+    }
+
+    #[inline(never)]
+    fn has_all(&self, Control(field, bits): Control) -> bool {
         let secondary = field.encoding() == field::SECONDARY_CONTROLS.encoding();
         self.vmcs.read(field) & bits != 0
             && (!secondary || self.has(Primary::ACTIVATE_SECONDARY_CONTROLS))

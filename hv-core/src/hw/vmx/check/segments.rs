@@ -27,7 +27,7 @@ impl Register {
         self.selector as u32 & 3
     }
 
-    fn system(&self) -> bool {
+    pub(super) fn system(&self) -> bool {
         matches!(self.id, Tr | Ldtr)
     }
 
@@ -37,7 +37,7 @@ impl Register {
     }
 }
 
-impl<V: VmcsRead> Vmx<'_, V> {
+impl<'a, V: VmcsRead> Vmx<'a, V> {
     fn unrestricted(&self) -> bool {
         self.has(Secondary::UNRESTRICTED_GUEST)
     }
@@ -46,12 +46,12 @@ impl<V: VmcsRead> Vmx<'_, V> {
         self.value(GUEST_RFLAGS) & rflags::VM != 0
     }
 
-    fn cs(&self) -> Register {
+    fn cs(&self) -> &'a Register {
         let [_, cs, ..] = self.segments;
         cs
     }
 
-    fn ss(&self) -> Register {
+    fn ss(&self) -> &'a Register {
         let [_, _, ss, ..] = self.segments;
         ss
     }

@@ -1,0 +1,169 @@
+//! What of a VM no vendor decides: its pages, and its vCPU.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::num::NonZeroU32;
+
+use pv_abi::area::{INFO_SIZE, VcpuInfo};
+use pv_abi::exit::Reason;
+use spin::Mutex;
+
+use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
+use crate::device::uart::Uart;
+use crate::emulate::cpuid::{CpuidModel, Facts, XCR0_KNOWN};
+use crate::emulate::msr::MsrState;
+use crate::hw::Cpuid;
+use crate::hw::instructions::{ThisCpu, tsc};
+use crate::hw::physical::zeroed_page;
+use crate::hw::vendor::Limits;
+use crate::mem::frames::{Frames, PAGE, Range};
+use crate::mem::guest::GuestMemory;
+use crate::mem::tlb::Generation;
+use crate::vm::desc;
+use crate::vm::outbox::Outbox;
+use crate::vm::vcpu::Registered;
+use crate::vm::{Features, Options, Registers, Vcpu, Vm};
+
+/// The pages of a VM, by physical address. They are zeroed, but for its RAM.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    /// Its RAM.
+    pub ram: Range,
+    /// The read-only half of the area.
+    pub info: u64,
+    /// The registers of the local APIC.
+    pub apic: u64,
+    /// The page whose accesses mean the local APIC, where the CPU treats them apart: ordinary memory to
+    /// a guest in x2APIC mode, so each VM has its own.
+    pub apic_access: u64,
+}
+
+impl Pages {
+    /// Takes them, with this much RAM; `None` if memory is short.
+    pub fn allocate(frames: &mut Frames, memory: u64) -> Option<Pages> {
+        let align = if memory >= 1 << 30 { 1 << 30 } else { 2 << 20 };
+        let ram = frames.allocate(memory, align).or_else(|| frames.allocate(memory, 2 << 20))?;
+        let info = frames.allocate(INFO_SIZE as u64, PAGE)?.start;
+        // SAFETY: just allocated, and mapped as all RAM is.
+        unsafe { core::ptr::write_bytes(info as *mut u8, 0, INFO_SIZE) };
+        Some(Pages { ram, info, apic: zeroed_page(frames)?, apic_access: zeroed_page(frames)? })
+    }
+}
+
+/// The APIC timer counts at this fraction of the TSC: the nearest to 25 MHz that divides it.
+fn timer_ratio(tsc_hz: u64) -> NonZeroU32 {
+    let ratio = (tsc_hz / 25_000_000).clamp(1, 1 << 16) as u32;
+    NonZeroU32::new(ratio).unwrap_or(NonZeroU32::MIN)
+}
+
+/// What a vCPU follows from.
+pub struct Basis<'a> {
+    /// The description of its VM.
+    pub desc: &'a desc::Vm<'a>,
+    /// The number of its VM.
+    pub number: u8,
+    /// The features of its VM.
+    pub features: Features,
+    /// What the CPU lets guests have.
+    pub limits: Limits,
+    /// The TSC's frequency in Hz.
+    pub tsc_hz: u64,
+    /// Whether guests can have XSAVE.
+    pub xsave: bool,
+}
+
+impl Basis<'_> {
+    /// The vCPU, whose VM has these pages and nobody else.
+    pub fn on(self, pages: Pages) -> Vcpu {
+        let Basis { desc, number, features, limits, tsc_hz, xsave } = self;
+        // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
+        // says; Rust objects are put into none of the RAM. Zeros are a valid `VcpuInfo`, plain data
+        // that the guest sees read-only, and a valid `ApicPage`, which is made of atomics so that the
+        // CPU may change it as well. Neither page is ever given back.
+        let (memory, info, apic) = unsafe {
+            (
+                GuestMemory::new(pages.ram.start as *mut u8, pages.ram.length()),
+                &mut *(pages.info as *mut VcpuInfo),
+                &*(pages.apic as *const ApicPage),
+            )
+        };
+        let ratio = timer_ratio(tsc_hz);
+        let facts = Facts {
+            policy: desc.policy,
+            options: desc.options,
+            features,
+            tsc_hz,
+            apic_hz: tsc_hz.checked_div(ratio.get().into()).unwrap_or(0) as u32,
+            vcpu: 0,
+            vcpus: 1,
+        };
+        let cpuid = CpuidModel::build(info, &ThisCpu, &facts);
+        info.version = pv_abi::VERSION;
+        info.size = INFO_SIZE as u32;
+        let config = Config {
+            id: 0,
+            bootstrap: true,
+            physical_bits: limits.physical_bits,
+            timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
+        };
+        let started = tsc();
+        let limit = desc.time_limit_ms.saturating_mul(tsc_hz / 1000);
+        let vm = Vm {
+            number,
+            name: String::from(desc.name),
+            policy: desc.policy,
+            options: desc.options,
+            features,
+            memory,
+            generation: Generation::default(),
+            uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            tsc_hz,
+            info_gpa: desc.memory,
+            started,
+            slice: u64::from(desc.slice_us).saturating_mul(tsc_hz / 1_000_000),
+            time_limit: if limit == 0 { u64::MAX } else { started.saturating_add(limit) },
+        };
+        Vcpu {
+            registers: Registers::default(),
+            due: 0,
+            slice_due: 0,
+            info,
+            number: 0,
+            apic: VirtualApic::new(apic, config),
+            cpuid,
+            msrs: MsrState::default(),
+            xcr0: 1,
+            xcr0_may: xcr0_may(xsave),
+            cr4_may: limits.cr4_may,
+            physical_bits: limits.physical_bits,
+            no_execute: limits.no_execute,
+            long_mode: false,
+            may_call: false,
+            nmi: false,
+            delayed: None,
+            call: 0,
+            reason: Reason::Mark,
+            open: false,
+            registered: Registered::default(),
+            outbox: Outbox::new(number),
+            send_at: u64::MAX,
+            exited: 0,
+            // The guest's TSC starts at 0.
+            tsc_offset: started.wrapping_neg(),
+            contended: false,
+            slice_end: 0,
+            vm: Box::leak(Box::new(vm)),
+        }
+    }
+}
+
+/// XCR0 bits that guests may set here; 0 without XSAVE.
+fn xcr0_may(xsave: bool) -> u64 {
+    if !xsave {
+        return 0;
+    }
+    let [eax, _, _, edx] = ThisCpu.cpuid(0xd, 0);
+    (u64::from(edx) << 32 | u64::from(eax)) & XCR0_KNOWN
+}
