@@ -56,8 +56,11 @@ pub fn fetch(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Fetched {
     fetch_at(vcpu, hardware, rip, segments)
 }
 
-/// As [`fetch`], where the context is known already.
+/// As [`fetch`], where the context is known already, or what the CPU has fetched for the exit.
 pub fn fetch_in(vcpu: &Vcpu, hardware: &mut impl Hardware, context: &Context) -> Fetched {
+    if let Some(fetched) = hardware.fetched() {
+        return fetched;
+    }
     let segments = (context.mode != Mode::Code64).then_some(context.segment_bases);
     fetch_at(vcpu, hardware, context.rip, segments)
 }

@@ -268,7 +268,11 @@ pub const PASS: &[u32] = &[
 ];
 
 /// MSRs that a guest may read, and not write, without an exit.
-pub const PASS_READ: &[u32] = &[TSC, PAT];
+pub const PASS_READ: &[u32] = &[PAT];
+
+/// As [`PASS_READ`], where the CPU adds the guest's offset to the TSC in RDMSR too, and EFER is the
+/// guest's own: VT-x.
+pub const PASS_READ_OWN: &[u32] = &[TSC, EFER];
 
 #[cfg(test)]
 mod tests;

@@ -95,6 +95,15 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// Bytes that the CPU has fetched by itself.
+    pub fn by_cpu(bytes: &[u8]) -> Fetched {
+        let mut fetched = Fetched { end: bytes.len().min(MAX_LENGTH) as u8, ..Fetched::default() };
+        for (to, from) in fetched.words.as_flattened_mut().iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        fetched
+    }
+
     /// The bytes: [`MAX_LENGTH`], or fewer if what follows is not mapped.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
@@ -150,6 +159,12 @@ mod tests {
     }
 
     const LONG: Paging = Paging { cr0: CR0_PG, cr3: 0x1000, cr4: CR4_PAE, long_mode: true };
+
+    #[test]
+    fn what_the_cpu_has_fetched_is_taken_as_it_is() {
+        assert_eq!(Fetched::by_cpu(&[1, 2, 3]).as_slice(), [1, 2, 3]);
+        assert_eq!(Fetched::by_cpu(&[7; 20]).as_slice(), [7; MAX_LENGTH]);
+    }
 
     #[test]
     fn without_paging_addresses_are_physical() {

@@ -9,6 +9,7 @@ use super::run::Left;
 use super::{Event, Exit, Vcpu};
 use crate::host::report::Vendor;
 use crate::mem::tlb::{Generation, MustFlush};
+use crate::mem::walk::Fetched;
 
 /// A control register, EFER, or another register that the backend keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,11 @@ pub trait Hardware: Link {
 
     /// How instructions are read.
     fn mode(&mut self) -> Mode;
+
+    /// The bytes of the instruction that accessed memory, where the CPU hands them out.
+    fn fetched(&mut self) -> Option<Fetched> {
+        None
+    }
 
     /// The bases of ES, CS, SS, DS, FS, GS.
     fn segment_bases(&mut self) -> [u64; 6];

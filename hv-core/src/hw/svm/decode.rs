@@ -3,14 +3,15 @@
 use core::arch::asm;
 
 use super::capability::SvmFeatures;
+use super::detail;
 use super::exit_code::code;
 use super::guest::Guest;
 use super::hardware::RFLAGS_TF;
 use super::intercept::Clean;
 use crate::emulate::instruction::{self, Decoded};
 use crate::hw::instructions::tsc;
-use crate::vm::exit::{CrAccess, Exit, NestedFault, PortAccess};
-use crate::vm::{Event, EventKind, Hardware, Vcpu};
+use crate::vm::exit::{Exit, PortAccess};
+use crate::vm::{Event, Hardware, Vcpu};
 
 const DEBUG: u64 = 1;
 const MACHINE_CHECK: u64 = 18;
@@ -67,7 +68,13 @@ impl Guest<'_> {
     }
 
     /// Control and debug registers, INVLPG: what the CPU does not say is in the instruction.
-    fn operands(&mut self, vcpu: &Vcpu) -> Exit {
+    fn operands(&mut self, vcpu: &Vcpu, exit_code: u64) -> Exit {
+        if self.next_rip && self.has(SvmFeatures::DECODE_ASSISTS) {
+            let info = self.state.vmcb.control.exit_info_1;
+            if let Some(exit) = detail::assisted(exit_code, info) {
+                return exit;
+            }
+        }
         let fetched = instruction::fetch(vcpu, self);
         let Some((decoded, length)) = instruction::control(&fetched, vcpu, self) else {
             return Exit::Undecoded;
@@ -80,42 +87,12 @@ impl Guest<'_> {
         }
     }
 
-    /// As [`Guest::operands`], where decode assists have done it (APM vol. 2, Decode Assists).
-    fn assisted(&mut self, exit_code: u64) -> Option<Exit> {
-        const MOV_CR: u64 = 1 << 63;
-        if !self.next_rip || !self.has(SvmFeatures::DECODE_ASSISTS) {
-            return None;
-        }
-        let info = self.state.vmcb.control.exit_info_1;
-        let (gpr, number) = (info as u8 & 0xf, exit_code as u8 & 0xf);
-        Some(match exit_code {
-            code::INVLPG => Exit::Invlpg { linear: Some(info) },
-            code::DR_READ..code::EXCEPTION => {
-                Exit::Dr { number, gpr, read: exit_code < code::DR_WRITE }
-            }
-            _ if info & MOV_CR == 0 => return None,
-            code::CR0_SEL_WRITE => Exit::Cr(CrAccess::Write { cr: 0, gpr }),
-            _ if exit_code < code::CR_WRITE => Exit::Cr(CrAccess::Read { cr: number, gpr }),
-            _ => Exit::Cr(CrAccess::Write { cr: number, gpr }),
-        })
-    }
-
     /// An exit that came while an event was being delivered: the event is injected again, unless what
-    /// is done about the exit takes its place. One that an instruction raises comes by itself when
-    /// that runs again.
+    /// is done about the exit takes its place.
     fn reinject(&mut self) {
-        const BREAKPOINT: u8 = 3;
-        const OVERFLOW: u8 = 4;
         let info = self.state.vmcb.control.exit_interrupt_info;
-        let event = Event::decode(info as u32, || (info >> 32) as u32, || 0);
-        match event {
-            None | Some(Event { kind: EventKind::SoftwareInterrupt, .. }) => {}
-            Some(Event {
-                kind: EventKind::HardwareException,
-                vector: BREAKPOINT | OVERFLOW,
-                ..
-            }) => {}
-            Some(event) => self.inject(event),
+        if let Some(event) = detail::interrupted(info) {
+            self.inject(event);
         }
     }
 
@@ -145,32 +122,16 @@ impl Guest<'_> {
     }
 
     fn nested_fault(&mut self) -> Exit {
-        const WRITE: u64 = 1 << 1;
-        const RESERVED: u64 = 1 << 3;
-        const FETCH: u64 = 1 << 4;
         self.reinject();
         let control = &self.state.vmcb.control;
-        let (error, gpa) = (control.exit_info_1, control.exit_info_2);
-        if error & RESERVED != 0 {
-            return Exit::NestedMisconfig { gpa };
-        }
-        let (write, fetch) = (error & WRITE != 0, error & FETCH != 0);
-        let access = u8::from(!write && !fetch) | u8::from(write) << 1 | u8::from(fetch) << 2;
-        Exit::NestedFault(NestedFault { gpa, access })
+        detail::nested(control.exit_info_1, control.exit_info_2)
     }
 
     pub(super) fn port(&mut self) -> PortAccess {
         let control = &mut self.state.vmcb.control;
-        let info = control.exit_info_1;
         // Every CPU says where IN and OUT end.
         control.next_rip = control.exit_info_2;
-        PortAccess {
-            port: (info >> 16) as u16,
-            size: (info >> 4) as u8 & 7,
-            input: info & 1 != 0,
-            string: info & 1 << 2 != 0,
-            repeated: info & 1 << 3 != 0,
-        }
+        detail::port(control.exit_info_1)
     }
 
     /// The end of an NMI's handler. NMIs are blocked until IRET has been executed, which nothing but a
@@ -216,7 +177,7 @@ impl Guest<'_> {
             code::MSR => Exit::Wrmsr,
             code::IOIO => Exit::Port(self.port()),
             code::CR_READ..code::EXCEPTION | code::CR0_SEL_WRITE | code::INVLPG => {
-                self.assisted(exit_code).unwrap_or_else(|| self.operands(vcpu))
+                self.operands(vcpu, exit_code)
             }
             code::EXCEPTION..code::INTR => self.exception(exit_code.wrapping_sub(code::EXCEPTION)),
             code::NPF => self.nested_fault(),

@@ -2,12 +2,15 @@
 
 use core::arch::asm;
 
+use super::capability::SvmFeatures;
+use super::exit_code::code;
 use super::guest::Guest;
 use super::intercept::Clean;
 use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Save, Segment};
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::{live, local_apic, output};
 use crate::mem::tlb::{Generation, MustFlush};
+use crate::mem::walk::Fetched;
 use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, EventKind, Exit, Hardware};
 
@@ -121,6 +124,13 @@ impl Hardware for Guest<'_> {
         } else {
             Mode::Code16
         }
+    }
+
+    fn fetched(&mut self) -> Option<Fetched> {
+        let control = &self.state.vmcb.control;
+        let bytes = control.instruction.get(..usize::from(control.fetched))?;
+        let there = self.has(SvmFeatures::DECODE_ASSISTS) && control.exit_code == code::NPF;
+        (there && !bytes.is_empty()).then(|| Fetched::by_cpu(bytes))
     }
 
     fn segment_bases(&mut self) -> [u64; 6] {

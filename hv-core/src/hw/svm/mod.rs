@@ -3,6 +3,7 @@
 pub mod asid;
 pub mod capability;
 pub mod check;
+pub mod detail;
 pub mod exit_code;
 pub mod intercept;
 pub mod npt;

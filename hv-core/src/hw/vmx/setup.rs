@@ -175,8 +175,7 @@ pub fn fill_msr_bitmaps(page: u64) {
         set_exits(page, msr, false, false);
         set_exits(page, msr, true, false);
     }
-    // What the guest reads of EFER is what it wrote.
-    for &msr in msr::PASS_READ.iter().chain(&[IA32_EFER]) {
+    for &msr in msr::PASS_READ.iter().chain(msr::PASS_READ_OWN) {
         set_exits(page, msr, false, false);
     }
 }
