@@ -10,7 +10,7 @@ use super::{Case, Kind, checks};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
-use Machine::{BochsVmx, QemuTcg};
+use Machine::{BochsSvm, BochsVmx, QemuTcg};
 
 /// A machine of each vendor.
 const EACH_VENDOR: &[Machine] = &[BochsVmx, QemuTcg];
@@ -52,8 +52,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "costs-are-within-limits",
         about: "no operation costs more exits, instructions, VMREADs or VMWRITEs than its limit",
-        on: &[BochsVmx],
+        on: &[BochsVmx, BochsSvm, QemuTcg],
         kind: Checks(checks::limits),
+    },
+    Case {
+        name: "vendors-exit-alike",
+        about: "an operation exits equally often on VT-x and AMD-V, but for a vendor's own features",
+        on: &[BochsSvm],
+        kind: Checks(checks::vendors_exit_alike),
     },
     Case {
         name: "bench-runs-bare",
