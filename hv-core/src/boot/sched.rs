@@ -148,7 +148,7 @@ fn run_once<V: Vendor>(
         vcpu.info.steal.preempted = 1;
         leave
     })
-    .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the VMCS"))
+    .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
 }
 
 /// Puts a VM on this CPU, with all of its state, for the time of `f`.

@@ -131,11 +131,13 @@ struct Prefixes {
     /// REX, or 0. One that another prefix follows has no effect.
     rex: u8,
     lock: bool,
+    operand_size: bool,
 }
 
 impl Prefixes {
     fn of(bytes: &[u8], mode: Mode) -> Prefixes {
         const LOCK: u8 = 0xf0;
+        const OPERAND_SIZE: u8 = 0x66;
         let mut found = Prefixes::default();
         for &byte in bytes {
             match byte {
@@ -143,6 +145,7 @@ impl Prefixes {
                 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | LOCK | 0xf2 | 0xf3 => {
                     found.rex = 0;
                     found.lock |= byte == LOCK;
+                    found.operand_size |= byte == OPERAND_SIZE;
                 }
                 _ => break,
             }
@@ -164,7 +167,8 @@ pub fn control(
     const REX_R: u8 = 1 << 2;
     const REX_B: u8 = 1 << 0;
     let bytes = fetched.as_slice();
-    let prefixes = Prefixes::of(bytes, hardware.mode());
+    let mode = hardware.mode();
+    let prefixes = Prefixes::of(bytes, mode);
     let [0x0f, opcode, operands @ ..] = bytes.get(prefixes.count..)? else { return None };
     // At most MAX_LENGTH.
     let length = prefixes.count.wrapping_add(2) as u8;
@@ -183,6 +187,10 @@ pub fn control(
         0x22 => Decoded::Cr(CrAccess::Write { cr, gpr }),
         0x21 => Decoded::Dr { number: reg, gpr, read: true },
         0x23 => Decoded::Dr { number: reg, gpr, read: false },
+        // SMSW into 32 or 64 bits of a register is a move.
+        GROUP_7 if modrm & 0xf8 == 0xe0 && !prefixes.operand_size && mode != Mode::Code16 => {
+            Decoded::Cr(CrAccess::Read { cr: 0, gpr })
+        }
         GROUP_7 => return group_7(bytes, modrm, gpr, length, vcpu, hardware),
         _ => return None,
     };

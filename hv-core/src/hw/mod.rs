@@ -1,9 +1,13 @@
 //! The hardware: instructions, the machine's own devices, and the backends. Nearly all `unsafe` of
 //! the hypervisor stands here; what is pure is compiled, and tested, on any machine.
 
+mod bits;
 pub mod check;
 pub mod find;
+pub mod msr_map;
+pub mod segment;
 pub mod svm;
+pub mod tags;
 pub mod vmx;
 
 #[cfg(target_os = "none")]
@@ -31,7 +35,13 @@ pub mod paging;
 #[cfg(target_os = "none")]
 pub mod physical;
 #[cfg(target_os = "none")]
+mod quick;
+#[cfg(target_os = "none")]
 pub mod speculation;
+#[cfg(target_os = "none")]
+pub mod start;
+#[cfg(target_os = "none")]
+mod switch;
 #[cfg(target_os = "none")]
 pub mod time;
 #[cfg(target_os = "none")]

@@ -19,20 +19,57 @@ pub enum Access {
     ReadOnly,
 }
 
-/// The format of an entry.
+/// The host-physical address in an entry, whatever the format.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The format of an entry, as bits; the address stands where long mode has it.
 pub trait Format {
+    /// What an entry that points to a table has beside the address.
+    const TABLE: u64;
+    /// What one that maps a page has, whatever the access.
+    const LEAF: u64;
+    /// What a page that may be written has beside that.
+    const FULL: u64;
+    /// What a page that may only be read has instead.
+    const READ_ONLY: u64;
+    /// An entry with one of these is in use.
+    const PRESENT: u64;
+    /// An entry of level 2 or 3 that maps a page, not a table.
+    const LARGE: u64 = 1 << 7;
+
     /// An entry that points to a table.
-    fn table(hpa: u64) -> u64;
+    fn table(hpa: u64) -> u64 {
+        hpa | Self::TABLE
+    }
+
     /// An entry that maps a page of the level (1: 4 KiB, 2: 2 MiB, 3: 1 GiB).
-    fn leaf(hpa: u64, level: u32, access: Access) -> u64;
+    fn leaf(hpa: u64, level: u32, access: Access) -> u64 {
+        let rights = match access {
+            Access::Full => Self::FULL,
+            Access::ReadOnly => Self::READ_ONLY,
+        };
+        hpa | Self::LEAF | rights | if level > 1 { Self::LARGE } else { 0 }
+    }
+
     /// Whether an entry is in use.
-    fn present(entry: u64) -> bool;
+    fn present(entry: u64) -> bool {
+        entry & Self::PRESENT != 0
+    }
+
     /// Whether an entry of the level in use maps a page.
-    fn is_leaf(entry: u64, level: u32) -> bool;
+    fn is_leaf(entry: u64, level: u32) -> bool {
+        level == 1 || entry & Self::LARGE != 0
+    }
+
     /// The host-physical address in an entry.
-    fn address(entry: u64) -> u64;
+    fn address(entry: u64) -> u64 {
+        entry & ADDRESS
+    }
+
     /// The access that a leaf grants.
-    fn access(entry: u64) -> Access;
+    fn access(entry: u64) -> Access {
+        if entry & Self::FULL == Self::FULL { Access::Full } else { Access::ReadOnly }
+    }
 }
 
 /// The memory that the tables themselves stand in.

@@ -107,6 +107,17 @@ fn moves_of_control_and_debug_registers_name_both_registers() {
 }
 
 #[test]
+fn smsw_into_a_whole_register_is_a_move() {
+    let read = |gpr| Some(Decoded::Cr(CrAccess::Read { cr: 0, gpr }));
+    assert_eq!(one(&[0x0f, 0x01, 0xe3], Code64), read(3));
+    assert_eq!(one(&[0x41, 0x0f, 0x01, 0xe3], Code64), read(11));
+    assert_eq!(one(&[0x0f, 0x01, 0xe3], Code32), read(3));
+    assert_eq!(one(&[0x66, 0x0f, 0x01, 0xe3], Code64), None, "16 bits");
+    assert_eq!(one(&[0x0f, 0x01, 0xe3], Code16), None, "16 bits");
+    assert_eq!(one(&[0x0f, 0x01, 0x23], Code64), None, "memory");
+}
+
+#[test]
 fn clts_and_lmsw_of_a_register_are_known() {
     let lmsw = |source| Some(Decoded::Cr(CrAccess::Lmsw(source)));
     let one = |bytes, mode| decoded(bytes, mode).map(|(decoded, _)| decoded);

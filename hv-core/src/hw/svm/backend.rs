@@ -3,20 +3,17 @@
 use core::fmt;
 use core::ops::ControlFlow;
 
-use pv_abi::exit::Reason;
-
 use super::check;
 use super::enter::enter;
 use super::exit_code::{canonical, code};
 use super::guest::Guest;
-use crate::emulate::cpuid;
 use crate::host::report::Vendor;
 use crate::hw::instructions::tsc;
+use crate::hw::quick;
 use crate::hw::speculation::Speculation;
-use crate::hypercall;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::{Backend, VendorExit};
-use crate::vm::run::{Frame, Left, answer, finish};
+use crate::vm::run::{Frame, Left, answer};
 use crate::vm::{Gpr, Vcpu};
 
 /// Bytes of VMMCALL. Where the CPU does not say where the next instruction starts, the ABI's form is
@@ -35,8 +32,7 @@ const VMMCALL_LENGTH: u64 = 3;
 pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
     // SAFETY: as the caller vouches.
     let frame = unsafe { &mut *frame };
-    let Frame { vcpu, hardware, left } = &mut *frame;
-    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    let Frame { vcpu, hardware, .. } = &mut *frame;
     vcpu.exited = tsc();
     let exit_code = hardware.state.vmcb.control.exit_code;
     match exit_code {
@@ -44,28 +40,17 @@ pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> 
             if !hardware.next_rip {
                 hardware.ends_behind(VMMCALL_LENGTH);
             }
-            match hypercall::null(vcpu, hardware) {
-                Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
-                None => answer_hypercall(frame),
-            }
+            quick::hypercall(frame)
         }
-        code::CPUID => {
-            if !hardware.measured(vcpu, exit_code) {
-                return false;
-            }
-            match cpuid::simple(vcpu) {
-                true => finish(vcpu, hardware, left, Reason::Cpuid, 0),
-                false => answer_cpuid(frame),
-            }
-        }
+        code::CPUID => hardware.measured(vcpu, exit_code) && quick::cpuid(frame),
         code::MSR => {
             let msr = vcpu.registers.get(Gpr::Rcx) as u32;
             if in_vmcb(msr) || !hardware.measured(vcpu, exit_code) {
                 return false;
             }
             match hardware.state.vmcb.control.exit_info_1 {
-                0 => answer_rdmsr(frame),
-                _ => answer_wrmsr(frame),
+                0 => quick::rdmsr(frame),
+                _ => quick::wrmsr(frame),
             }
         }
         code::IOIO => answer_port(frame),
@@ -76,23 +61,6 @@ pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> 
 /// MSRs that VMLOAD loads: the VMCB has their values only when the world switch has returned.
 fn in_vmcb(msr: u32) -> bool {
     matches!(msr, 0x174..=0x176 | 0xc000_0081..=0xc000_0084 | 0xc000_0100..=0xc000_0102)
-}
-
-/// One function for each frequent reason, so that [`quick_exit`] itself needs no stack.
-macro_rules! answers {
-    ($($name:ident = $exit:expr;)*) => {$(
-        #[inline(never)]
-        fn $name(frame: &mut Frame<'_, Guest<'_>>) -> bool {
-            answer(frame, $exit)
-        }
-    )*};
-}
-
-answers! {
-    answer_hypercall = Exit::Hypercall;
-    answer_cpuid = Exit::Cpuid;
-    answer_rdmsr = Exit::Rdmsr;
-    answer_wrmsr = Exit::Wrmsr;
 }
 
 #[inline(never)]
@@ -120,7 +88,7 @@ impl Backend for Guest<'_> {
         let left = frame.left;
         self.state.refused = canonical(self.state.vmcb.control.exit_code) == code::INVALID;
         if self.state.refused {
-            self.cpu.asids.forget();
+            self.cpu.tags.forget();
             return None;
         }
         Some(left)

@@ -3,15 +3,15 @@
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use super::asid::{Choice, Tag};
 use super::capability::{Capabilities, SvmFeatures};
 use super::check::{Limits, Violation};
 use super::intercept::{Clean, Misc1};
 use super::npt::Npt;
 use super::policy::Controls;
 use super::vendor::Cpu;
-use super::vmcb::{TLB_FLUSH_ALL, V_IGNORE_TPR, V_INTR_MASKING, V_IRQ, Vmcb};
+use super::vmcb::{TLB_FLUSH_ALL, TLB_FLUSH_ASID, V_IGNORE_TPR, V_INTR_MASKING, V_IRQ, Vmcb};
 use crate::hw::local_apic::Timer;
+use crate::hw::tags::{Choice, Flush, Tag};
 use crate::hw::translations::Translations;
 use crate::vm::Exit;
 
@@ -139,7 +139,12 @@ impl Guest<'_> {
 
     /// Gives the guest a tag of this CPU's.
     pub(super) fn tag(&mut self, flush: bool) {
-        let Choice { asid, tlb_control } = self.cpu.asids.choose(&mut self.state.tag, flush);
+        let Choice { tag: asid, flush } = self.cpu.tags.choose(&mut self.state.tag, flush);
+        let tlb_control = match flush {
+            Flush::Nothing => 0,
+            Flush::Tag => TLB_FLUSH_ASID,
+            Flush::All => TLB_FLUSH_ALL,
+        };
         let control = &mut self.state.vmcb.control;
         // What is owed already is not taken back by less.
         if tlb_control != 0 && control.tlb_control != TLB_FLUSH_ALL {

@@ -1,6 +1,5 @@
 //! AMD-V (SVM).
 
-pub mod asid;
 pub mod capability;
 pub mod check;
 pub mod detail;

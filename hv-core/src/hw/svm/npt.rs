@@ -1,7 +1,7 @@
 //! Entries of the nested page tables (APM vol. 2, Nested Paging): those of long mode. The CPU walks
 //! them as a user, whatever the guest's privilege is.
 
-use crate::mem::nested::{Access, Format};
+use crate::mem::nested::Format;
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -9,49 +9,25 @@ const USER: u64 = 1 << 2;
 /// Preset with [`DIRTY`], so that the CPU has nothing to write here: nobody would look at it.
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
 /// Counts under the host's EFER.NXE.
 const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The format of NPT entries. Their memory type is the PAT's first, write-back.
 #[derive(Debug)]
 pub struct Npt;
 
 impl Format for Npt {
-    fn table(hpa: u64) -> u64 {
-        hpa | PRESENT | WRITE | USER | ACCESSED
-    }
-
-    fn leaf(hpa: u64, level: u32, access: Access) -> u64 {
-        let rights = match access {
-            Access::Full => WRITE,
-            Access::ReadOnly => NO_EXECUTE,
-        };
-        let size = if level > 1 { LARGE } else { 0 };
-        hpa | PRESENT | USER | ACCESSED | DIRTY | rights | size
-    }
-
-    fn present(entry: u64) -> bool {
-        entry & PRESENT != 0
-    }
-
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 1 || entry & LARGE != 0
-    }
-
-    fn address(entry: u64) -> u64 {
-        entry & ADDRESS
-    }
-
-    fn access(entry: u64) -> Access {
-        if entry & WRITE != 0 { Access::Full } else { Access::ReadOnly }
-    }
+    const TABLE: u64 = PRESENT | WRITE | USER | ACCESSED;
+    const LEAF: u64 = PRESENT | USER | ACCESSED | DIRTY;
+    const FULL: u64 = WRITE;
+    const READ_ONLY: u64 = NO_EXECUTE;
+    const PRESENT: u64 = PRESENT;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::nested::Access;
 
     #[test]
     fn entries_are_as_the_manual_draws_them() {

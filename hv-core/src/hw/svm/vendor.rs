@@ -3,7 +3,6 @@
 use core::arch::asm;
 use core::convert::Infallible;
 
-use super::asid::{Asids, Tag};
 use super::capability::{Capabilities, SvmFeatures};
 use super::guest::{Guest, State, VmcbPage};
 use super::npt::Npt;
@@ -16,6 +15,7 @@ use crate::hw::instructions::{rdmsr, wrmsr};
 use crate::hw::live;
 use crate::hw::local_apic::Timer;
 use crate::hw::physical::zeroed_page;
+use crate::hw::tags::{Tag, Tags};
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
@@ -44,7 +44,7 @@ pub struct Cpu {
     /// The VMCB that holds the host's state of VMLOAD and VMSAVE.
     pub host: u64,
     /// Tags for translations.
-    pub asids: Asids,
+    pub tags: Tags,
 }
 
 impl Svm {
@@ -119,7 +119,7 @@ impl Vendor for Svm {
             asm!("vmsave rax", in("rax") host, options(nostack));
         }
         let by_asid = self.caps.features.contains(SvmFeatures::FLUSH_BY_ASID);
-        Some(Ok(Cpu { host, asids: Asids::new(index, self.caps.asids, by_asid) }))
+        Some(Ok(Cpu { host, tags: Tags::new(index, self.caps.asids, by_asid) }))
     }
 
     fn make(

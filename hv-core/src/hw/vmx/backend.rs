@@ -2,21 +2,18 @@
 
 use core::fmt;
 
-use pv_abi::exit::Reason;
-
 use super::enter::enter;
 use super::exit_reason::Basic;
 use super::field::{self, VmcsWrite};
 use super::guest::Guest;
-use crate::emulate::cpuid;
 use crate::host::report::Vendor;
 use crate::hw::instructions::tsc;
+use crate::hw::quick;
 use crate::hw::speculation::Speculation;
-use crate::hypercall;
 use crate::vm::Vcpu;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::{Backend, VendorExit};
-use crate::vm::run::{Frame, Left, answer, finish};
+use crate::vm::run::{Frame, Left, answer};
 
 /// Called by the world switch at every exit, with the guest's RBP and R12 to R15 still in the CPU;
 /// `true` to enter again.
@@ -35,38 +32,15 @@ pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> 
     const IO: u32 = Basic::Io as u32;
     // SAFETY: as the caller vouches.
     let frame = unsafe { &mut *frame };
-    let Frame { vcpu, hardware, left } = &mut *frame;
-    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
-    vcpu.exited = tsc();
-    match hardware.vmcs.get(field::EXIT_REASON) {
-        VMCALL => match hypercall::null(vcpu, hardware) {
-            Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
-            None => answer_hypercall(frame),
-        },
-        CPUID if cpuid::simple(vcpu) => finish(vcpu, hardware, left, Reason::Cpuid, 0),
-        CPUID => answer_cpuid(frame),
-        RDMSR => answer_rdmsr(frame),
-        WRMSR => answer_wrmsr(frame),
+    frame.vcpu.exited = tsc();
+    match frame.hardware.vmcs.get(field::EXIT_REASON) {
+        VMCALL => quick::hypercall(frame),
+        CPUID => quick::cpuid(frame),
+        RDMSR => quick::rdmsr(frame),
+        WRMSR => quick::wrmsr(frame),
         IO => answer_port(frame),
         _ => false,
     }
-}
-
-/// One function for each frequent reason, so that [`quick_exit`] itself needs no stack.
-macro_rules! answers {
-    ($($name:ident = $exit:expr;)*) => {$(
-        #[inline(never)]
-        fn $name(frame: &mut Frame<'_, Guest<'_>>) -> bool {
-            answer(frame, $exit)
-        }
-    )*};
-}
-
-answers! {
-    answer_hypercall = Exit::Hypercall;
-    answer_cpuid = Exit::Cpuid;
-    answer_rdmsr = Exit::Rdmsr;
-    answer_wrmsr = Exit::Wrmsr;
 }
 
 #[inline(never)]

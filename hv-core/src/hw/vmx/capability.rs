@@ -279,7 +279,9 @@ impl Capabilities {
             && secondary(
                 Secondary::VIRTUALIZE_APIC_ACCESSES.union(Secondary::VIRTUALIZE_X2APIC_MODE),
             );
-        let vpid = EptVpid::INVVPID.union(EptVpid::INVVPID_SINGLE_CONTEXT);
+        let vpid = EptVpid::INVVPID
+            .union(EptVpid::INVVPID_SINGLE_CONTEXT)
+            .union(EptVpid::INVVPID_ALL_CONTEXT);
         let registers = apic && secondary(Secondary::APIC_REGISTER_VIRTUALIZATION);
         let table = [
             (Features::VPID, secondary(Secondary::ENABLE_VPID) && self.ept_vpid.contains(vpid)),

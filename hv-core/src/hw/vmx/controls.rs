@@ -1,6 +1,9 @@
 //! The bits of the VMCS: controls, and the state that has no register of its own.
 
-use bitflags::{Flags, bitflags};
+use bitflags::Flags;
+
+use crate::hw::bits::bits;
+pub use crate::hw::segment::AccessRights;
 
 /// A set of VM-execution, VM-exit or VM-entry controls.
 pub trait Controls: Flags<Bits = u32> + Copy {
@@ -16,14 +19,8 @@ pub trait Controls: Flags<Bits = u32> + Copy {
 }
 
 macro_rules! controls {
-    ($($(#[$doc:meta])* $set:ident $label:literal { $($bit:literal $name:ident $what:literal;)* })*) => {$(
-        bitflags! {
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-            pub struct $set: u32 {
-                $(#[doc = concat!($what, ".")] const $name = 1 << $bit;)*
-            }
-        }
+    ($($(#[$doc:meta])* $set:ident $label:literal { $($bits:tt)* })*) => {$(
+        bits! { $(#[$doc])* $set: u32 { $($bits)* } }
 
         impl Controls for $set {
             const NAME: &'static str = $label;
@@ -130,89 +127,25 @@ controls! {
     }
 }
 
-bitflags! {
+bits! {
     /// Guest interruptibility state: what holds events off.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Interruptibility: u32 {
-        /// The instruction after STI.
-        const BLOCKING_BY_STI = 1 << 0;
-        /// The instruction after a load of SS.
-        const BLOCKING_BY_MOV_SS = 1 << 1;
-        /// System-management mode.
-        const BLOCKING_BY_SMI = 1 << 2;
-        /// From an NMI to its IRET.
-        const BLOCKING_BY_NMI = 1 << 3;
-        /// The exit came from inside an enclave.
-        const ENCLAVE_INTERRUPTION = 1 << 4;
+    Interruptibility: u32 {
+        0 BLOCKING_BY_STI "The instruction after STI";
+        1 BLOCKING_BY_MOV_SS "The instruction after a load of SS";
+        2 BLOCKING_BY_SMI "System-management mode";
+        3 BLOCKING_BY_NMI "From an NMI to its IRET";
+        4 ENCLAVE_INTERRUPTION "The exit came from inside an enclave";
     }
 
     /// Guest pending debug exceptions.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct PendingDebug: u64 {
-        /// Breakpoint condition of DR0.
-        const B0 = 1 << 0;
-        /// Breakpoint condition of DR1.
-        const B1 = 1 << 1;
-        /// Breakpoint condition of DR2.
-        const B2 = 1 << 2;
-        /// Breakpoint condition of DR3.
-        const B3 = 1 << 3;
-        /// At least one of the breakpoints was enabled.
-        const ENABLED_BREAKPOINT = 1 << 12;
-        /// Single-stepping or branch-stepping.
-        const BS = 1 << 14;
-        /// Inside a transactional region.
-        const RTM = 1 << 16;
-    }
-
-    /// Access rights of a guest segment register.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct AccessRights: u32 {
-        /// The type: accessed, for code and data.
-        const ACCESSED = 1 << 0;
-        /// The type: readable code, writable data.
-        const READ_WRITE = 1 << 1;
-        /// The type: conforming code, expand-down data.
-        const CONFORMING = 1 << 2;
-        /// The type: code.
-        const CODE = 1 << 3;
-        /// Code or data, not a system segment.
-        const CODE_OR_DATA = 1 << 4;
-        /// The descriptor's privilege level.
-        const DPL = 3 << 5;
-        /// Present.
-        const PRESENT = 1 << 7;
-        /// For software.
-        const AVAILABLE = 1 << 12;
-        /// 64-bit code.
-        const LONG = 1 << 13;
-        /// 32-bit default operand size, or stack.
-        const DEFAULT_BIG = 1 << 14;
-        /// The limit counts pages.
-        const GRANULARITY = 1 << 15;
-        /// The register holds no segment.
-        const UNUSABLE = 1 << 16;
-    }
-}
-
-impl AccessRights {
-    /// Flat readable 32-bit code of ring 0, accessed.
-    pub const FLAT_CODE_32: AccessRights = AccessRights::from_bits_retain(0xc09b);
-    /// As [`AccessRights::FLAT_CODE_32`], for 64-bit code.
-    pub const FLAT_CODE_64: AccessRights = AccessRights::from_bits_retain(0xa09b);
-    /// Flat writable data.
-    pub const FLAT_DATA: AccessRights = AccessRights::from_bits_retain(0xc093);
-    /// A busy 32-bit or 64-bit TSS.
-    pub const BUSY_TSS: AccessRights = AccessRights::from_bits_retain(0x008b);
-
-    /// The segment type, bits 3:0.
-    pub const fn kind(self) -> u32 {
-        self.bits() & 0xf
-    }
-
-    /// The descriptor privilege level.
-    pub const fn dpl(self) -> u32 {
-        self.bits() >> 5 & 3
+    PendingDebug: u64 {
+        0 B0 "Breakpoint condition of DR0";
+        1 B1 "Breakpoint condition of DR1";
+        2 B2 "Breakpoint condition of DR2";
+        3 B3 "Breakpoint condition of DR3";
+        12 ENABLED_BREAKPOINT "At least one of the breakpoints was enabled";
+        14 BS "Single-stepping or branch-stepping";
+        16 RTM "Inside a transactional region";
     }
 }
 

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use super::backend::quick_exit;
 use super::field;
+use crate::hw::switch::{answer_exit, load_kept, load_lost};
 use crate::vm::Registers;
 
 /// What the switch keeps between entries.
@@ -61,22 +62,10 @@ pub unsafe fn enter(
             "lea rcx, [rip + 5f]",
             "vmwrite rax, rcx",
             "2:",
-            "mov rbp, [rdi + 40]",
-            "mov r12, [rdi + 96]",
-            "mov r13, [rdi + 104]",
-            "mov r14, [rdi + 112]",
-            "mov r15, [rdi + 120]",
+            load_kept!(),
             "3:",
             "mov rax, [rdi]",
-            "mov rcx, [rdi + 8]",
-            "mov rdx, [rdi + 16]",
-            "mov rbx, [rdi + 24]",
-            "mov rsi, [rdi + 48]",
-            "mov r8, [rdi + 64]",
-            "mov r9, [rdi + 72]",
-            "mov r10, [rdi + 80]",
-            "mov r11, [rdi + 88]",
-            "mov rdi, [rdi + 56]",
+            load_lost!(),
             // VMRESUME fails, and goes on behind itself, where the VMCS was cleared since it was last
             // entered: that costs the frequent case nothing.
             "vmresume",
@@ -84,28 +73,7 @@ pub unsafe fn enter(
             "mov eax, 1",
             "jmp 6f",
             "5:",
-            "push rax",
-            "mov rax, [rsp + 8]",
-            "mov [rax + 8], rcx",
-            "mov [rax + 16], rdx",
-            "mov [rax + 24], rbx",
-            "mov [rax + 48], rsi",
-            "mov [rax + 56], rdi",
-            "mov [rax + 64], r8",
-            "mov [rax + 72], r9",
-            "mov [rax + 80], r10",
-            "mov [rax + 88], r11",
-            "pop [rax]",
-            "mov rdi, [rsp + 8]",
-            "call {quick_exit}",
-            "mov rdi, [rsp]",
-            "test al, al",
-            "jne 3b",
-            "mov [rdi + 40], rbp",
-            "mov [rdi + 96], r12",
-            "mov [rdi + 104], r13",
-            "mov [rdi + 112], r14",
-            "mov [rdi + 120], r15",
+            answer_exit!(),
             "xor eax, eax",
             "6:",
             "add rsp, 16",

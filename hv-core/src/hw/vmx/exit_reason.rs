@@ -27,7 +27,7 @@ macro_rules! reasons {
 
             /// The neutral reason. Where the qualification decides (`Exception` or NMI, port in or
             /// out, control register read or write), this is the commoner one and the decoded
-            /// qualification has a `neutral` of its own.
+            /// qualification says more.
             pub const fn neutral(self) -> Reason {
                 match self { $(Basic::$name => Reason::$neutral,)* }
             }
@@ -124,22 +124,6 @@ impl ExitReason {
         let number = self.0 as u16;
         Basic::from_number(number).ok_or(number)
     }
-
-    /// The guest was never entered.
-    pub const fn entry_failed(self) -> bool {
-        self.0 & 1 << 31 != 0
-    }
-
-    /// The exit came from inside an enclave.
-    pub const fn in_enclave(self) -> bool {
-        self.0 & 1 << 27 != 0
-    }
-}
-
-/// The neutral reason of an exception-or-NMI exit, from its interruption information.
-pub const fn exception_or_nmi(interruption_information: u32) -> Reason {
-    const NMI: u32 = 2;
-    if interruption_information >> 8 & 7 == NMI { Reason::Nmi } else { Reason::Exception }
 }
 
 #[cfg(test)]
@@ -162,16 +146,7 @@ mod tests {
 
     #[test]
     fn the_field_has_flags_above_the_number() {
-        let failed = ExitReason(0x8000_0021);
-        assert_eq!(failed.basic(), Ok(Basic::InvalidGuestState));
-        assert!(failed.entry_failed() && !failed.in_enclave());
+        assert_eq!(ExitReason(0x8000_0021).basic(), Ok(Basic::InvalidGuestState));
         assert_eq!(ExitReason(0x0800_0023).basic(), Err(35));
-        assert!(ExitReason(0x0800_0023).in_enclave());
-    }
-
-    #[test]
-    fn an_nmi_is_told_from_an_exception() {
-        assert_eq!(exception_or_nmi(0x8000_0202), Reason::Nmi);
-        assert_eq!(exception_or_nmi(0x8000_0b0e), Reason::Exception);
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod tests;
 use core::marker::PhantomData;
 
 /// How wide a field is.
-pub trait Width: sealed::Sealed {
+pub trait Width {
     /// What a read gives and a write takes.
     type Value: Copy + Eq + core::fmt::Debug + core::fmt::LowerHex + Into<u64>;
     /// Bits 14:13 of the encoding.
@@ -22,7 +22,6 @@ pub enum Natural {}
 
 macro_rules! widths {
     ($($width:ty => $value:ty, $code:literal;)*) => {$(
-        impl sealed::Sealed for $width {}
         impl Width for $width {
             type Value = $value;
             const CODE: u32 = $code;
@@ -41,7 +40,7 @@ widths! {
 }
 
 /// Whether a field may be written.
-pub trait Access: sealed::Sealed {}
+pub trait Access {}
 
 /// A field that VMWRITE may write on every CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +50,8 @@ pub enum ReadWrite {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOnly {}
 
-impl sealed::Sealed for ReadWrite {}
-impl sealed::Sealed for ReadOnly {}
 impl Access for ReadWrite {}
 impl Access for ReadOnly {}
-
-mod sealed {
-    pub trait Sealed {}
-}
 
 /// The area that a field belongs to: bits 11:10 of the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,30 +125,10 @@ pub enum Segment {
 
 impl Segment {
     /// Every segment register.
-    pub const ALL: [Segment; 8] = [
-        Segment::Es,
-        Segment::Cs,
-        Segment::Ss,
-        Segment::Ds,
-        Segment::Fs,
-        Segment::Gs,
-        Segment::Ldtr,
-        Segment::Tr,
-    ];
-
-    /// The manual's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Segment::Es => "ES",
-            Segment::Cs => "CS",
-            Segment::Ss => "SS",
-            Segment::Ds => "DS",
-            Segment::Fs => "FS",
-            Segment::Gs => "GS",
-            Segment::Ldtr => "LDTR",
-            Segment::Tr => "TR",
-        }
-    }
+    pub const ALL: [Segment; 8] = {
+        use Segment::{Cs, Ds, Es, Fs, Gs, Ldtr, Ss, Tr};
+        [Es, Cs, Ss, Ds, Fs, Gs, Ldtr, Tr]
+    };
 
     /// The field of the guest's selector.
     pub const fn selector(self) -> Field<u16> {
@@ -204,7 +177,6 @@ fields! {
     Control u16 ReadWrite {
         0 VIRTUAL_PROCESSOR_IDENTIFIER "Virtual-processor identifier (VPID)";
         1 POSTED_INTERRUPT_NOTIFICATION_VECTOR "Posted-interrupt notification vector";
-        2 EPTP_INDEX "EPTP index";
     }
     Guest u16 ReadWrite {
         0 GUEST_ES_SELECTOR "Guest ES selector";
@@ -216,7 +188,6 @@ fields! {
         6 GUEST_LDTR_SELECTOR "Guest LDTR selector";
         7 GUEST_TR_SELECTOR "Guest TR selector";
         8 GUEST_INTERRUPT_STATUS "Guest interrupt status";
-        9 PML_INDEX "PML index";
     }
     Host u16 ReadWrite {
         0 HOST_ES_SELECTOR "Host ES selector";
@@ -234,7 +205,6 @@ fields! {
         3 EXIT_MSR_STORE_ADDRESS "Physical address of the VM-exit MSR-store area";
         4 EXIT_MSR_LOAD_ADDRESS "Physical address of the VM-exit MSR-load area";
         5 ENTRY_MSR_LOAD_ADDRESS "Physical address of the VM-entry MSR-load area";
-        6 EXECUTIVE_VMCS_POINTER "Executive-VMCS pointer";
         7 PML_ADDRESS "Physical address of the page-modification log";
         8 TSC_OFFSET "TSC offset";
         9 VIRTUAL_APIC_ADDRESS "Physical address of the virtual-APIC page";
@@ -251,10 +221,8 @@ fields! {
         20 VMWRITE_BITMAP_ADDRESS "Physical address of the VMWRITE bitmap";
         21 VIRTUALIZATION_EXCEPTION_ADDRESS "Physical address of the virtualization-exception information";
         22 XSS_EXITING_BITMAP "XSS-exiting bitmap";
-        23 ENCLS_EXITING_BITMAP "ENCLS-exiting bitmap";
         24 SUB_PAGE_PERMISSION_TABLE_POINTER "Sub-page-permission-table pointer";
         25 TSC_MULTIPLIER "TSC multiplier";
-        27 ENCLV_EXITING_BITMAP "ENCLV-exiting bitmap";
     }
     ExitInformation u64 ReadOnly {
         0 GUEST_PHYSICAL_ADDRESS "Guest-physical address of an EPT violation or misconfiguration";
@@ -264,18 +232,15 @@ fields! {
         1 GUEST_IA32_DEBUGCTL "Guest IA32_DEBUGCTL";
         2 GUEST_IA32_PAT "Guest IA32_PAT";
         3 GUEST_IA32_EFER "Guest IA32_EFER";
-        4 GUEST_IA32_PERF_GLOBAL_CTRL "Guest IA32_PERF_GLOBAL_CTRL";
         5 GUEST_PDPTE0 "Guest PDPTE 0";
         6 GUEST_PDPTE1 "Guest PDPTE 1";
         7 GUEST_PDPTE2 "Guest PDPTE 2";
         8 GUEST_PDPTE3 "Guest PDPTE 3";
         9 GUEST_IA32_BNDCFGS "Guest IA32_BNDCFGS";
-        10 GUEST_IA32_RTIT_CTL "Guest IA32_RTIT_CTL";
     }
     Host u64 ReadWrite {
         0 HOST_IA32_PAT "Host IA32_PAT";
         1 HOST_IA32_EFER "Host IA32_EFER";
-        2 HOST_IA32_PERF_GLOBAL_CTRL "Host IA32_PERF_GLOBAL_CTRL";
     }
     Control u32 ReadWrite {
         0 PIN_BASED_CONTROLS "Pin-based VM-execution controls";
@@ -294,8 +259,6 @@ fields! {
         13 ENTRY_INSTRUCTION_LENGTH "VM-entry instruction length";
         14 TPR_THRESHOLD "TPR threshold";
         15 SECONDARY_CONTROLS "Secondary processor-based VM-execution controls";
-        16 PLE_GAP "PAUSE-loop exiting: the gap in TSC ticks";
-        17 PLE_WINDOW "PAUSE-loop exiting: the window in TSC ticks";
     }
     ExitInformation u32 ReadOnly {
         0 VM_INSTRUCTION_ERROR "VM-instruction error";
@@ -305,7 +268,6 @@ fields! {
         4 IDT_VECTORING_INFORMATION "IDT-vectoring information";
         5 IDT_VECTORING_ERROR_CODE "IDT-vectoring error code";
         6 EXIT_INSTRUCTION_LENGTH "VM-exit instruction length";
-        7 EXIT_INSTRUCTION_INFORMATION "VM-exit instruction information";
     }
     Guest u32 ReadWrite {
         0 GUEST_ES_LIMIT "Guest ES limit";
@@ -328,7 +290,6 @@ fields! {
         17 GUEST_TR_ACCESS_RIGHTS "Guest TR access rights";
         18 GUEST_INTERRUPTIBILITY_STATE "Guest interruptibility state";
         19 GUEST_ACTIVITY_STATE "Guest activity state";
-        20 GUEST_SMBASE "Guest SMBASE";
         21 GUEST_IA32_SYSENTER_CS "Guest IA32_SYSENTER_CS";
         23 PREEMPTION_TIMER_VALUE "VMX-preemption timer value";
     }
@@ -340,18 +301,9 @@ fields! {
         1 CR4_GUEST_HOST_MASK "CR4 guest/host mask";
         2 CR0_READ_SHADOW "CR0 read shadow";
         3 CR4_READ_SHADOW "CR4 read shadow";
-        4 CR3_TARGET_0 "CR3-target value 0";
-        5 CR3_TARGET_1 "CR3-target value 1";
-        6 CR3_TARGET_2 "CR3-target value 2";
-        7 CR3_TARGET_3 "CR3-target value 3";
     }
     ExitInformation Natural ReadOnly {
         0 EXIT_QUALIFICATION "Exit qualification";
-        1 IO_RCX "RCX before a string instruction in SMM";
-        2 IO_RSI "RSI before a string instruction in SMM";
-        3 IO_RDI "RDI before a string instruction in SMM";
-        4 IO_RIP "RIP before a string instruction in SMM";
-        5 GUEST_LINEAR_ADDRESS "Guest-linear address";
     }
     Guest Natural ReadWrite {
         0 GUEST_CR0 "Guest CR0";

@@ -12,6 +12,7 @@ use super::field::{self, Segment, VmcsWrite};
 use super::live::Live;
 use super::policy::Controls;
 use super::vmcs::{ActiveVmcs, Vmcs};
+use crate::hw::tags::Tag;
 use crate::hw::translations::Translations;
 use crate::vm::Features;
 use crate::vm::image::Start;
@@ -37,6 +38,8 @@ pub struct State {
     pub eptp: u64,
     /// The VM's number.
     pub vm: u8,
+    /// The tag of its translations.
+    pub tag: Tag,
     /// The VPID; not 0.
     pub vpid: u16,
     /// Its VMCS, unless it is current.
@@ -125,6 +128,15 @@ impl Guest<'_> {
         // SAFETY: invalidates translations only; single-context is there, or the CPU was refused.
         unsafe {
             asm!("invept {}, [{}]", in(reg) 1u64, in(reg) &raw const descriptor, options(nostack, readonly));
+        }
+    }
+
+    /// Gives the guest this VPID, with no translation under any if `flush`.
+    pub(super) fn tag(&mut self, vpid: u16, flush: bool) {
+        self.state.vpid = vpid;
+        self.vmcs.write(field::VIRTUAL_PROCESSOR_IDENTIFIER, vpid);
+        if flush {
+            self.invvpid(2, 0);
         }
     }
 

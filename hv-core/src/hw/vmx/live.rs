@@ -2,11 +2,11 @@
 
 use crate::hw::instructions::{rdmsr, wrmsr};
 use crate::hw::live::{debug_register, set_cr2, set_debug_register};
+use crate::hw::start;
 use crate::vm::hardware::LiveMsr;
 
 const MSRS: [LiveMsr; 5] =
     [LiveMsr::Star, LiveMsr::Lstar, LiveMsr::Cstar, LiveMsr::Fmask, LiveMsr::KernelGsBase];
-const DR6_RESET: u64 = 0xffff_0ff0;
 
 /// The saved state of a vCPU that is not on a CPU.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Live {
 
 impl Live {
     /// The state after reset.
-    pub const RESET: Live = Live { msrs: [0; MSRS.len()], dr6: DR6_RESET, cr2: 0 };
+    pub const RESET: Live = Live { msrs: [0; MSRS.len()], dr6: start::DR6, cr2: 0 };
 
     /// Puts the state into this CPU.
     pub fn load(&self) {

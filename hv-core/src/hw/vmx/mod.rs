@@ -6,6 +6,7 @@ pub mod controls;
 pub mod ept;
 pub mod exit_reason;
 pub mod field;
+pub mod msr_bitmap;
 pub mod policy;
 pub mod qualification;
 pub mod reinject;

@@ -11,6 +11,7 @@ use super::setup;
 use super::vmcs::{Vmcs, VmxOn};
 use crate::hw::cpu::HostSegments;
 use crate::hw::physical::zeroed_page;
+use crate::hw::tags::{Choice, Flush, Tag, Tags};
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
@@ -35,9 +36,13 @@ impl Vmx {
     }
 }
 
+/// VPIDs, with 0, which is the hypervisor's own.
+const VPIDS: u32 = 1 << 16;
+
 /// A CPU in VMX operation.
 pub struct Cpu {
     on: VmxOn,
+    tags: Tags,
     segments: HostSegments,
 }
 
@@ -83,11 +88,12 @@ impl Vendor for Vmx {
         &self,
         frames: &mut Frames,
         segments: &HostSegments,
-        _index: usize,
+        index: usize,
     ) -> Option<Result<Cpu, &'static str>> {
         let on = VmxOn::enter(frames, &self.caps)?;
         let refused = "the CPU refused VMXON: virtualization may be in use by firmware";
-        Some(on.map(|on| Cpu { on, segments: *segments }).map_err(|_| refused))
+        let tags = Tags::new(index, VPIDS, true);
+        Some(on.map(|on| Cpu { on, tags, segments: *segments }).map_err(|_| refused))
     }
 
     fn make(
@@ -114,8 +120,8 @@ impl Vendor for Vmx {
             eptp: ept::pointer(made.translations.table.root()),
             translations: made.translations,
             vm: made.vm,
-            // 0 is the hypervisor's own.
-            vpid: u16::from(made.vm).wrapping_add(1),
+            tag: Tag::NONE,
+            vpid: 0,
             vmcs: Some(vmcs),
             pages: Pages {
                 apic: made.apic,
@@ -151,6 +157,10 @@ impl Vendor for Vmx {
         state.switch.reset();
         let timer_shift = self.caps.preemption_timer_shift;
         let mut guest = Guest { vmcs, state, caps: &self.caps, timer_shift };
+        if guest.has(Features::VPID) {
+            let Choice { tag, flush } = cpu.tags.choose(&mut guest.state.tag, false);
+            guest.tag(tag as u16, flush == Flush::All);
+        }
         setup::host(&mut guest, &cpu.segments);
         if let Some((start, tsc_offset)) = guest.state.start.take() {
             setup::controls(&mut guest);

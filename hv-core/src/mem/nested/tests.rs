@@ -1,29 +1,16 @@
 use super::*;
 use std::vec::Vec;
 
-/// Bit 0 present, bit 1 writable, bit 7 leaf.
+/// Bit 0 present, bit 1 writable.
 #[derive(Debug)]
 struct Plain;
 
 impl Format for Plain {
-    fn table(hpa: u64) -> u64 {
-        hpa | 1
-    }
-    fn leaf(hpa: u64, _level: u32, access: Access) -> u64 {
-        hpa | 0x81 | if access == Access::Full { 2 } else { 0 }
-    }
-    fn present(entry: u64) -> bool {
-        entry & 1 != 0
-    }
-    fn is_leaf(entry: u64, _level: u32) -> bool {
-        entry & 0x80 != 0
-    }
-    fn address(entry: u64) -> u64 {
-        entry & !0xfff
-    }
-    fn access(entry: u64) -> Access {
-        if entry & 2 != 0 { Access::Full } else { Access::ReadOnly }
-    }
+    const TABLE: u64 = 1;
+    const LEAF: u64 = 1;
+    const FULL: u64 = 2;
+    const READ_ONLY: u64 = 0;
+    const PRESENT: u64 = 1;
 }
 
 #[derive(Default)]

@@ -1,0 +1,17 @@
+//! Sets of bits as the manuals draw them: a line for each bit, with its number, name and meaning.
+
+macro_rules! bits {
+    ($(
+        $(#[$doc:meta])* $set:ident: $width:ty { $($bit:literal $name:ident $what:literal;)* }
+    )*) => {$(
+        bitflags::bitflags! {
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+            pub struct $set: $width {
+                $(#[doc = concat!($what, ".")] const $name = 1 << $bit;)*
+            }
+        }
+    )*};
+}
+
+pub(crate) use bits;

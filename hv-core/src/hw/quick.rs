@@ -1,0 +1,54 @@
+//! Answers to frequent exits that no vendor's have to differ in. There is one function for each
+//! reason, so that the caller itself needs no stack.
+
+use pv_abi::exit::Reason;
+
+use crate::emulate::cpuid;
+use crate::hypercall;
+use crate::vm::exit::Exit;
+use crate::vm::hardware::Backend;
+use crate::vm::run::{Frame, answer, finish};
+
+/// A hypercall, whose length is known.
+#[inline(always)]
+pub fn hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    let Frame { vcpu, hardware, left } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    match hypercall::null(vcpu, hardware) {
+        Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
+        None => any_hypercall(frame),
+    }
+}
+
+/// CPUID.
+#[inline(always)]
+pub fn cpuid<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    let Frame { vcpu, hardware, left } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    match cpuid::simple(vcpu) {
+        true => finish(vcpu, hardware, left, Reason::Cpuid, 0),
+        false => any_cpuid(frame),
+    }
+}
+
+#[inline(never)]
+fn any_hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    answer(frame, Exit::Hypercall)
+}
+
+#[inline(never)]
+fn any_cpuid<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    answer(frame, Exit::Cpuid)
+}
+
+/// RDMSR.
+#[inline(never)]
+pub fn rdmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    answer(frame, Exit::Rdmsr)
+}
+
+/// WRMSR.
+#[inline(never)]
+pub fn wrmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    answer(frame, Exit::Wrmsr)
+}
