@@ -102,6 +102,11 @@ const FILTER: &[(u32, u32, usize, u32)] = &[
     (0xd, 1, 0, 0xf),
     (0xd, 1, 2, 0),
     (0xd, 1, 3, 0),
+    // As in leaf 1; and FFXSR, whose bit of EFER does not exist.
+    (0x8000_0001, 0, 3, !(1 << 7 | 1 << 12 | 1 << 14 | 1 << 25)),
+    // The host's cores, and limits of instructions that are not offered.
+    (0x8000_0008, 0, 2, 0),
+    (0x8000_0008, 0, 3, 0),
     (0x8000_0001, 0, 2, 1 << 0 | 1 << 5 | 1 << 8),
     (0x8000_0007, 0, 3, 1 << 8),
     (0x8000_0008, 0, 1, 1 << 9),

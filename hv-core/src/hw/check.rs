@@ -188,6 +188,24 @@ pub fn first(each: impl FnOnce(&mut dyn FnMut(Violation) -> Flow)) -> Option<Vio
     first
 }
 
+/// Writes what `each` finds, a line for each.
+///
+/// # Errors
+///
+/// Those of `to`.
+pub fn list(
+    to: &mut dyn fmt::Write,
+    each: impl FnOnce(&mut dyn FnMut(Violation) -> Flow),
+) -> fmt::Result {
+    let (mut separator, mut result) = ("", Ok(()));
+    each(&mut |violation| {
+        result = result.and_then(|()| write!(to, "{separator}{violation}"));
+        separator = "\n";
+        Flow::Continue(())
+    });
+    result
+}
+
 /// Every bit from `bits` up.
 pub fn above(bits: u8) -> u64 {
     u64::MAX.checked_shl(bits.into()).unwrap_or(0)

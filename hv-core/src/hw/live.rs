@@ -53,6 +53,9 @@ impl Live {
         // XCR0 lacks. The guest's XCR0 was checked. The hypervisor is compiled without vector
         // registers, so nothing of its own is lost.
         unsafe {
+            // Some AMD CPUs restore the x87 pointers only with an exception pending: those of another
+            // guest must not stay.
+            asm!("fninit", options(nomem, nostack));
             if all != 0 {
                 set_xcr0(all);
                 asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));

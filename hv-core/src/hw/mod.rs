@@ -8,6 +8,8 @@ pub mod msr_map;
 pub mod segment;
 pub mod svm;
 pub mod tags;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod vmx;
 
 #[cfg(target_os = "none")]

@@ -2,6 +2,8 @@
 //! the vendors differ in how close together.
 
 use super::bits::bits;
+use super::check::{cr0, efer, rflags};
+use crate::vm::hardware::Mode;
 
 bits! {
     /// Access rights in the form of the VMCS.
@@ -58,6 +60,19 @@ impl AccessRights {
     }
 }
 
+/// How instructions are read where the code segment is `long` (64-bit) or `big` (32-bit).
+#[inline(always)]
+pub fn mode(cr0: u64, efer: u64, rflags: u64, [long, big]: [bool; 2]) -> Mode {
+    let protected = cr0 & cr0::PE != 0 && rflags & rflags::VM == 0;
+    if efer & efer::LMA != 0 && long {
+        Mode::Code64
+    } else if protected && big {
+        Mode::Code32
+    } else {
+        Mode::Code16
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +97,18 @@ mod tests {
         assert_eq!((rights.kind(), rights.dpl()), (0xb, 3));
         assert!(rights.contains(AccessRights::LONG | AccessRights::GRANULARITY));
         assert!(!rights.contains(AccessRights::DEFAULT_BIG));
+    }
+
+    #[test]
+    fn the_mode_takes_more_than_the_segment() {
+        const VM: u64 = 1 << 17;
+        let (long, big) = ([true, false], [false, true]);
+        assert_eq!(mode(1, 0, 2, big), Mode::Code32);
+        assert_eq!(mode(1, 0, 2, [false, false]), Mode::Code16);
+        assert_eq!(mode(0, 0, 2, big), Mode::Code16, "real mode");
+        assert_eq!(mode(1, 0, VM, big), Mode::Code16, "virtual-8086 mode");
+        assert_eq!(mode(1, 1 << 10, 2, big), Mode::Code32, "compatibility mode");
+        assert_eq!(mode(1, 1 << 10, 2, long), Mode::Code64);
+        assert_eq!(mode(1, 1 << 8, 2, long), Mode::Code16, "L means nothing before LMA");
     }
 }

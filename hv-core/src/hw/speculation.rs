@@ -10,15 +10,16 @@ const PRED_CMD_IBPB: u64 = 1 << 0;
 /// What this CPU can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Speculation {
-    /// The indirect-branch predictor barrier exists (CPUID leaf 7, EDX bit 26).
+    /// The indirect-branch predictor barrier exists.
     barrier: bool,
 }
 
 impl Speculation {
     /// Asks the CPU.
     pub fn of(cpuid: &impl Cpuid) -> Speculation {
-        let has_leaf_7 = cpuid.cpuid(0, 0)[0] >= 7;
-        Speculation { barrier: has_leaf_7 && cpuid.cpuid(7, 0)[3] & 1 << 26 != 0 }
+        let intel = cpuid.announced(7, 0)[3] & 1 << 26 != 0;
+        let amd = cpuid.announced(0x8000_0008, 0)[1] & 1 << 12 != 0;
+        Speculation { barrier: intel || amd }
     }
 
     /// Another VM is about to run on this CPU: it must not steer the other's branches, nor learn

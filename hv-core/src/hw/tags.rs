@@ -77,7 +77,8 @@ impl Tags {
         if out { Flush::All } else { Flush::Nothing }
     }
 
-    /// Takes every tag back: an entry failed, and whether it flushed first is not known.
+    /// Takes every tag back: what [`Flush::All`] asked for was not done, or, since an entry failed, may
+    /// not have been.
     pub fn forget(&mut self) {
         self.generation = self.generation.wrapping_add(1);
         self.next = self.count;
@@ -155,6 +156,10 @@ mod tests {
             cpu: usize,
             flushes: bool,
         },
+        /// It leaves the CPU before it is entered.
+        Leave {
+            cpu: usize,
+        },
     }
 
     fn step() -> impl Strategy<Value = (usize, Step)> {
@@ -163,6 +168,7 @@ mod tests {
             Just(Step::Unmap),
             cpu.clone().prop_map(|cpu| Step::Run { cpu }),
             cpu.clone().prop_map(|cpu| Step::Run { cpu }),
+            cpu.clone().prop_map(|cpu| Step::Leave { cpu }),
             (cpu, any::<bool>()).prop_map(|(cpu, flushes)| Step::Refused { cpu, flushes }),
         ];
         (0usize..4, step)
@@ -210,6 +216,12 @@ mod tests {
                         let used = tlbs[cpu].insert(choice.tag, (who, vcpu.version));
                         prop_assert!(used.is_none_or(|used| used == (who, vcpu.version)));
                         vcpu.flush = false;
+                    }
+                    Step::Leave { cpu } => {
+                        let choice = tags[cpu].choose(&mut vcpu.tag, vcpu.flush);
+                        if choice.flush == Flush::All {
+                            tags[cpu].forget();
+                        }
                     }
                     Step::Refused { cpu, flushes } => {
                         let choice = tags[cpu].choose(&mut vcpu.tag, vcpu.flush);

@@ -50,6 +50,8 @@ pub struct NestedFault {
     pub gpa: u64,
     /// Read, write, fetch, as bits 0, 1, 2.
     pub access: u8,
+    /// It came of a walk of the guest's page tables, not of the access itself.
+    pub walk: bool,
 }
 
 /// An exit.

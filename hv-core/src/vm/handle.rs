@@ -150,7 +150,7 @@ fn halt(hardware: &mut impl Hardware) -> Outcome {
 fn nested_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
     const PAGE: u64 = crate::mem::frames::PAGE;
     let page = fault.gpa & !(PAGE.wrapping_sub(1));
-    if vcpu.apic.mode() == apic::Mode::XApic && page == vcpu.apic.base_address() {
+    if !fault.walk && vcpu.apic.mode() == apic::Mode::XApic && page == vcpu.apic.base_address() {
         return apic_access(vcpu, hardware, fault.gpa);
     }
     Outcome::Leave(Leave::Ended {

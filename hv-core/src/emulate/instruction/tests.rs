@@ -109,6 +109,7 @@ fn moves_of_control_and_debug_registers_name_both_registers() {
 #[test]
 fn smsw_into_a_whole_register_is_a_move() {
     let read = |gpr| Some(Decoded::Cr(CrAccess::Read { cr: 0, gpr }));
+    let one = |bytes, mode| decoded(bytes, mode).map(|(decoded, _)| decoded);
     assert_eq!(one(&[0x0f, 0x01, 0xe3], Code64), read(3));
     assert_eq!(one(&[0x41, 0x0f, 0x01, 0xe3], Code64), read(11));
     assert_eq!(one(&[0x0f, 0x01, 0xe3], Code32), read(3));
@@ -172,7 +173,7 @@ fn an_operand_that_cannot_be_read_is_not_made_up() {
 fn other_instructions_are_none_of_these() {
     for bytes in [
         // SMSW, LGDT, SWAPGS, VMMCALL, MOV to TR, CPUID, a one-byte opcode.
-        &[0x0f, 0x01, 0xe0][..],
+        &[0x66, 0x0f, 0x01, 0xe0][..],
         &[0x0f, 0x01, 0x13],
         &[0x0f, 0x01, 0xf8],
         &[0x0f, 0x01, 0xd9],

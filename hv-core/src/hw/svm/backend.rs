@@ -1,13 +1,13 @@
 //! Running a guest: the quick path of frequent exits, and the rest of the neutral backend.
 
 use core::fmt;
-use core::ops::ControlFlow;
 
 use super::check;
 use super::enter::enter;
 use super::exit_code::{canonical, code};
 use super::guest::Guest;
 use crate::host::report::Vendor;
+use crate::hw::check::list;
 use crate::hw::instructions::tsc;
 use crate::hw::quick;
 use crate::hw::speculation::Speculation;
@@ -121,14 +121,7 @@ impl Backend for Guest<'_> {
     }
 
     fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
-        let mut separator = "";
-        let mut result = Ok(());
-        check::each(&self.state.vmcb, &self.limits(), |violation| {
-            result = result.and_then(|()| write!(to, "{separator}{violation}"));
-            separator = "\n";
-            ControlFlow::Continue(())
-        });
-        result
+        list(to, |found| check::each(&self.state.vmcb, &self.limits(), found))
     }
 }
 

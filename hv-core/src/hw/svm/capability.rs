@@ -5,10 +5,9 @@ mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use bitflags::bitflags;
-
 pub use refusal::Refusal;
 
+use crate::hw::bits::bits;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::Features;
 
@@ -19,48 +18,28 @@ const VM_CR_LOCK: u64 = 1 << 3;
 /// [`VM_CR`]: EFER.SVME cannot be set.
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
-bitflags! {
+bits! {
     /// CPUID 8000_000Ah EDX.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct SvmFeatures: u32 {
-        /// Nested paging.
-        const NESTED_PAGING = 1 << 0;
-        /// A guest has branch records of its own.
-        const LBR_VIRTUALIZATION = 1 << 1;
-        /// Firmware's lock on SVM opens with a key.
-        const SVM_LOCK = 1 << 2;
-        /// Exits say where the next instruction starts.
-        const NEXT_RIP = 1 << 3;
-        /// A guest's TSC has a rate of its own.
-        const TSC_RATE = 1 << 4;
-        /// VMRUN can take state that has not changed from a cache.
-        const CLEAN_BITS = 1 << 5;
-        /// VMRUN can flush the translations of one ASID.
-        const FLUSH_BY_ASID = 1 << 6;
-        /// Exits bring operands and the instruction's bytes.
-        const DECODE_ASSISTS = 1 << 7;
-        /// Only every nth PAUSE exits.
-        const PAUSE_FILTER = 1 << 10;
-        /// PAUSEs that are far apart are not counted.
-        const PAUSE_FILTER_THRESHOLD = 1 << 12;
-        /// The local APIC's registers, and interrupts without exits.
-        const AVIC = 1 << 13;
-        /// VMLOAD and VMSAVE in a guest without exits.
-        const VIRTUAL_VMLOAD = 1 << 15;
-        /// A guest has a global interrupt flag of its own.
-        const VIRTUAL_GIF = 1 << 16;
-        /// Guest-mode execute trap.
-        const GUEST_EXECUTE_TRAP = 1 << 17;
-        /// The x2APIC's registers, and interrupts without exits.
-        const X2AVIC = 1 << 18;
-        /// Supervisor shadow stacks under nested paging.
-        const SUPERVISOR_SHADOW_STACK = 1 << 19;
-        /// A guest has a SPEC_CTRL of its own.
-        const SPEC_CTRL = 1 << 20;
-        /// INVLPGB and TLBSYNC in a guest.
-        const INVLPGB = 1 << 24;
-        /// NMIs with a mask and a pending bit of the guest's own.
-        const VIRTUAL_NMI = 1 << 25;
+    SvmFeatures: u32 {
+        0 NESTED_PAGING "Nested paging";
+        1 LBR_VIRTUALIZATION "A guest has branch records of its own";
+        2 SVM_LOCK "Firmware's lock on SVM opens with a key";
+        3 NEXT_RIP "Exits say where the next instruction starts";
+        4 TSC_RATE "A guest's TSC has a rate of its own";
+        5 CLEAN_BITS "VMRUN can take state that has not changed from a cache";
+        6 FLUSH_BY_ASID "VMRUN can flush the translations of one ASID";
+        7 DECODE_ASSISTS "Exits bring operands and the instruction's bytes";
+        10 PAUSE_FILTER "Only every nth PAUSE exits";
+        12 PAUSE_FILTER_THRESHOLD "PAUSEs that are far apart are not counted";
+        13 AVIC "The local APIC's registers, and interrupts without exits";
+        15 VIRTUAL_VMLOAD "VMLOAD and VMSAVE in a guest without exits";
+        16 VIRTUAL_GIF "A guest has a global interrupt flag of its own";
+        17 GUEST_EXECUTE_TRAP "Guest-mode execute trap";
+        18 X2AVIC "The x2APIC's registers, and interrupts without exits";
+        19 SUPERVISOR_SHADOW_STACK "Supervisor shadow stacks under nested paging";
+        20 SPEC_CTRL "A guest has a SPEC_CTRL of its own";
+        24 INVLPGB "INVLPGB and TLBSYNC in a guest";
+        25 VIRTUAL_NMI "NMIs with a mask and a pending bit of the guest's own";
     }
 }
 
@@ -73,8 +52,6 @@ pub struct Capabilities {
     pub asids: u32,
     /// Optional parts.
     pub features: SvmFeatures,
-    /// What firmware left in [`VM_CR`].
-    pub vm_cr: u64,
     /// Bits that may be set in CR4, of those that a guest may have.
     pub cr4_may: u64,
     /// The CPU has no other bit in CR4, so that it refuses by itself what a guest may not set.
@@ -134,6 +111,13 @@ pub fn announced(cpuid: &impl Cpuid) -> bool {
     has(cpuid, 0x8000_0001, 0, 2, 2)
 }
 
+/// What [`VM_CR`] must hold before EFER.SVME can be set, from what it holds; `None` if SVM is locked
+/// off.
+pub const fn unlocked(vm_cr: u64) -> Option<u64> {
+    const LOCKED_OFF: u64 = VM_CR_LOCK | VM_CR_SVMDIS;
+    if vm_cr & LOCKED_OFF == LOCKED_OFF { None } else { Some(vm_cr & !VM_CR_SVMDIS) }
+}
+
 impl Capabilities {
     /// Asks the CPU, whose CPUID shows SVM.
     ///
@@ -143,8 +127,7 @@ impl Capabilities {
     pub fn read(msrs: &impl ReadMsr, cpuid: &impl Cpuid) -> Result<Capabilities, Refusal> {
         let [revision, asids, _, features] = cpuid.announced(SVM_LEAF, 0);
         let features = SvmFeatures::from_bits_retain(features);
-        let vm_cr = msrs.read_msr(VM_CR);
-        let off = vm_cr & VM_CR_SVMDIS != 0 && vm_cr & VM_CR_LOCK != 0;
+        let off = unlocked(msrs.read_msr(VM_CR)).is_none();
         for (refused, refusal) in [
             (off && features.contains(SvmFeatures::SVM_LOCK), Refusal::LockedWithKey),
             (off, Refusal::LockedOff),
@@ -171,7 +154,6 @@ impl Capabilities {
             revision: revision as u8,
             asids,
             features,
-            vm_cr,
             cr4_may,
             cr4_passes: !CR4_HIDDEN.iter().any(|&(leaf, r, bit)| has(cpuid, leaf, 0, r, bit)),
             physical_bits,
@@ -179,11 +161,6 @@ impl Capabilities {
             no_execute: has(cpuid, 0x8000_0001, 0, 3, 20),
             neutral,
         })
-    }
-
-    /// What to write to [`VM_CR`] before EFER.SVME, if firmware turned SVM off and left it unlocked.
-    pub const fn vm_cr_to_write(&self) -> Option<u64> {
-        if self.vm_cr & VM_CR_SVMDIS == 0 { None } else { Some(self.vm_cr & !VM_CR_SVMDIS) }
     }
 
     /// The same in neutral words.

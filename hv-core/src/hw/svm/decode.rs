@@ -5,7 +5,7 @@ use core::arch::asm;
 use super::capability::SvmFeatures;
 use super::detail;
 use super::exit_code::code;
-use super::guest::Guest;
+use super::guest::{Guest, State};
 use super::hardware::RFLAGS_TF;
 use super::intercept::Clean;
 use crate::emulate::instruction::{self, Decoded};
@@ -14,6 +14,8 @@ use crate::vm::exit::{Exit, PortAccess};
 use crate::vm::{Event, Hardware, Vcpu};
 
 const DEBUG: u64 = 1;
+/// #NP, #SS, #GP, #PF, #AC.
+const IRET_FAULTS: u32 = 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17;
 const MACHINE_CHECK: u64 = 18;
 const PAGE_FAULT: u64 = 14;
 
@@ -101,11 +103,15 @@ impl Guest<'_> {
             // SAFETY: the handler of vector 18 reports the machine check and stops.
             unsafe { asm!("int 18") };
         }
-        self.reinject();
-        if vector == DEBUG
-            && let Some(dr6) = self.state.stepping.take()
-        {
-            return self.stepped(dr6);
+        if let Some(dr6) = self.state.stepping.take() {
+            let State { vmcb, controls, .. } = &mut *self.state;
+            vmcb.control.exceptions = controls.exceptions;
+            vmcb.control.changed(Clean::INTERCEPTS);
+            if vector == DEBUG {
+                return self.stepped(dr6);
+            }
+            // IRET itself failed: the flag is not the guest's.
+            vmcb.save.rflags &= !RFLAGS_TF;
         }
         let control = &self.state.vmcb.control;
         let event = Event::exception(vector as u8, control.exit_info_1 as u32);
@@ -122,7 +128,6 @@ impl Guest<'_> {
     }
 
     fn nested_fault(&mut self) -> Exit {
-        self.reinject();
         let control = &self.state.vmcb.control;
         detail::nested(control.exit_info_1, control.exit_info_2)
     }
@@ -141,6 +146,7 @@ impl Guest<'_> {
         if save.rflags & RFLAGS_TF == 0 {
             save.rflags |= RFLAGS_TF;
             self.state.stepping = Some(save.dr6);
+            self.state.vmcb.control.exceptions |= IRET_FAULTS;
         }
         self.state.nmi_blocked = false;
         self.set_intercepts(self.window());
@@ -167,6 +173,7 @@ impl Guest<'_> {
     /// Why the guest exited.
     pub(super) fn decode(&mut self, vcpu: &Vcpu) -> Exit {
         let exit_code = self.state.vmcb.control.exit_code;
+        self.reinject();
         if !self.measured(vcpu, exit_code) {
             return Exit::Undecoded;
         }
@@ -194,6 +201,8 @@ impl Guest<'_> {
             code::INVD | code::WBINVD => Exit::Wbinvd,
             code::XSETBV => Exit::Xsetbv,
             code::MONITOR | code::MWAIT | code::MWAIT_CONDITIONAL => Exit::Mwait,
+            // Its length depends on an operand in memory.
+            code::INVPCID if !self.next_rip => Exit::Undecoded,
             code::INVPCID => Exit::Invpcid,
             code::TASK_SWITCH => Exit::TaskSwitch,
             code::SHUTDOWN => Exit::TripleFault,

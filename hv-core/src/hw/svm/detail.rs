@@ -20,12 +20,13 @@ pub fn nested(error: u64, gpa: u64) -> Exit {
     const WRITE: u64 = 1 << 1;
     const RESERVED: u64 = 1 << 3;
     const FETCH: u64 = 1 << 4;
+    const WALK: u64 = 1 << 33;
     if error & RESERVED != 0 {
         return Exit::NestedMisconfig { gpa };
     }
     let (write, fetch) = (error & WRITE != 0, error & FETCH != 0);
     let access = u8::from(!write && !fetch) | u8::from(write) << 1 | u8::from(fetch) << 2;
-    Exit::NestedFault(NestedFault { gpa, access })
+    Exit::NestedFault(NestedFault { gpa, access, walk: error & WALK != 0 })
 }
 
 /// The operands of an instruction as decode assists leave them in EXITINFO1; `None` if they do not
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn a_nested_fault_is_a_read_a_write_or_a_fetch() {
         let access = |error| match nested(error, 0x5000) {
-            Exit::NestedFault(NestedFault { gpa: 0x5000, access }) => access,
+            Exit::NestedFault(NestedFault { gpa: 0x5000, access, walk: false }) => access,
             other => panic!("{other:?}"),
         };
         assert_eq!(

@@ -18,8 +18,9 @@ const CLEAN: usize = offset_of!(Vmcb, control) + offset_of!(Control, clean);
 ///
 /// The guest's RBP and R12 to R15 stay in the CPU meanwhile, kept by the calling convention. So does
 /// what VMLOAD and VMSAVE switch: TR, LDTR, FS, GS and some MSRs are the guest's in `quick_exit`, and
-/// the global interrupt flag is clear, so that no NMI comes that would need the host's TSS. When this
-/// returns all of that is the host's.
+/// the global interrupt flag is clear, so that no NMI comes that would need the host's TSS; a double fault
+/// there, which is a fault of the hypervisor, would not find its stack. When this returns all of that is
+/// the host's.
 ///
 /// # Safety
 ///

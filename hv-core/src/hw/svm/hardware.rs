@@ -8,25 +8,24 @@ use super::guest::Guest;
 use super::intercept::Clean;
 use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Save, Segment};
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
+use crate::hw::segment::{AccessRights, mode};
 use crate::hw::{live, local_apic, output};
 use crate::mem::tlb::{Generation, MustFlush};
 use crate::mem::walk::Fetched;
 use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, EventKind, Exit, Hardware};
 
-const CR0_PE: u64 = 1 << 0;
 /// CD and NW: the guest has no say in the host's caches.
 const CR0_CACHE: u64 = 3 << 29;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_SVME: u64 = 1 << 12;
+pub(super) const EFER_SVME: u64 = 1 << 12;
 pub(super) const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
-const RFLAGS_VM: u64 = 1 << 17;
 const DR6_BS: u64 = 1 << 14;
+const DR7_GD: u64 = 1 << 13;
 const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /// The field of a register that needs no care, and the clean bit that covers it.
-fn place(save: &mut Save, register: Kept) -> (&mut u64, Clean) {
+pub(super) fn place(save: &mut Save, register: Kept) -> (&mut u64, Clean) {
     match register {
         Kept::Rip => (&mut save.rip, Clean::empty()),
         Kept::Rsp => (&mut save.rsp, Clean::empty()),
@@ -116,14 +115,8 @@ impl Hardware for Guest<'_> {
 
     fn mode(&mut self) -> Mode {
         let save = &self.state.vmcb.save;
-        let protected = save.cr0 & CR0_PE != 0 && save.rflags & RFLAGS_VM == 0;
-        if save.efer & EFER_LMA != 0 && save.cs.attributes & ATTRIBUTE_LONG != 0 {
-            Mode::Code64
-        } else if protected && save.cs.attributes & ATTRIBUTE_BIG != 0 {
-            Mode::Code32
-        } else {
-            Mode::Code16
-        }
+        let flags = [ATTRIBUTE_LONG, ATTRIBUTE_BIG].map(|flag| save.cs.attributes & flag != 0);
+        mode(save.cr0, save.efer, save.rflags, flags)
     }
 
     fn fetched(&mut self) -> Option<Fetched> {
@@ -139,12 +132,9 @@ impl Hardware for Guest<'_> {
     }
 
     fn code_and_stack(&mut self) -> ([u64; 2], u64) {
-        const PRESENT: u16 = 1 << 7;
-        const UNUSABLE: u64 = 1 << 16;
         let describe = |segment: &Segment| {
-            let a = u64::from(segment.attributes);
-            let unusable = if segment.attributes & PRESENT == 0 { UNUSABLE } else { 0 };
-            (a & 0xff | (a & 0xf00) << 4 | unusable) << 32 | u64::from(segment.selector)
+            let rights = AccessRights::from_attributes(segment.attributes);
+            u64::from(rights.bits()) << 32 | u64::from(segment.selector)
         };
         let save = &self.state.vmcb.save;
         ([describe(&save.cs), describe(&save.ss)], save.cs.base)
@@ -170,6 +160,7 @@ impl Hardware for Guest<'_> {
         // There is no field for a debug exception that is pending: it is delivered itself.
         if vmcb.save.rflags & RFLAGS_TF != 0 && vmcb.save.debugctl & DEBUGCTL_BTF == 0 {
             vmcb.save.dr6 |= DR6_BS;
+            vmcb.save.dr7 &= !DR7_GD;
             vmcb.control.changed(Clean::DR);
             self.inject(Event::exception(1, 0));
         }
@@ -210,8 +201,8 @@ impl Hardware for Guest<'_> {
     }
 
     fn request_window(&mut self, interrupt: bool, nmi: bool) {
-        // Where only a shadow or another event is in the way there is no change to wait for, and Bochs
-        // does not look at V_IRQ when it enters a guest with interrupts enabled. The end of an NMI's
+        // Where only a shadow or another event is in the way, Bochs does not look at V_IRQ when it
+        // enters the guest: the timer ends guest mode there. The end of an NMI's
         // handler exits by itself.
         let enabled = self.state.vmcb.save.rflags & RFLAGS_IF != 0;
         let hurry = match () {
@@ -225,9 +216,8 @@ impl Hardware for Guest<'_> {
             self.state.hurry = hurry;
             self.armed = 0;
         }
-        let window = interrupt && !enabled;
-        if window != self.window() {
-            self.set_intercepts(window);
+        if interrupt != self.window() {
+            self.set_intercepts(interrupt);
         }
     }
 

@@ -3,6 +3,8 @@
 
 use bitflags::bitflags;
 
+use crate::hw::bits::bits;
+
 bitflags! {
     /// [`Control::misc1`](super::vmcb::Control::misc1).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,31 +76,21 @@ bitflags! {
         const MCOMMIT = 1 << 3;
         const TLBSYNC = 1 << 4;
     }
+}
 
+bits! {
     /// [`Control::clean`](super::vmcb::Control::clean) (APM vol. 2, VMCB Clean Bits).
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Clean: u32 {
-        /// Intercepts, TSC offset.
-        const INTERCEPTS = 1 << 0;
-        /// Addresses of the permission maps.
-        const MAPS = 1 << 1;
-        /// The ASID.
-        const ASID = 1 << 2;
-        /// Virtual interrupts.
-        const TPR = 1 << 3;
-        /// Nested paging: its root, PAT.
-        const NESTED = 1 << 4;
-        /// CR0, CR3, CR4, EFER.
-        const CR = 1 << 5;
-        /// DR6, DR7.
-        const DR = 1 << 6;
-        /// GDTR, IDTR.
-        const TABLES = 1 << 7;
-        /// CS, DS, SS, ES, CPL.
-        const SEGMENTS = 1 << 8;
-        /// CR2.
-        const CR2 = 1 << 9;
-        /// DEBUGCTL and branch records.
-        const LBR = 1 << 10;
+    Clean: u32 {
+        0 INTERCEPTS "Intercepts, TSC offset";
+        1 MAPS "Addresses of the permission maps";
+        2 ASID "The ASID";
+        3 TPR "Virtual interrupts";
+        4 NESTED "Nested paging: its root, PAT";
+        5 CR "CR0, CR3, CR4, EFER";
+        6 DR "DR6, DR7";
+        7 TABLES "GDTR, IDTR";
+        8 SEGMENTS "CS, DS, SS, ES, CPL";
+        9 CR2 "CR2";
+        10 LBR "DEBUGCTL and branch records";
     }
 }

@@ -3,12 +3,13 @@
 use core::arch::asm;
 use core::convert::Infallible;
 
-use super::capability::{Capabilities, SvmFeatures};
+use super::capability::{self, Capabilities, SvmFeatures, VM_CR};
 use super::guest::{Guest, State, VmcbPage};
 use super::npt::Npt;
 use super::permission::{self, IO_MAP, MSR_MAP};
 use super::policy;
 use super::setup;
+use super::vmcb::TLB_FLUSH_ALL;
 use crate::emulate::msr;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::{rdmsr, wrmsr};
@@ -25,7 +26,6 @@ use crate::vm::{Features, Policy};
 
 const EFER: u32 = 0xc000_0080;
 const EFER_SVME: u64 = 1 << 12;
-const VM_CR: u32 = 0xc001_0114;
 /// INIT becomes #SX, which the hypervisor ignores, instead of a reset in the middle of it.
 const VM_CR_R_INIT: u64 = 1 << 1;
 const VM_HSAVE_PA: u32 = 0xc001_0117;
@@ -109,10 +109,12 @@ impl Vendor for Svm {
         index: usize,
     ) -> Option<Result<Cpu, &'static str>> {
         let (save, host) = (zeroed_page(frames)?, zeroed_page(frames)?);
-        // SAFETY: the CPU has SVM, and firmware has not locked it off: `Capabilities::read` has looked.
-        // The pages are the CPU's own from here on.
+        // SAFETY: VM_CR comes with SVM, which every CPU of this machine has.
+        let Some(control) = capability::unlocked(unsafe { rdmsr(VM_CR) }) else {
+            return Some(Err("firmware has locked SVM off on this CPU, and not on the first"));
+        };
+        // SAFETY: SVM is not locked off. The pages are the CPU's own from here on.
         unsafe {
-            let control = self.caps.vm_cr_to_write().unwrap_or_else(|| rdmsr(VM_CR));
             wrmsr(VM_CR, control | VM_CR_R_INIT);
             wrmsr(EFER, rdmsr(EFER) | EFER_SVME);
             wrmsr(VM_HSAVE_PA, save);
@@ -179,6 +181,10 @@ impl Vendor for Svm {
         guest.tag(false);
         let result = f(&mut guest);
         timer.disarm();
+        // A flush of every ASID that no VMRUN has done is still owed to those who get one next.
+        if guest.state.vmcb.control.tlb_control == TLB_FLUSH_ALL {
+            guest.cpu.tags.forget();
+        }
         Some(result)
     }
 }

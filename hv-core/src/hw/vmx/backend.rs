@@ -2,11 +2,13 @@
 
 use core::fmt;
 
+use super::check;
 use super::enter::enter;
 use super::exit_reason::Basic;
 use super::field::{self, VmcsWrite};
 use super::guest::Guest;
 use crate::host::report::Vendor;
+use crate::hw::check::list;
 use crate::hw::instructions::tsc;
 use crate::hw::quick;
 use crate::hw::speculation::Speculation;
@@ -98,7 +100,7 @@ impl Backend for Guest<'_> {
     }
 
     fn check(&mut self) -> bool {
-        self.state.violation = self.broken_rule();
+        self.state.violation = check::first(&self.vmcs, self.caps);
         self.state.refused = self.state.violation.is_some();
         !self.state.refused
     }
@@ -107,12 +109,6 @@ impl Backend for Guest<'_> {
         if let Some(violation) = self.state.violation {
             return write!(to, "{violation}");
         }
-        let mut any = false;
-        let mut result = Ok(());
-        self.broken_rules(|violation| {
-            let separator = if core::mem::replace(&mut any, true) { "\n" } else { "" };
-            result = result.and_then(|()| write!(to, "{separator}{violation}"));
-        });
-        result
+        list(to, |found| check::each(&self.vmcs, self.caps, found))
     }
 }

@@ -6,12 +6,11 @@ mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use bitflags::bitflags;
-
 pub use allowed::{Allowed, MissingControls};
 pub use refusal::Refusal;
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use crate::hw::bits::bits;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::feature::Features;
 
@@ -38,76 +37,45 @@ pub mod msr {
     pub const IA32_VMX_VMFUNC: u32 = 0x491;
 }
 
-bitflags! {
+bits! {
     /// IA32_FEATURE_CONTROL.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct FeatureControl: u64 {
-        /// The MSR cannot be written before the next reset.
-        const LOCKED = 1 << 0;
-        /// VMXON works inside SMX operation.
-        const VMX_INSIDE_SMX = 1 << 1;
-        /// VMXON works outside SMX operation.
-        const VMX_OUTSIDE_SMX = 1 << 2;
+    FeatureControl: u64 {
+        0 LOCKED "The MSR cannot be written before the next reset";
+        1 VMX_INSIDE_SMX "VMXON works inside SMX operation";
+        2 VMX_OUTSIDE_SMX "VMXON works outside SMX operation";
     }
 
     /// IA32_VMX_EPT_VPID_CAP.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct EptVpid: u64 {
-        /// Pages that can be executed and not read.
-        const EPT_EXECUTE_ONLY = 1 << 0;
-        /// Page walks of length 4.
-        const EPT_WALK_4 = 1 << 6;
-        /// Page walks of length 5.
-        const EPT_WALK_5 = 1 << 7;
-        /// Uncacheable EPT structures.
-        const EPT_UNCACHEABLE = 1 << 8;
-        /// Write-back EPT structures.
-        const EPT_WRITE_BACK = 1 << 14;
-        /// 2 MiB pages.
-        const EPT_2M = 1 << 16;
-        /// 1 GiB pages.
-        const EPT_1G = 1 << 17;
-        /// INVEPT.
-        const INVEPT = 1 << 20;
-        /// Accessed and dirty flags.
-        const EPT_ACCESSED_DIRTY = 1 << 21;
-        /// Exit qualifications of EPT violations tell more of the guest's page tables.
-        const EPT_ADVANCED_EXIT_INFORMATION = 1 << 22;
-        /// Supervisor shadow-stack control.
-        const EPT_SUPERVISOR_SHADOW_STACK = 1 << 23;
-        /// INVEPT of one EPT.
-        const INVEPT_SINGLE_CONTEXT = 1 << 25;
-        /// INVEPT of all.
-        const INVEPT_ALL_CONTEXT = 1 << 26;
-        /// INVVPID.
-        const INVVPID = 1 << 32;
-        /// INVVPID of one address.
-        const INVVPID_ADDRESS = 1 << 40;
-        /// INVVPID of one VPID.
-        const INVVPID_SINGLE_CONTEXT = 1 << 41;
-        /// INVVPID of all.
-        const INVVPID_ALL_CONTEXT = 1 << 42;
-        /// INVVPID of one VPID but for global pages.
-        const INVVPID_SINGLE_CONTEXT_RETAINING_GLOBALS = 1 << 43;
+    EptVpid: u64 {
+        0 EPT_EXECUTE_ONLY "Pages that can be executed and not read";
+        6 EPT_WALK_4 "Page walks of length 4";
+        7 EPT_WALK_5 "Page walks of length 5";
+        8 EPT_UNCACHEABLE "Uncacheable EPT structures";
+        14 EPT_WRITE_BACK "Write-back EPT structures";
+        16 EPT_2M "2 MiB pages";
+        17 EPT_1G "1 GiB pages";
+        20 INVEPT "INVEPT";
+        21 EPT_ACCESSED_DIRTY "Accessed and dirty flags";
+        22 EPT_ADVANCED_EXIT_INFORMATION "Exit qualifications of EPT violations tell more of the guest's page tables";
+        23 EPT_SUPERVISOR_SHADOW_STACK "Supervisor shadow-stack control";
+        25 INVEPT_SINGLE_CONTEXT "INVEPT of one EPT";
+        26 INVEPT_ALL_CONTEXT "INVEPT of all";
+        32 INVVPID "INVVPID";
+        40 INVVPID_ADDRESS "INVVPID of one address";
+        41 INVVPID_SINGLE_CONTEXT "INVVPID of one VPID";
+        42 INVVPID_ALL_CONTEXT "INVVPID of all";
+        43 INVVPID_SINGLE_CONTEXT_RETAINING_GLOBALS "INVVPID of one VPID but for global pages";
     }
 
     /// The flags of IA32_VMX_MISC.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Misc: u64 {
-        /// VM exits store EFER.LMA into the "IA-32e mode guest" entry control.
-        const STORES_LMA = 1 << 5;
-        /// Activity state HLT.
-        const ACTIVITY_HLT = 1 << 6;
-        /// Activity state shutdown.
-        const ACTIVITY_SHUTDOWN = 1 << 7;
-        /// Activity state wait-for-SIPI.
-        const ACTIVITY_WAIT_FOR_SIPI = 1 << 8;
-        /// Processor trace works in VMX operation.
-        const PROCESSOR_TRACE = 1 << 14;
-        /// VMWRITE may write the VM-exit information.
-        const VMWRITE_ANY_FIELD = 1 << 29;
-        /// Events by instruction may be injected with instruction length 0.
-        const INJECT_LENGTH_0 = 1 << 30;
+    Misc: u64 {
+        5 STORES_LMA "VM exits store EFER.LMA into the entry control IA-32e mode guest";
+        6 ACTIVITY_HLT "Activity state HLT";
+        7 ACTIVITY_SHUTDOWN "Activity state shutdown";
+        8 ACTIVITY_WAIT_FOR_SIPI "Activity state wait-for-SIPI";
+        14 PROCESSOR_TRACE "Processor trace works in VMX operation";
+        29 VMWRITE_ANY_FIELD "VMWRITE may write the VM-exit information";
+        30 INJECT_LENGTH_0 "Events by instruction may be injected with instruction length 0";
     }
 }
 

@@ -4,6 +4,7 @@ use bitflags::Flags;
 
 use crate::hw::bits::bits;
 pub use crate::hw::segment::AccessRights;
+use crate::vm::{Event, EventKind};
 
 /// A set of VM-execution, VM-exit or VM-entry controls.
 pub trait Controls: Flags<Bits = u32> + Copy {
@@ -149,6 +150,17 @@ bits! {
     }
 }
 
+impl Interruptibility {
+    /// The state to enter the guest with when the event is injected again: an NMI sets NMI blocking by
+    /// itself, and under virtual NMIs is refused while that is set, as its delivery has done already.
+    pub fn for_injection(self, event: Event) -> Interruptibility {
+        match event.kind {
+            EventKind::Nmi => self.difference(Interruptibility::BLOCKING_BY_NMI),
+            _ => self,
+        }
+    }
+}
+
 /// Guest activity state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -184,5 +196,12 @@ mod tests {
     fn a_missing_control_is_named() {
         assert_eq!(Primary::name_of(1 << 7 | 1 << 28), "HLT_EXITING");
         assert_eq!(Primary::name_of(1 << 1), "a reserved control");
+    }
+
+    #[test]
+    fn an_nmi_is_not_blocked_by_itself() {
+        let state = Interruptibility::BLOCKING_BY_NMI | Interruptibility::BLOCKING_BY_STI;
+        assert_eq!(state.for_injection(Event::nmi()), Interruptibility::BLOCKING_BY_STI);
+        assert_eq!(state.for_injection(Event::exception(13, 8)), state);
     }
 }

@@ -6,9 +6,8 @@ use super::controls::Interruptibility;
 use super::exit_reason::{Basic, ExitReason};
 use super::field;
 use super::guest::{Guest, RFLAGS_TF};
-use super::qualification::{ApicAccess, CrAccess, DrAccess, EptViolation, IoAccess};
-use super::reinject::{interrupted, interruptibility_for};
-use crate::vm::exit::{self, Exit, NestedFault, PortAccess};
+use super::qualification::{self, NMI_UNBLOCKED};
+use crate::vm::exit::Exit;
 use crate::vm::{Event, EventKind, Hardware};
 
 impl Guest<'_> {
@@ -17,14 +16,14 @@ impl Guest<'_> {
     /// Event Delivery).
     fn reinject(&mut self) {
         let information = self.vmcs.get(field::IDT_VECTORING_INFORMATION);
-        let event = interrupted(
+        let event = Event::decode(
             information,
             || self.vmcs.get(field::IDT_VECTORING_ERROR_CODE),
             || self.vmcs.get(field::EXIT_INSTRUCTION_LENGTH),
         );
         if let Some(event) = event {
             let state = self.interruptibility();
-            self.set_interruptibility(interruptibility_for(event, state));
+            self.set_interruptibility(state.for_injection(event));
             self.inject(event);
         }
     }
@@ -68,42 +67,22 @@ impl Guest<'_> {
     /// An IRET that faulted had ended NMI blocking already: bit 12 says so (SDM vol. 3, Information
     /// for VM Exits Due to Vectored Events).
     fn restore_nmi_blocking(&mut self, information: u32) {
-        if information & 1 << 12 != 0 {
+        if information & NMI_UNBLOCKED != 0 {
             let state = self.interruptibility() | Interruptibility::BLOCKING_BY_NMI;
             self.set_interruptibility(state);
         }
     }
 
     fn ept_violation(&mut self) -> Exit {
-        let violation = EptViolation::decode(self.qualification());
-        if violation.nmi_unblocked {
-            self.restore_nmi_blocking(1 << 12);
-        }
+        let qualification = self.qualification();
+        self.restore_nmi_blocking(qualification as u32);
         self.reinject();
-        Exit::NestedFault(NestedFault {
-            gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS),
-            access: u8::from(violation.read)
-                | u8::from(violation.write) << 1
-                | u8::from(violation.fetch) << 2,
-        })
-    }
-
-    fn cr_access(&mut self) -> Exit {
-        Exit::Cr(match CrAccess::decode(self.qualification()) {
-            CrAccess::MoveTo { cr, register } => exit::CrAccess::Write { cr, gpr: register },
-            CrAccess::MoveFrom { cr, register } => exit::CrAccess::Read { cr, gpr: register },
-            CrAccess::Clts => exit::CrAccess::Clts,
-            CrAccess::Lmsw { value, .. } => exit::CrAccess::Lmsw(value),
-        })
+        let gpa = self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS);
+        Exit::NestedFault(qualification::ept_violation(qualification, gpa))
     }
 
     pub(super) fn port(&mut self) -> Exit {
-        match IoAccess::decode(self.qualification()) {
-            Some(IoAccess { port, size, input, string, repeated }) => {
-                Exit::Port(PortAccess { port, size, input, string, repeated })
-            }
-            None => Exit::Other,
-        }
+        qualification::port(self.qualification()).map_or(Exit::Other, Exit::Port)
     }
 
     fn rare_exit(&mut self, basic: Basic) -> Exit {
@@ -123,11 +102,10 @@ impl Guest<'_> {
             Basic::Rdpmc => Exit::Rdpmc,
             Basic::Rdtsc => Exit::Rdtsc { with_aux: false },
             Basic::Rdtscp => Exit::Rdtsc { with_aux: true },
-            Basic::ControlRegister => self.cr_access(),
-            Basic::MovDr => {
-                let DrAccess { dr, register, read } = DrAccess::decode(self.qualification());
-                Exit::Dr { number: dr, gpr: register, read }
+            Basic::ControlRegister => {
+                Exit::Cr(qualification::control_register(self.qualification()))
             }
+            Basic::MovDr => qualification::debug_register(self.qualification()),
             Basic::InvalidGuestState | Basic::MsrLoading | Basic::EntryMachineCheck => {
                 Exit::EntryFailure
             }
@@ -137,10 +115,8 @@ impl Guest<'_> {
             Basic::TprBelowThreshold => Exit::TprThreshold,
             Basic::ApicAccess => {
                 self.reinject();
-                match ApicAccess::decode(self.qualification()) {
-                    Some(access) => Exit::ApicAccess { offset: access.offset },
-                    None => Exit::Other,
-                }
+                qualification::apic_access(self.qualification())
+                    .map_or(Exit::Other, |offset| Exit::ApicAccess { offset })
             }
             Basic::ApicWrite => Exit::ApicWrite { offset: self.qualification() as u16 },
             Basic::VirtualizedEoi => Exit::EoiInduced { vector: self.qualification() as u8 },

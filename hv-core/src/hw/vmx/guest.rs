@@ -1,10 +1,9 @@
 //! A vCPU in VT-x: the neutral interface over the current VMCS.
 
 use core::arch::asm;
-use core::ops::ControlFlow;
 
 use super::capability::Capabilities;
-use super::check::{self, Violation};
+use super::check::Violation;
 use super::controls::{AccessRights, Entry, Interruptibility, PendingDebug, Primary};
 use super::enter::Switch;
 use super::ept::Ept;
@@ -97,19 +96,6 @@ impl Guest<'_> {
 
     pub(super) fn qualification(&self) -> u64 {
         self.vmcs.get(field::EXIT_QUALIFICATION)
-    }
-
-    /// The rule that the VMCS breaks, if the checker knows one.
-    pub fn broken_rule(&self) -> Option<Violation> {
-        check::first(&self.vmcs, self.caps)
-    }
-
-    /// Calls `f` with every rule that the VMCS breaks.
-    pub fn broken_rules(&self, mut f: impl FnMut(Violation)) {
-        check::each(&self.vmcs, self.caps, |violation| {
-            f(violation);
-            ControlFlow::<()>::Continue(())
-        });
     }
 
     pub(super) fn set_primary(&mut self, primary: Primary) {

@@ -9,17 +9,15 @@ use super::field::{self, Segment, VmcsWrite};
 use super::guest::{Guest, RFLAGS_TF};
 use super::setup;
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
-use crate::hw::{live, local_apic, output};
+use crate::hw::{live, local_apic, output, segment};
 use crate::mem::tlb::{Generation, MustFlush};
 use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, Features, Hardware};
 
-const CR0_PE: u64 = 1 << 0;
 const CR4_MCE: u64 = 1 << 6;
 const CR4_VMXE: u64 = 1 << 13;
 const EFER_LMA: u64 = 1 << 10;
 const RFLAGS_IF: u64 = 1 << 9;
-const RFLAGS_VM: u64 = 1 << 17;
 
 impl Hardware for Guest<'_> {
     #[inline(always)]
@@ -123,16 +121,10 @@ impl Hardware for Guest<'_> {
 
     fn mode(&mut self) -> Mode {
         let rights = self.rights(Segment::Cs);
-        let long = self.vmcs.get(field::GUEST_IA32_EFER) & EFER_LMA != 0;
-        let protected = self.vmcs.get(field::GUEST_CR0) & CR0_PE != 0
-            && self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_VM == 0;
-        if long && rights.contains(AccessRights::LONG) {
-            Mode::Code64
-        } else if protected && rights.contains(AccessRights::DEFAULT_BIG) {
-            Mode::Code32
-        } else {
-            Mode::Code16
-        }
+        let flags = [AccessRights::LONG, AccessRights::DEFAULT_BIG].map(|f| rights.contains(f));
+        let v = &self.vmcs;
+        let (cr0, efer) = (v.get(field::GUEST_CR0), v.get(field::GUEST_IA32_EFER));
+        segment::mode(cr0, efer, v.get(field::GUEST_RFLAGS), flags)
     }
 
     fn segment_bases(&mut self) -> [u64; 6] {

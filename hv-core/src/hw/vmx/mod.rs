@@ -9,7 +9,6 @@ pub mod field;
 pub mod msr_bitmap;
 pub mod policy;
 pub mod qualification;
-pub mod reinject;
 
 #[cfg(target_os = "none")]
 mod backend;

@@ -4,43 +4,21 @@ use super::capability::{Capabilities, MissingControls};
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
 use crate::vm::{Features, Policy};
 
-/// What a policy asks for beyond [`BASE`].
-struct Asked {
-    primary: Primary,
-    exceptions: u32,
-    /// Bits of CR0 and CR4 whose writes exit, beyond those that the hypervisor must own.
-    cr0: u64,
-    cr4: u64,
-}
+/// What exits under every policy.
+const BASE: Primary = Primary::USE_TSC_OFFSETTING
+    .union(Primary::RDPMC_EXITING)
+    .union(Primary::HLT_EXITING)
+    .union(Primary::MWAIT_EXITING)
+    .union(Primary::MONITOR_EXITING)
+    .union(Primary::ACTIVATE_SECONDARY_CONTROLS);
 
-const TRAP_ALL: Asked = Asked {
-    primary: Primary::INVLPG_EXITING
-        .union(Primary::RDTSC_EXITING)
-        .union(Primary::CR3_LOAD_EXITING)
-        .union(Primary::CR3_STORE_EXITING)
-        .union(Primary::CR8_LOAD_EXITING)
-        .union(Primary::CR8_STORE_EXITING)
-        .union(Primary::MOV_DR_EXITING)
-        .union(Primary::UNCONDITIONAL_IO_EXITING)
-        .union(Primary::PAUSE_EXITING),
-    exceptions: Policy::EXCEPTIONS_ALWAYS | Policy::EXCEPTIONS_TRAP_ALL,
-    cr0: u64::MAX,
-    cr4: u64::MAX,
-};
-
-const HW_ASSIST: Asked = Asked {
-    primary: Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS),
-    exceptions: Policy::EXCEPTIONS_ALWAYS,
-    cr0: 0,
-    cr4: 0,
-};
-
-fn asked(policy: Policy) -> &'static Asked {
-    match policy {
-        Policy::TrapAll => &TRAP_ALL,
-        Policy::HwAssist | Policy::Pv => &HW_ASSIST,
-    }
-}
+/// What exits under `trap-all` as well, beside what exits for want of a feature.
+const TRAP_ALL: Primary = Primary::INVLPG_EXITING
+    .union(Primary::RDTSC_EXITING)
+    .union(Primary::CR3_LOAD_EXITING)
+    .union(Primary::CR3_STORE_EXITING)
+    .union(Primary::MOV_DR_EXITING)
+    .union(Primary::PAUSE_EXITING);
 
 /// Bits of CR0 that the hypervisor owns: PE and PG, because EFER.LMA follows them; ET and NE, which
 /// VMX holds at 1; NW and CD, because the guest has no say in the host's caches.
@@ -97,30 +75,16 @@ pub fn controls(
     features: Features,
     caps: &Capabilities,
 ) -> Result<Controls, MissingControls> {
-    let asked = asked(policy);
-    let has = |feature, control: Primary| {
-        if features.contains(feature) { control } else { Primary::empty() }
+    let trap_all = policy == Policy::TrapAll;
+    let either = |feature, with: Primary, without: Primary| {
+        if features.contains(feature) { with } else { without }
     };
-    let apic = features.intersects(Features::APIC_REGISTERS);
-    let primary = Primary::USE_TSC_OFFSETTING
-        | Primary::RDPMC_EXITING
-        | Primary::HLT_EXITING
-        | Primary::MWAIT_EXITING
-        | Primary::MONITOR_EXITING
-        | Primary::ACTIVATE_SECONDARY_CONTROLS
-        | asked.primary.difference(Primary::USE_IO_BITMAPS | Primary::USE_MSR_BITMAPS)
-        | has(Features::MSR_BITMAP, Primary::USE_MSR_BITMAPS)
-        | has(Features::IO_BITMAP, Primary::USE_IO_BITMAPS)
-        | if features.contains(Features::IO_BITMAP) {
-            Primary::empty()
-        } else {
-            Primary::UNCONDITIONAL_IO_EXITING
-        }
-        | if apic {
-            Primary::USE_TPR_SHADOW
-        } else {
-            Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING
-        };
+    let task_priority = Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING;
+    let primary = BASE
+        | if trap_all { TRAP_ALL } else { Primary::empty() }
+        | either(Features::MSR_BITMAP, Primary::USE_MSR_BITMAPS, Primary::empty())
+        | either(Features::IO_BITMAP, Primary::USE_IO_BITMAPS, Primary::UNCONDITIONAL_IO_EXITING)
+        | either(Features::APIC_REGISTERS, Primary::USE_TPR_SHADOW, task_priority);
     let table = [
         (Features::VPID, Secondary::ENABLE_VPID),
         (Features::RDTSCP, Secondary::ENABLE_RDTSCP),
@@ -152,9 +116,31 @@ pub fn controls(
         secondary: caps.secondary.adjust(secondary, Secondary::WBINVD_EXITING)?,
         exit: caps.exit.adjust(exit, Exit::empty())?,
         entry: caps.entry.adjust(entry, Entry::empty())?,
-        exceptions: asked.exceptions,
-        cr0_mask: CR0_OWNED | asked.cr0,
-        cr4_mask: CR4_OWNED | asked.cr4,
+        exceptions: Policy::EXCEPTIONS_ALWAYS
+            | if trap_all { Policy::EXCEPTIONS_TRAP_ALL } else { 0 },
+        cr0_mask: if trap_all { u64::MAX } else { CR0_OWNED },
+        cr4_mask: if trap_all { u64::MAX } else { CR4_OWNED },
         features,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::capability::tests::Fake;
+    use super::*;
+
+    #[test]
+    fn a_policy_asks_for_its_exits() {
+        let caps = Fake::rich().capabilities().unwrap();
+        let ask = |policy, without| {
+            let features = features(policy, Features::all(), without);
+            let controls = controls(policy, features, &caps).unwrap();
+            controls.primary.bits() & !caps.primary.wrongly_clear(0)
+        };
+        let apic = Features::APIC_REGISTERS;
+        assert_eq!(ask(Policy::HwAssist, Features::empty()), 0xb220_0c88);
+        assert_eq!(ask(Policy::HwAssist, apic | Features::IO_BITMAP), 0xb118_0c88);
+        assert_eq!(ask(Policy::TrapAll, Features::empty()), 0xe199_9e88);
+        assert_eq!(ask(Policy::Pv, apic), ask(Policy::HwAssist, apic));
+    }
 }

@@ -157,7 +157,7 @@ fn rdtsc_is_the_guest_s() {
 fn memory_without_anything_ends_the_vm() {
     let (mut v, mut h) = vcpu();
     for gpa in [RAM, 0xfee0_1000, 1 << 39] {
-        let fault = NestedFault { gpa, access: 2 };
+        let fault = NestedFault { gpa, access: 2, walk: false };
         let outcome = handle(&mut v, &mut h, Exit::NestedFault(fault));
         assert!(
             matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::BadMemory, code: 2, address, .. }) if address == gpa)
@@ -181,7 +181,7 @@ fn at_instruction(bytes: &[u8]) -> (Vcpu, Fake) {
 }
 
 fn page(offset: u64) -> Exit {
-    Exit::NestedFault(NestedFault { gpa: 0xfee0_0000 + offset, access: 1 })
+    Exit::NestedFault(NestedFault { gpa: 0xfee0_0000 + offset, access: 1, walk: false })
 }
 
 #[test]
@@ -236,12 +236,21 @@ fn the_apic_s_page_is_reached_through_page_tables() {
 }
 
 #[test]
+fn a_page_table_in_the_apics_page_is_no_access_to_the_apic() {
+    let (mut v, mut h) = at_instruction(&[0x8b, 0x02]);
+    let walk = NestedFault { gpa: 0xfee0_0030, access: 1, walk: true };
+    let outcome = handle(&mut v, &mut h, Exit::NestedFault(walk));
+    let Outcome::Leave(Leave::Ended { cause, address, .. }) = outcome else { panic!() };
+    assert_eq!((cause, address), (Cause::BadMemory, 0xfee0_0030));
+}
+
+#[test]
 fn the_page_follows_the_apic() {
     let (mut v, mut h) = at_instruction(&[0x8b, 0x02]);
     let base = v.apic.base();
     let _ = v.apic.write_base(base & !0xfee0_0000 | 0x1_0000_0000).unwrap();
     assert!(matches!(handle(&mut v, &mut h, page(0x30)), Outcome::Leave(_)));
-    let moved = NestedFault { gpa: 0x1_0000_0030, access: 1 };
+    let moved = NestedFault { gpa: 0x1_0000_0030, access: 1, walk: false };
     assert_eq!(handle(&mut v, &mut h, Exit::NestedFault(moved)), Outcome::AdvanceBy(2));
     let _ = v.apic.write_base(base | 1 << 10).unwrap();
     assert!(

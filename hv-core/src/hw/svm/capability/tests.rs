@@ -4,7 +4,7 @@ use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
-use crate::hw::vmx::capability::tests::Fake;
+use crate::hw::testing::Fake;
 use crate::hw::vmx::policy::CR4_KNOWN;
 
 /// A CPU with everything that this file has names for.
@@ -55,7 +55,7 @@ const VMX_ONLY: Features =
 fn a_rich_cpu_is_read_whole() {
     assert!(announced(&rich()) && !announced(&without(0x8000_0001, 2, 1 << 2)));
     let caps = read(&rich()).unwrap();
-    assert_eq!((caps.revision, caps.asids, caps.vm_cr_to_write()), (1, 64, None));
+    assert_eq!((caps.revision, caps.asids), (1, 64));
     assert_eq!((caps.physical_bits, caps.linear_bits, caps.no_execute), (44, 48, true));
     assert_eq!(caps.features(), Features::all() - VMX_ONLY);
     assert_eq!(caps.cr4_may, CR4_KNOWN, "every bit that a guest may have is announced somewhere");
@@ -115,7 +115,8 @@ fn each_thing_that_is_missing_is_refused_by_name() {
 
 #[test]
 fn firmware_that_left_the_lock_open_is_helped() {
-    let open = read(&with_vm_cr(rich(), 0x12)).unwrap();
-    assert_eq!(open.vm_cr_to_write(), Some(0x02), "its other bits stay");
-    assert_eq!(read(&with_vm_cr(rich(), 0x08)).unwrap().vm_cr_to_write(), None, "locked, and on");
+    assert!(read(&with_vm_cr(rich(), 0x12)).is_ok());
+    assert_eq!(unlocked(0x12), Some(0x02), "its other bits stay");
+    assert_eq!(unlocked(0x08), Some(0x08), "locked, and on");
+    assert_eq!(unlocked(0x18), None);
 }
