@@ -201,7 +201,7 @@ pub struct CompareArgs {
 
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this; NAME@MACHINE and @MACHINE name those on a machine
     #[arg(value_name = "NAME")]
     pub filter: Vec<String>,
     /// List the tests and end
