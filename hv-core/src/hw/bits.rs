@@ -15,3 +15,11 @@ macro_rules! bits {
 }
 
 pub(crate) use bits;
+
+/// Every bit that has a name: `of` what, its name, and whether it is in the set.
+pub fn report<S: bitflags::Flags + Copy>(
+    of: &'static str,
+    set: S,
+) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+    S::FLAGS.iter().map(move |flag| (of, flag.name(), set.contains(*flag.value())))
+}

@@ -249,6 +249,8 @@ pub mod cr0 {
     pub const NW: u64 = 1 << 29;
     pub const CD: u64 = 1 << 30;
     pub const PG: u64 = 1 << 31;
+    /// A guest has no say in the host's caches.
+    pub const CACHE: u64 = NW | CD;
 }
 
 /// Bits of CR4.
@@ -274,6 +276,9 @@ pub mod efer {
     }
 }
 
+/// IA32_DEBUGCTL: single steps trap behind branches only.
+pub const DEBUGCTL_BTF: u64 = 1 << 1;
+
 /// Bits of RFLAGS.
 pub mod rflags {
     #![allow(missing_docs)]
@@ -289,13 +294,42 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// A control structure that a test makes.
+    pub trait Checked {
+        /// Hands every rule that it breaks to `found`.
+        fn each(&self, found: &mut dyn FnMut(Violation) -> Flow);
+
+        fn violations(&self) -> Vec<Violation> {
+            let mut all = Vec::new();
+            self.each(&mut |violation| {
+                all.push(violation);
+                Flow::Continue(())
+            });
+            assert_eq!(first(|found| self.each(found)), all.first().copied());
+            all
+        }
+    }
+
+    /// What it is, or the rule that is broken; what to start from; what to change.
+    pub type Case<C> = (&'static str, fn() -> C, fn(&mut C));
+
+    fn made<C: Checked>(&(what, base, change): &Case<C>) -> (&'static str, Vec<Violation>) {
+        let mut checked = base();
+        change(&mut checked);
+        (what, checked.violations())
+    }
+
+    /// Each case breaks nothing.
+    pub fn sound_ones_pass<C: Checked>(cases: &[Case<C>]) {
+        for (what, violations) in cases.iter().map(made) {
+            assert_eq!(violations, [], "{what}");
+        }
+    }
+
     /// Each case is of a rule that it breaks alone, and each rule has a case.
-    pub fn each_rule_is_found_alone(
-        rules: &[&[&'static str]],
-        cases: impl Iterator<Item = (&'static str, Vec<Violation>)>,
-    ) {
+    pub fn each_rule_is_found_alone<C: Checked>(rules: &[&[&'static str]], cases: &[Case<C>]) {
         let mut untested: BTreeSet<_> = rules.iter().copied().flatten().copied().collect();
-        for (case, (rule, violations)) in cases.enumerate() {
+        for (case, (rule, violations)) in cases.iter().map(made).enumerate() {
             let found: BTreeSet<_> = violations.iter().map(|v| v.rule.name).collect();
             assert_eq!(found, BTreeSet::from([rule]), "case {case}");
             untested.remove(rule);

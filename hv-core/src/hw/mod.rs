@@ -4,7 +4,9 @@
 mod bits;
 pub mod check;
 pub mod find;
+pub mod limits;
 pub mod msr_map;
+mod refusal;
 pub mod segment;
 pub mod svm;
 pub mod tags;

@@ -4,23 +4,13 @@
 use core::fmt;
 
 use super::cpu::HostSegments;
+use super::limits::Limits;
 use super::translations::Translations;
 use crate::mem::frames::Frames;
 use crate::mem::nested::Format;
 use crate::vm::hardware::Backend;
 use crate::vm::image::Start;
 use crate::vm::{Features, Policy};
-
-/// What guests may have of this CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bits of physical addresses.
-    pub physical_bits: u8,
-    /// Bits that may be set in CR4.
-    pub cr4_may: u64,
-    /// EFER.NXE exists.
-    pub no_execute: bool,
-}
 
 /// What a vCPU is made from.
 pub struct Made<F> {
@@ -45,6 +35,31 @@ pub enum MakeError<E> {
     NoMemory,
     /// The CPU lacks what the policy needs.
     Missing(E),
+}
+
+/// Says in the log which capabilities the extension has, and by name what it lacks.
+pub fn log(
+    extension: &str,
+    revision: u32,
+    capabilities: impl Iterator<Item = (&'static str, &'static str, bool)>,
+) {
+    let (mut present, mut all) = (0u32, 0u32);
+    for (set, name, there) in capabilities {
+        all = all.wrapping_add(1);
+        if there {
+            present = present.wrapping_add(1);
+            defmt::debug!("{=str} has {=str}: {=str}", extension, set, name);
+        } else {
+            defmt::info!("{=str} lacks {=str}: {=str}", extension, set, name);
+        }
+    }
+    defmt::info!(
+        "{=str}: {=u32} of {=u32} capabilities, revision {=u32:#x}",
+        extension,
+        present,
+        all,
+        revision
+    );
 }
 
 /// A vendor's virtualization extension on this machine.

@@ -186,6 +186,35 @@ impl Outcome {
 }
 
 impl Exit {
+    /// The exit, where its reason says all there is to say of it.
+    pub const fn plain(reason: Reason) -> Exit {
+        match reason {
+            Reason::Hlt => Exit::Hlt,
+            Reason::ExternalInterrupt => Exit::ExternalInterrupt,
+            Reason::Nmi => Exit::Nmi,
+            Reason::InterruptWindow => Exit::InterruptWindow,
+            Reason::NmiWindow => Exit::NmiWindow,
+            Reason::TimeSlice => Exit::TimeSlice,
+            Reason::Rdtsc => Exit::Rdtsc { with_aux: false },
+            Reason::Pause => Exit::Pause,
+            Reason::Mwait => Exit::Mwait,
+            Reason::DescriptorTable => Exit::DescriptorTable,
+            Reason::Xsetbv => Exit::Xsetbv,
+            Reason::Wbinvd => Exit::Wbinvd,
+            Reason::TaskSwitch => Exit::TaskSwitch,
+            Reason::TripleFault => Exit::TripleFault,
+            Reason::VirtInstruction => Exit::VirtInstruction,
+            Reason::Rdpmc => Exit::Rdpmc,
+            Reason::Random => Exit::Random,
+            Reason::Reset => Exit::Reset,
+            Reason::Invpcid => Exit::Invpcid,
+            Reason::SingleStep => Exit::SingleStep,
+            Reason::TprThreshold => Exit::TprThreshold,
+            Reason::EntryFailure => Exit::EntryFailure,
+            _ => Exit::Other,
+        }
+    }
+
     /// The counter in which the exit is counted.
     pub const fn reason(&self) -> Reason {
         match self {
@@ -228,6 +257,25 @@ impl Exit {
             Exit::TprThreshold => Reason::TprThreshold,
             Exit::EntryFailure => Reason::EntryFailure,
             Exit::Undecoded | Exit::Other => Reason::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_exit_has_the_reason_that_it_was_made_from() {
+        let detailed = |reason: &Reason| Exit::plain(*reason) == Exit::Other;
+        for &reason in Reason::ALL.iter().filter(|reason| !detailed(reason)) {
+            assert_eq!(Exit::plain(reason).reason(), reason);
+        }
+        for reason in [Reason::Hlt, Reason::Reset, Reason::TimeSlice, Reason::VirtInstruction] {
+            assert!(!detailed(&reason), "{reason:?}");
+        }
+        for reason in [Reason::PortIn, Reason::CrWrite, Reason::Exception, Reason::Invlpg] {
+            assert!(detailed(&reason), "{reason:?}");
         }
     }
 }

@@ -133,16 +133,18 @@ pub trait Hardware: Link {
     fn request_window(&mut self, interrupt: bool, nmi: bool);
 
     /// The virtual APIC's mode has changed: what the CPU virtualizes follows.
-    fn apic_changed(&mut self, x2apic: bool);
+    fn apic_changed(&mut self, _x2apic: bool) {}
 
     /// Tells the CPU which vectors wait and are in service, where it delivers interrupts itself.
-    fn set_interrupt_status(&mut self, requesting: u8, servicing: u8);
+    fn set_interrupt_status(&mut self, _requesting: u8, _servicing: u8) {}
 
     /// Whether the CPU delivers interrupts itself.
-    fn delivers_interrupts(&self) -> bool;
+    fn delivers_interrupts(&self) -> bool {
+        false
+    }
 
-    /// Loads the page-directory pointers that PAE paging keeps in the CPU.
-    fn set_pdptes(&mut self, pdptes: [u64; 4]);
+    /// Loads the page-directory pointers of PAE paging, where they are kept in the CPU.
+    fn set_pdptes(&mut self, _pdptes: [u64; 4]) {}
 
     /// The host's TSC now.
     fn tsc(&self) -> u64;

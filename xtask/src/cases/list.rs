@@ -288,6 +288,16 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "hostile-table-in-apic",
+        about: "without APIC virtualization, a page table in the local APIC's page ends by bad-memory",
+        on: EVERYWHERE,
+        kind: Boots(Trial {
+            vms: &[TestVm { policy: Policy::TrapAll, line: "case=table-in-apic", ..HOSTILE }],
+            want: &[Want::End(0, Cause::BadMemory, "")],
+            ..BOOT
+        }),
+    },
+    Case {
         name: "qemu-is-wrong",
         about: "what QEMU is said to get wrong it does; if not, take the case off its list",
         on: &[QemuTcg],

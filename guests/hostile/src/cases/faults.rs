@@ -1,11 +1,13 @@
 //! Instructions and register values that hardware refuses: the exception is the hardware's, whoever
 //! runs us.
 
+use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm};
 
 use guest_kernel::descriptors::selector;
 use guest_kernel::frames;
 use guest_kernel::paging::{AddressSpace, PRIVATE};
+use guest_kernel::println;
 use guest_kernel::probe::probe;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
@@ -70,6 +72,7 @@ pub const CASES: &[Case] = &[
     faults_here("wrmsr-nowhere", GP, || write(0x1234_5678, 0)),
     faults_here("efer-reserved", GP, || write(EFER, guest(EFER) | 1 << 63)),
     faults_here("efer-lme", GP, || write(EFER, guest(EFER) & !(1 << 8))),
+    Case { needs_pv: true, ..code("cpuid-efer", cpuid_efer) },
     faults_here("apic-base-reserved", GP, || write(0x1b, guest(0x1b) | 1)),
     faults_here("pat-reserved", GP, || write(0x277, 2)),
     faults_here("fs-base-canonical", GP, || write(0xc000_0100, 1 << 63)),
@@ -103,6 +106,37 @@ fn write(msr: u32, value: u64) {
     unsafe { Msr::new(msr).write(value) }
 }
 
+const ECX: u32 = 0;
+const EDX: u32 = 32;
+/// Bits of EFER, each with the bit of EDX:ECX by which leaf 8000_0001h of CPUID announces it.
+const EFER_BITS: &[(&str, u32, u32)] = &[
+    ("SCE", 0, EDX + 11),
+    ("NXE", 11, EDX + 20),
+    ("SVME", 12, ECX + 2),
+    ("FFXSR", 14, EDX + 25),
+    ("TCE", 15, ECX + 17),
+];
+
+/// What CPUID announces can be set, and what it does not is refused.
+fn cpuid_efer() -> Verdict {
+    let leaf = __cpuid(0x8000_0001);
+    let announced = u64::from(leaf.edx) << EDX | u64::from(leaf.ecx) << ECX;
+    let before = guest(EFER);
+    EFER_BITS.iter().try_for_each(|&(name, bit, feature)| {
+        let result = probe(|| write(EFER, before | 1 << bit));
+        let after = guest(EFER);
+        write(EFER, before);
+        let verdict = match (announced >> feature & 1 != 0, result) {
+            (true, Ok(())) if after == before | 1 << bit => Ok(()),
+            (true, Ok(())) => Err(Wrong::Other("it is announced and stays 0")),
+            (false, Ok(())) => Err(Wrong::Other("it is not announced, and can be written")),
+            (false, Err(fault)) if fault.vector == GP && after == before => Ok(()),
+            (_, Err(fault)) => Err(Wrong::Fault(fault)),
+        };
+        verdict.inspect_err(|_| println!("@hostile EFER.{name}:"))
+    })
+}
+
 fn cr0(set: u64, clear: u64) {
     // SAFETY: as `write`.
     unsafe { Cr0::write_raw(Cr0::read_raw() & !clear | set) }
@@ -116,7 +150,7 @@ fn cr4(set: u64, clear: u64) {
 /// XSETBV with a value that must fault, where the CPU has it.
 fn xcr(register: u32, value: u64) -> Verdict {
     // CPUID.1:ECX bit 26.
-    if core::arch::x86_64::__cpuid(1).ecx & 1 << 26 == 0 {
+    if __cpuid(1).ecx & 1 << 26 == 0 {
         return Ok(());
     }
     // SAFETY: CPUID offers it.

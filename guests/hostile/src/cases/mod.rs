@@ -11,6 +11,7 @@ mod calls;
 mod ends;
 mod faults;
 mod neighbours;
+mod nmis;
 mod shadows;
 mod shared;
 mod virtualization;
@@ -138,6 +139,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         faults::CASES,
         virtualization::CASES,
         shadows::CASES,
+        nmis::CASES,
         shared::CASES,
         neighbours::CASES,
         ends::CASES,

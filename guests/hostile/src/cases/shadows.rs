@@ -2,14 +2,11 @@
 //! instruction ends a shadow and a step as a native one does.
 
 use core::arch::global_asm;
-use core::arch::x86_64::__cpuid;
-use core::hint;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest_kernel::apic::{self, SELF_VECTOR};
 use guest_kernel::interrupts::{self, Frame};
 use guest_kernel::probe::probe;
-use x86_64::instructions::interrupts as cpu_interrupts;
 
 use super::{Action, Case, Expected, Verdict, Wrong};
 use crate::raw::is_amd;
@@ -20,12 +17,11 @@ const fn any(name: &'static str, run: fn() -> Verdict) -> Case {
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    any("step-cpuid", || step(step_cpuid, step_cpuid_after)),
+    any("step-cpuid", step_over_cpuid),
     any("step-mov-ss", || step(step_mov_ss, step_mov_ss_after)),
     Case { needs_pv: true, ..any("step-call", step_call) },
     any("halt-pending", || pending(halt, halt_after)),
     any("sti-shadow", || pending(sti_shadow, sti_shadow_after)),
-    any("nmi-blocks-nmi", nmi_blocks_nmi),
 ];
 
 unsafe extern "C" {
@@ -127,6 +123,11 @@ fn step(code: unsafe extern "C" fn(), after: unsafe extern "C" fn()) -> Verdict 
     }
 }
 
+/// A single step of an instruction that exits traps behind it.
+pub fn step_over_cpuid() -> Verdict {
+    step(step_cpuid, step_cpuid_after)
+}
+
 fn step_call() -> Verdict {
     if is_amd() {
         step(step_call_amd, step_call_amd_after)
@@ -154,57 +155,5 @@ fn pending(code: unsafe extern "C" fn(), after: unsafe extern "C" fn()) -> Verdi
         0 => Err(Wrong::Other("the interrupt did not come")),
         rip if rip == address(after) => Ok(()),
         _ => Err(Wrong::Other("the interrupt came at another instruction")),
-    }
-}
-
-const NMI: u8 = 2;
-/// Loop rounds in which an NMI that is not blocked comes.
-const PATIENCE: u32 = 100_000;
-
-static NMIS: AtomicU32 = AtomicU32::new(0);
-/// Where the first NMI's frame is: what it interrupted has its stack above.
-static FIRST: AtomicU64 = AtomicU64::new(0);
-static NESTED: AtomicBool = AtomicBool::new(false);
-static INTERRUPTS_WERE_ON: AtomicBool = AtomicBool::new(false);
-
-/// The first NMI's handler sends two more. Exits and time pass before its IRET.
-fn send_more(frame: &mut Frame) {
-    const INTERRUPT_FLAG: u64 = 1 << 9;
-    if frame.rflags & INTERRUPT_FLAG != 0 {
-        INTERRUPTS_WERE_ON.store(true, Ordering::Relaxed);
-    }
-    if NMIS.fetch_add(1, Ordering::Relaxed) == 0 {
-        FIRST.store((&raw const *frame) as u64, Ordering::Relaxed);
-        for _ in 0..2 {
-            apic::send_nmi_to_self();
-            hint::black_box(__cpuid(0));
-        }
-        (0..PATIENCE).for_each(|_| hint::spin_loop());
-    } else if frame.rsp <= FIRST.load(Ordering::Relaxed) {
-        NESTED.store(true, Ordering::Relaxed);
-    }
-}
-
-/// An NMI comes although interrupts are disabled. What comes before its handler's IRET waits for
-/// that, and of several one is kept (SDM vol. 3, Handling Multiple NMIs).
-fn nmi_blocks_nmi() -> Verdict {
-    cpu_interrupts::disable();
-    interrupts::handle(NMI, send_more);
-    apic::send_nmi_to_self();
-    for _ in 0..PATIENCE {
-        hint::spin_loop();
-    }
-    interrupts::forget(NMI);
-    if INTERRUPTS_WERE_ON.load(Ordering::Relaxed) {
-        return Err(Wrong::Other("interrupts were enabled"));
-    }
-    if NESTED.load(Ordering::Relaxed) {
-        return Err(Wrong::Other("an NMI came before the IRET of the one before"));
-    }
-    match NMIS.load(Ordering::Relaxed) {
-        2 => Ok(()),
-        0 => Err(Wrong::Other("the NMI did not come")),
-        1 => Err(Wrong::Other("the NMI that was sent while NMIs were blocked did not come")),
-        _ => Err(Wrong::Other("more than one NMI was kept while NMIs were blocked")),
     }
 }

@@ -115,13 +115,12 @@ impl Backend for Guest<'_> {
     }
 
     fn check(&mut self) -> bool {
-        self.state.violation = check::first(&self.state.vmcb, &self.limits());
-        self.state.refused = self.state.violation.is_some();
+        self.state.refused = check::first(&self.state.vmcb, &self.caps.limits).is_some();
         !self.state.refused
     }
 
     fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
-        list(to, |found| check::each(&self.state.vmcb, &self.limits(), found))
+        list(to, |found| check::each(&self.state.vmcb, &self.caps.limits, found))
     }
 }
 

@@ -1,13 +1,12 @@
 //! What the CPU's SVM can do, from CPUID (APM vol. 2, Enabling SVM; APM vol. 3, SVM Revision and
 //! Feature Identification).
 
-mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use refusal::Refusal;
-
-use crate::hw::bits::bits;
+use crate::hw::bits::{bits, report};
+use crate::hw::limits::{Limits, cr4_passes, has};
+use crate::hw::refusal::refusals;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::Features;
 
@@ -43,6 +42,17 @@ bits! {
     }
 }
 
+refusals! {
+    "firmware locked SVM off ", " and switch the machine off and on" {
+        LockedOff "(VM_CR): turn on SVM, or AMD-V, in the firmware's setup";
+        LockedWithKey "with a key (VM_CR): turn on SVM, or AMD-V, in the firmware's setup, or ask who keeps the machine's key,";
+    }
+    "the CPU's SVM has no ", "" {
+        NoNestedPaging "nested paging (NPT): use an AMD CPU of 2008 (Barcelona) or later, or an emulated model of one";
+        NoAsids "ASID for a guest: in a virtual machine, give it the host's CPU model";
+    }
+}
+
 /// What the CPU's SVM can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -52,44 +62,12 @@ pub struct Capabilities {
     pub asids: u32,
     /// Optional parts.
     pub features: SvmFeatures,
-    /// Bits that may be set in CR4, of those that a guest may have.
-    pub cr4_may: u64,
+    /// What guests may have.
+    pub limits: Limits,
     /// The CPU has no other bit in CR4, so that it refuses by itself what a guest may not set.
     pub cr4_passes: bool,
-    /// Width of physical addresses in bits.
-    pub physical_bits: u8,
-    /// Width of linear addresses in bits.
-    pub linear_bits: u8,
-    /// EFER.NXE exists.
-    pub no_execute: bool,
     neutral: Features,
 }
-
-/// Where CPUID announces bits of CR4: leaf, register (0 is EAX), bit, and the bits of CR4.
-const CR4: &[(u32, usize, u32, u64)] = &[
-    (1, 3, 1, 1 << 0 | 1 << 1),
-    (1, 3, 4, 1 << 2),
-    (1, 3, 2, 1 << 3),
-    (1, 3, 3, 1 << 4),
-    (1, 3, 6, 1 << 5),
-    (1, 3, 7, 1 << 6),
-    (1, 3, 13, 1 << 7),
-    (1, 3, 24, 1 << 9),
-    (1, 3, 25, 1 << 10),
-    (7, 2, 2, 1 << 11),
-    (7, 1, 0, 1 << 16),
-    (1, 2, 17, 1 << 17),
-    (1, 2, 26, 1 << 18),
-    (7, 1, 7, 1 << 20),
-    (7, 1, 20, 1 << 21),
-    (7, 2, 3, 1 << 22),
-];
-/// Where CPUID announces bits of CR4 that no guest may have, as above: LA57, shadow stacks, indirect
-/// branch tracking, PKS, UINTR, key locker, SMX, VMX.
-const CR4_HIDDEN: &[(u32, usize, u32)] =
-    &[(7, 2, 16), (7, 2, 7), (7, 3, 20), (7, 2, 31), (7, 3, 5), (7, 2, 23), (1, 2, 6), (1, 2, 5)];
-/// CR4.PCE, which comes with long mode and is announced nowhere.
-const CR4_PCE: u64 = 1 << 8;
 
 /// Where CPUID announces features that a VM can have: leaf, subleaf, register, bit.
 const NEUTRAL: &[(u32, u32, usize, u32, Features)] = &[
@@ -100,11 +78,6 @@ const NEUTRAL: &[(u32, u32, usize, u32, Features)] = &[
     (SVM_LEAF, 0, 3, 3, Features::NEXT_RIP),
 ];
 const SVM_LEAF: u32 = 0x8000_000a;
-
-fn has(cpuid: &impl Cpuid, leaf: u32, subleaf: u32, register: usize, bit: u32) -> bool {
-    let registers = cpuid.announced(leaf, subleaf);
-    registers.get(register).is_some_and(|value| value & 1 << bit != 0)
-}
 
 /// Whether CPUID shows SVM.
 pub fn announced(cpuid: &impl Cpuid) -> bool {
@@ -138,10 +111,6 @@ impl Capabilities {
                 return Err(refusal);
             }
         }
-        let cr4_may = CR4
-            .iter()
-            .filter(|(leaf, register, bit, _)| has(cpuid, *leaf, 0, *register, *bit))
-            .fold(CR4_PCE, |all, (.., bits)| all | bits);
         let neutral = NEUTRAL
             .iter()
             .filter(|(leaf, subleaf, register, bit, _)| {
@@ -149,16 +118,12 @@ impl Capabilities {
             })
             .map(|(.., feature)| *feature)
             .collect();
-        let (physical_bits, linear_bits) = cpuid.address_widths();
         Ok(Capabilities {
             revision: revision as u8,
             asids,
             features,
-            cr4_may,
-            cr4_passes: !CR4_HIDDEN.iter().any(|&(leaf, r, bit)| has(cpuid, leaf, 0, r, bit)),
-            physical_bits,
-            linear_bits,
-            no_execute: has(cpuid, 0x8000_0001, 0, 3, 20),
+            limits: Limits::announced(cpuid),
+            cr4_passes: cr4_passes(cpuid),
             neutral,
         })
     }
@@ -175,9 +140,6 @@ impl Capabilities {
 
     /// Every named capability, for the boot log: its set, its name, and whether it is there.
     pub fn report(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
-        let features = self.features;
-        SvmFeatures::all()
-            .iter_names()
-            .map(move |(name, flag)| ("features", name, features.contains(flag)))
+        report("features", self.features)
     }
 }

@@ -15,17 +15,7 @@ use crate::vm::event::INFORMATION_VALID;
 use crate::vm::{Event, EventKind};
 
 pub use crate::hw::check::Violation;
-
-/// What the checker needs to know of the CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Width of physical addresses in bits.
-    pub physical_bits: u8,
-    /// Bits that may be set in CR4.
-    pub cr4_may: u64,
-    /// EFER.NXE exists.
-    pub no_execute: bool,
-}
+use crate::hw::limits::Limits;
 
 /// The first rule that the VMCB breaks, in the manual's order.
 pub fn first(vmcb: &Vmcb, limits: &Limits) -> Option<Violation> {

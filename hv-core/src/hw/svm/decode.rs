@@ -4,11 +4,11 @@ use core::arch::asm;
 
 use super::capability::SvmFeatures;
 use super::detail;
-use super::exit_code::code;
+use super::exit_code::{code, neutral};
 use super::guest::{Guest, State};
-use super::hardware::RFLAGS_TF;
 use super::intercept::Clean;
 use crate::emulate::instruction::{self, Decoded};
+use crate::hw::check::rflags;
 use crate::hw::instructions::tsc;
 use crate::vm::exit::{Exit, PortAccess};
 use crate::vm::{Event, Hardware, Vcpu};
@@ -111,7 +111,7 @@ impl Guest<'_> {
                 return self.stepped(dr6);
             }
             // IRET itself failed: the flag is not the guest's.
-            vmcb.save.rflags &= !RFLAGS_TF;
+            vmcb.save.rflags &= !rflags::TF;
         }
         let control = &self.state.vmcb.control;
         let event = Event::exception(vector as u8, control.exit_info_1 as u32);
@@ -143,8 +143,8 @@ impl Guest<'_> {
     /// single step tells.
     fn iret(&mut self) -> Exit {
         let save = &mut self.state.vmcb.save;
-        if save.rflags & RFLAGS_TF == 0 {
-            save.rflags |= RFLAGS_TF;
+        if save.rflags & rflags::TF == 0 {
+            save.rflags |= rflags::TF;
             self.state.stepping = Some(save.dr6);
             self.state.vmcb.control.exceptions |= IRET_FAULTS;
         }
@@ -190,27 +190,11 @@ impl Guest<'_> {
             code::NPF => self.nested_fault(),
             code::ICEBP => self.icebp(),
             code::INTR => self.interrupt(),
-            code::NMI => Exit::Nmi,
-            code::VINTR => Exit::InterruptWindow,
             code::IRET => self.iret(),
-            code::HLT => Exit::Hlt,
-            code::PAUSE => Exit::Pause,
-            code::RDTSC => Exit::Rdtsc { with_aux: false },
             code::RDTSCP => Exit::Rdtsc { with_aux: true },
-            code::RDPMC => Exit::Rdpmc,
-            code::INVD | code::WBINVD => Exit::Wbinvd,
-            code::XSETBV => Exit::Xsetbv,
-            code::MONITOR | code::MWAIT | code::MWAIT_CONDITIONAL => Exit::Mwait,
             // Its length depends on an operand in memory.
             code::INVPCID if !self.next_rip => Exit::Undecoded,
-            code::INVPCID => Exit::Invpcid,
-            code::TASK_SWITCH => Exit::TaskSwitch,
-            code::SHUTDOWN => Exit::TripleFault,
-            code::INIT | code::SMI => Exit::Reset,
-            code::INVLPGA | code::VMRUN..=code::SKINIT | code::RDPRU | code::MCOMMIT => {
-                Exit::VirtInstruction
-            }
-            _ => Exit::Other,
+            _ => neutral(exit_code, 0).map_or(Exit::Other, Exit::plain),
         }
     }
 }

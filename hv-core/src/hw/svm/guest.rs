@@ -4,7 +4,6 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use super::capability::{Capabilities, SvmFeatures};
-use super::check::{Limits, Violation};
 use super::intercept::{Clean, Misc1};
 use super::npt::Npt;
 use super::policy::Controls;
@@ -78,8 +77,6 @@ pub struct State {
     pub hurry: Option<Exit>,
     /// The last entry was refused, by the CPU or by the checker.
     pub refused: bool,
-    /// The rule that the last refused entry broke.
-    pub violation: Option<Violation>,
 }
 
 /// A vCPU that runs on this CPU.
@@ -101,15 +98,6 @@ pub struct Guest<'a> {
 impl Guest<'_> {
     pub(super) fn has(&self, feature: SvmFeatures) -> bool {
         self.caps.features.contains(feature)
-    }
-
-    /// What the checker needs to know of the CPU.
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            physical_bits: self.caps.physical_bits,
-            cr4_may: self.caps.cr4_may,
-            no_execute: self.caps.no_execute,
-        }
     }
 
     /// Writes the intercepts that depend on the state, as it is now.

@@ -7,6 +7,7 @@ use super::exit_code::code;
 use super::guest::Guest;
 use super::intercept::Clean;
 use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Save, Segment};
+use crate::hw::check::{DEBUGCTL_BTF, cr0, efer, rflags};
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::segment::{AccessRights, mode};
 use crate::hw::{live, local_apic, output};
@@ -15,14 +16,8 @@ use crate::mem::walk::Fetched;
 use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, EventKind, Exit, Hardware};
 
-/// CD and NW: the guest has no say in the host's caches.
-const CR0_CACHE: u64 = 3 << 29;
-pub(super) const EFER_SVME: u64 = 1 << 12;
-pub(super) const RFLAGS_TF: u64 = 1 << 8;
-const RFLAGS_IF: u64 = 1 << 9;
 const DR6_BS: u64 = 1 << 14;
 const DR7_GD: u64 = 1 << 13;
-const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /// The field of a register that needs no care, and the clean bit that covers it.
 pub(super) fn place(save: &mut Save, register: Kept) -> (&mut u64, Clean) {
@@ -62,7 +57,7 @@ impl Hardware for Guest<'_> {
         let value = *place(&mut self.state.vmcb.save, register).0;
         match register {
             Kept::Cr0 => value | self.state.hidden_cr0,
-            Kept::Efer => value & !EFER_SVME,
+            Kept::Efer => value & !efer::SVME,
             _ => value,
         }
     }
@@ -70,16 +65,16 @@ impl Hardware for Guest<'_> {
     #[inline(always)]
     fn keep(&mut self, register: Kept, value: u64) {
         let real = match register {
-            Kept::Cr0 => value & !CR0_CACHE,
-            Kept::Efer => value | EFER_SVME,
+            Kept::Cr0 => value & !cr0::CACHE,
+            Kept::Efer => value | efer::SVME,
             _ => value,
         };
         let vmcb = &mut *self.state.vmcb;
         let (field, clean) = place(&mut vmcb.save, register);
         *field = real;
         vmcb.control.changed(clean);
-        if register == Kept::Cr0 && value & CR0_CACHE != self.state.hidden_cr0 {
-            self.state.hidden_cr0 = value & CR0_CACHE;
+        if register == Kept::Cr0 && value & cr0::CACHE != self.state.hidden_cr0 {
+            self.state.hidden_cr0 = value & cr0::CACHE;
             self.set_intercepts(self.window());
         }
     }
@@ -143,7 +138,7 @@ impl Hardware for Guest<'_> {
     #[inline(always)]
     fn advance_plainly(&mut self) -> bool {
         let vmcb = &mut *self.state.vmcb;
-        if vmcb.control.interrupt_shadow & 1 != 0 || vmcb.save.rflags & RFLAGS_TF != 0 {
+        if vmcb.control.interrupt_shadow & 1 != 0 || vmcb.save.rflags & rflags::TF != 0 {
             return false;
         }
         vmcb.save.rip = vmcb.control.next_rip;
@@ -158,7 +153,7 @@ impl Hardware for Guest<'_> {
         }
         let vmcb = &mut *self.state.vmcb;
         // There is no field for a debug exception that is pending: it is delivered itself.
-        if vmcb.save.rflags & RFLAGS_TF != 0 && vmcb.save.debugctl & DEBUGCTL_BTF == 0 {
+        if vmcb.save.rflags & rflags::TF != 0 && vmcb.save.debugctl & DEBUGCTL_BTF == 0 {
             vmcb.save.dr6 |= DR6_BS;
             vmcb.save.dr7 &= !DR7_GD;
             vmcb.control.changed(Clean::DR);
@@ -190,7 +185,7 @@ impl Hardware for Guest<'_> {
 
     fn interruptible(&mut self) -> bool {
         let vmcb = &self.state.vmcb;
-        vmcb.save.rflags & RFLAGS_IF != 0 && vmcb.control.interrupt_shadow & 1 == 0
+        vmcb.save.rflags & rflags::IF != 0 && vmcb.control.interrupt_shadow & 1 == 0
     }
 
     fn nmi_allowed(&mut self) -> bool {
@@ -204,7 +199,7 @@ impl Hardware for Guest<'_> {
         // Where only a shadow or another event is in the way, Bochs does not look at V_IRQ when it
         // enters the guest: the timer ends guest mode there. The end of an NMI's
         // handler exits by itself.
-        let enabled = self.state.vmcb.save.rflags & RFLAGS_IF != 0;
+        let enabled = self.state.vmcb.save.rflags & rflags::IF != 0;
         let hurry = match () {
             () if nmi && !self.state.nmi_blocked && self.state.stepping.is_none() => {
                 Some(Exit::NmiWindow)
@@ -219,18 +214,6 @@ impl Hardware for Guest<'_> {
         if interrupt != self.window() {
             self.set_intercepts(interrupt);
         }
-    }
-
-    fn apic_changed(&mut self, _x2apic: bool) {}
-
-    fn set_interrupt_status(&mut self, _requesting: u8, _servicing: u8) {}
-
-    fn delivers_interrupts(&self) -> bool {
-        false
-    }
-
-    fn set_pdptes(&mut self, _pdptes: [u64; 4]) {
-        // Under nested paging they are read from memory when they are used.
     }
 
     #[inline(always)]

@@ -1,4 +1,5 @@
 //! What exits, and what VMRUN may take from a cache, as the VMCB has them.
+//! Those that this version never asks for have no name.
 #![allow(missing_docs)] // The names are the manual's.
 
 use bitflags::bitflags;
@@ -11,28 +12,15 @@ bitflags! {
     pub struct Misc1: u32 {
         const INTR = 1 << 0;
         const NMI = 1 << 1;
-        const SMI = 1 << 2;
         const INIT = 1 << 3;
         /// The guest can take a virtual interrupt.
         const VINTR = 1 << 4;
         /// A write of CR0 that changes more than TS and MP.
         const CR0_SELECTIVE = 1 << 5;
-        const IDTR_READ = 1 << 6;
-        const GDTR_READ = 1 << 7;
-        const LDTR_READ = 1 << 8;
-        const TR_READ = 1 << 9;
-        const IDTR_WRITE = 1 << 10;
-        const GDTR_WRITE = 1 << 11;
-        const LDTR_WRITE = 1 << 12;
-        const TR_WRITE = 1 << 13;
         const RDTSC = 1 << 14;
         const RDPMC = 1 << 15;
-        const PUSHF = 1 << 16;
-        const POPF = 1 << 17;
         const CPUID = 1 << 18;
-        const RSM = 1 << 19;
         const IRET = 1 << 20;
-        const INT_N = 1 << 21;
         const INVD = 1 << 22;
         const PAUSE = 1 << 23;
         const HLT = 1 << 24;
@@ -43,7 +31,6 @@ bitflags! {
         /// MSR accesses, as the MSR permission map says.
         const MSR = 1 << 28;
         const TASK_SWITCH = 1 << 29;
-        const FERR_FREEZE = 1 << 30;
         const SHUTDOWN = 1 << 31;
     }
 
@@ -62,7 +49,6 @@ bitflags! {
         const WBINVD = 1 << 9;
         const MONITOR = 1 << 10;
         const MWAIT = 1 << 11;
-        const MWAIT_ARMED = 1 << 12;
         const XSETBV = 1 << 13;
         const RDPRU = 1 << 14;
     }
@@ -70,11 +56,8 @@ bitflags! {
     /// [`Control::misc3`](super::vmcb::Control::misc3).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Misc3: u32 {
-        const INVLPGB = 1 << 0;
-        const INVLPGB_ILLEGAL = 1 << 1;
         const INVPCID = 1 << 2;
         const MCOMMIT = 1 << 3;
-        const TLBSYNC = 1 << 4;
     }
 }
 

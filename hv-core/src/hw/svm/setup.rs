@@ -3,10 +3,11 @@
 use zerocopy::FromZeros;
 
 use super::guest::State;
-use super::hardware::{EFER_SVME, place};
+use super::hardware::place;
 use super::intercept::Clean;
 use super::policy::Controls;
 use super::vmcb::{Control, Segment, V_INTR_MASKING};
+use crate::hw::check::efer;
 use crate::hw::start;
 use crate::vm::image::Start;
 
@@ -42,7 +43,7 @@ pub fn guest(state: &mut State, start: Start, tsc_offset: u64) {
     for (register, value) in start::registers(start) {
         *place(save, register).0 = value;
     }
-    save.efer |= EFER_SVME;
+    save.efer |= efer::SVME;
     save.dr6 = start::DR6;
     let [es, cs, ss, ds] = [&mut save.es, &mut save.cs, &mut save.ss, &mut save.ds];
     let [fs, gs, ldtr, tr] = [&mut save.fs, &mut save.gs, &mut save.ldtr, &mut save.tr];

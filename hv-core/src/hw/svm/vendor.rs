@@ -11,21 +11,22 @@ use super::policy;
 use super::setup;
 use super::vmcb::TLB_FLUSH_ALL;
 use crate::emulate::msr;
+use crate::hw::check::efer;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::{rdmsr, wrmsr};
+use crate::hw::limits::Limits;
 use crate::hw::live;
 use crate::hw::local_apic::Timer;
 use crate::hw::physical::zeroed_page;
 use crate::hw::tags::{Tag, Tags};
 use crate::hw::translations::Translations;
-use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
+use crate::hw::vendor::{self, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
 use crate::mem::tlb::Seen;
 use crate::vm::image::Start;
 use crate::vm::{Features, Policy};
 
 const EFER: u32 = 0xc000_0080;
-const EFER_SVME: u64 = 1 << 12;
 /// INIT becomes #SX, which the hypervisor ignores, instead of a reset in the middle of it.
 const VM_CR_R_INIT: u64 = 1 << 1;
 const VM_HSAVE_PA: u32 = 0xc001_0117;
@@ -77,22 +78,12 @@ impl Vendor for Svm {
     type Missing = Infallible;
 
     fn log(&self) {
-        for (set, name, there) in self.caps.report() {
-            if there {
-                defmt::debug!("SVM has {=str}: {=str}", set, name);
-            } else {
-                defmt::info!("SVM lacks {=str}: {=str}", set, name);
-            }
-        }
-        defmt::info!("SVM: revision {=u8}, {=u32} ASIDs", self.caps.revision, self.caps.asids);
+        vendor::log("SVM", self.caps.revision.into(), self.caps.report());
+        defmt::info!("SVM: {=u32} ASIDs", self.caps.asids);
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            physical_bits: self.caps.physical_bits,
-            cr4_may: self.caps.cr4_may,
-            no_execute: self.caps.no_execute,
-        }
+        self.caps.limits
     }
 
     fn features(&self, policy: Policy, without: Features) -> Features {
@@ -116,7 +107,7 @@ impl Vendor for Svm {
         // SAFETY: SVM is not locked off. The pages are the CPU's own from here on.
         unsafe {
             wrmsr(VM_CR, control | VM_CR_R_INIT);
-            wrmsr(EFER, rdmsr(EFER) | EFER_SVME);
+            wrmsr(EFER, rdmsr(EFER) | efer::SVME);
             wrmsr(VM_HSAVE_PA, save);
             asm!("vmsave rax", in("rax") host, options(nostack));
         }
@@ -152,7 +143,6 @@ impl Vendor for Svm {
             stepping: None,
             hurry: None,
             refused: false,
-            violation: None,
         })
     }
 

@@ -2,15 +2,14 @@
 //! Reporting Facility"), each read only if something announces it.
 
 mod allowed;
-mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use allowed::{Allowed, MissingControls};
-pub use refusal::Refusal;
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
-use crate::hw::bits::bits;
+use crate::hw::bits::{bits, report};
+use crate::hw::refusal::refusals;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::feature::Features;
 
@@ -79,17 +78,26 @@ bits! {
     }
 }
 
+refusals! {
+    "", ": turn on Intel Virtualization Technology (VT-x) in the firmware's setup and switch the machine off and on" {
+        LockedOff "firmware locked VMX off (IA32_FEATURE_CONTROL)";
+    }
+    "the CPU has no ", ": use an Intel CPU of 2013 (Haswell) or later, or an emulated model of one" {
+        NoSecondaryControls "secondary processor-based controls, and so no EPT";
+        NoEpt "extended page tables (EPT)";
+        NoEptWriteBack "write-back EPT structures";
+        NoEptWalk4 "EPT page walks of length 4";
+        NoInvept "INVEPT of one EPT";
+        NoUnrestrictedGuest "\"unrestricted guest\"";
+        NoPreemptionTimer "VMX-preemption timer";
+    }
+}
+
 /// What the CPU's VMX can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// To be written to the first 4 bytes of VMXON regions and VMCSs.
     pub revision: u32,
-    /// Bytes of a VMXON region or VMCS, at most 4096.
-    pub vmcs_size: u32,
-    /// The memory type for VMCSs: 6 is write-back, 0 uncacheable.
-    pub vmcs_memory_type: u8,
-    /// INS and OUTS exits fill the instruction-information field.
-    pub ins_outs_information: bool,
     /// Hardware exceptions may be injected with or without error code whatever their vector.
     pub any_error_code: bool,
     /// What firmware left in IA32_FEATURE_CONTROL.
@@ -112,8 +120,6 @@ pub struct Capabilities {
     pub preemption_timer_shift: u8,
     /// CR3-target values.
     pub cr3_targets: u32,
-    /// The recommended maximum of entries in an MSR list.
-    pub msr_list_entries: u32,
     /// VM functions that can be enabled.
     pub vm_functions: u64,
     /// Bits of CR0 that must be 1 in VMX operation.
@@ -157,16 +163,11 @@ impl Capabilities {
 
         let basic = msrs.read_msr(msr::IA32_VMX_BASIC);
         let true_controls = basic & 1 << 55 != 0;
-        let pick =
-            |old: u32, precise: u32| msrs.read_msr(if true_controls { precise } else { old });
-        let pin_based = Allowed::<PinBased>::from_msr(pick(
-            msr::IA32_VMX_PINBASED_CTLS,
-            msr::IA32_VMX_TRUE_PINBASED_CTLS,
-        ));
-        let primary = Allowed::<Primary>::from_msr(pick(
-            msr::IA32_VMX_PROCBASED_CTLS,
-            msr::IA32_VMX_TRUE_PROCBASED_CTLS,
-        ));
+        let pick = |old, precise| msrs.read_msr(if true_controls { precise } else { old });
+        let pin_based = pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS);
+        let pin_based = Allowed::<PinBased>::from_msr(pin_based);
+        let primary = pick(msr::IA32_VMX_PROCBASED_CTLS, msr::IA32_VMX_TRUE_PROCBASED_CTLS);
+        let primary = Allowed::<Primary>::from_msr(primary);
         let exit = pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS);
         let entry = pick(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS);
         if !primary.can(Primary::ACTIVATE_SECONDARY_CONTROLS) {
@@ -204,9 +205,6 @@ impl Capabilities {
         let (physical_bits, linear_bits) = cpuid.address_widths();
         Ok(Capabilities {
             revision: basic as u32 & !(1 << 31),
-            vmcs_size: (basic >> 32) as u32 & 0x1fff,
-            vmcs_memory_type: (basic >> 50) as u8 & 0xf,
-            ins_outs_information: basic & 1 << 54 != 0,
             any_error_code: basic & 1 << 56 != 0,
             feature_control,
             pin_based,
@@ -218,7 +216,6 @@ impl Capabilities {
             misc: Misc::from_bits_retain(misc),
             preemption_timer_shift: misc as u8 & 0x1f,
             cr3_targets: (misc >> 16) as u32 & 0x1ff,
-            msr_list_entries: ((misc >> 25) as u32 & 7).saturating_add(1).saturating_mul(512),
             vm_functions,
             cr0_must: msrs.read_msr(msr::IA32_VMX_CR0_FIXED0),
             cr0_may: msrs.read_msr(msr::IA32_VMX_CR0_FIXED1),
@@ -251,15 +248,13 @@ impl Capabilities {
             .union(EptVpid::INVVPID_SINGLE_CONTEXT)
             .union(EptVpid::INVVPID_ALL_CONTEXT);
         let registers = apic && secondary(Secondary::APIC_REGISTER_VIRTUALIZATION);
+        let delivery = apic && secondary(Secondary::VIRTUAL_INTERRUPT_DELIVERY);
         let table = [
             (Features::VPID, secondary(Secondary::ENABLE_VPID) && self.ept_vpid.contains(vpid)),
             (Features::MSR_BITMAP, primary(Primary::USE_MSR_BITMAPS)),
             (Features::IO_BITMAP, primary(Primary::USE_IO_BITMAPS)),
             (Features::APIC_REGISTERS, registers),
-            (
-                Features::VIRTUAL_INTERRUPTS,
-                apic && secondary(Secondary::VIRTUAL_INTERRUPT_DELIVERY),
-            ),
+            (Features::VIRTUAL_INTERRUPTS, delivery),
             (Features::NESTED_1G, self.ept_vpid.contains(EptVpid::EPT_1G)),
             (Features::NESTED_2M, self.ept_vpid.contains(EptVpid::EPT_2M)),
             (Features::PREEMPTION_TIMER, true),
@@ -274,18 +269,12 @@ impl Capabilities {
     /// Every named capability, for the boot log: its set, its name, and whether it is there.
     pub fn report(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
         let Capabilities { ept_vpid, misc, .. } = *self;
-        let ept_vpid = EptVpid::all()
-            .iter_names()
-            .map(move |(name, flag)| ("EPT and VPID", name, ept_vpid.contains(flag)));
-        let misc = Misc::all()
-            .iter_names()
-            .map(move |(name, flag)| ("miscellaneous", name, misc.contains(flag)));
         (self.pin_based.report())
             .chain(self.primary.report())
             .chain(self.secondary.report())
             .chain(self.exit.report())
             .chain(self.entry.report())
-            .chain(ept_vpid)
-            .chain(misc)
+            .chain(report("EPT and VPID", ept_vpid))
+            .chain(report("miscellaneous", misc))
     }
 }

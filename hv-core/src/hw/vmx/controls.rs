@@ -151,6 +151,10 @@ bits! {
 }
 
 impl Interruptibility {
+    /// The shadow of STI or MOV SS.
+    pub const SHADOW: Interruptibility =
+        Interruptibility::BLOCKING_BY_STI.union(Interruptibility::BLOCKING_BY_MOV_SS);
+
     /// The state to enter the guest with when the event is injected again: an NMI sets NMI blocking by
     /// itself, and under virtual NMIs is refused while that is set, as its delivery has done already.
     pub fn for_injection(self, event: Event) -> Interruptibility {

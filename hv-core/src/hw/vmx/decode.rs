@@ -5,9 +5,11 @@ use core::arch::asm;
 use super::controls::Interruptibility;
 use super::exit_reason::{Basic, ExitReason};
 use super::field;
-use super::guest::{Guest, RFLAGS_TF};
+use super::guest::Guest;
 use super::qualification::{self, NMI_UNBLOCKED};
-use crate::vm::exit::Exit;
+use crate::device::apic;
+use crate::hw::check::rflags;
+use crate::vm::exit::{Exit, NestedFault};
 use crate::vm::{Event, EventKind, Hardware};
 
 impl Guest<'_> {
@@ -57,9 +59,8 @@ impl Guest<'_> {
     /// An entry with TF in the shadow of STI or MOV SS needs the pending single step, which a #DB exit
     /// does not leave set (SDM vol. 3, Checks on Guest Non-Register State).
     fn step_in_shadow(&mut self) {
-        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
-        let stepping = self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0;
-        if stepping && self.interruptibility().intersects(shadow) {
+        let stepping = self.vmcs.get(field::GUEST_RFLAGS) & rflags::TF != 0;
+        if stepping && self.interruptibility().intersects(Interruptibility::SHADOW) {
             self.single_step();
         }
     }
@@ -88,49 +89,30 @@ impl Guest<'_> {
     fn rare_exit(&mut self, basic: Basic) -> Exit {
         match basic {
             Basic::ExceptionOrNmi => self.exception_or_nmi(),
-            Basic::ExternalInterrupt => Exit::ExternalInterrupt,
-            Basic::TripleFault => Exit::TripleFault,
-            Basic::InitSignal | Basic::StartupIpi | Basic::IoSmi | Basic::OtherSmi | Basic::Rsm => {
-                Exit::Reset
-            }
-            Basic::InterruptWindow => Exit::InterruptWindow,
-            Basic::NmiWindow => Exit::NmiWindow,
-            Basic::TaskSwitch => Exit::TaskSwitch,
-            Basic::Hlt => Exit::Hlt,
-            Basic::Invd | Basic::Wbinvd => Exit::Wbinvd,
             Basic::Invlpg => Exit::Invlpg { linear: Some(self.qualification()) },
-            Basic::Rdpmc => Exit::Rdpmc,
-            Basic::Rdtsc => Exit::Rdtsc { with_aux: false },
             Basic::Rdtscp => Exit::Rdtsc { with_aux: true },
             Basic::ControlRegister => {
                 Exit::Cr(qualification::control_register(self.qualification()))
             }
             Basic::MovDr => qualification::debug_register(self.qualification()),
-            Basic::InvalidGuestState | Basic::MsrLoading | Basic::EntryMachineCheck => {
-                Exit::EntryFailure
-            }
-            Basic::Mwait | Basic::Monitor | Basic::Umwait | Basic::Tpause => Exit::Mwait,
-            Basic::MonitorTrapFlag => Exit::SingleStep,
-            Basic::Pause => Exit::Pause,
-            Basic::TprBelowThreshold => Exit::TprThreshold,
             Basic::ApicAccess => {
                 self.reinject();
-                qualification::apic_access(self.qualification())
-                    .map_or(Exit::Other, |offset| Exit::ApicAccess { offset })
+                match qualification::apic_access(self.qualification()) {
+                    Some(offset) => Exit::ApicAccess { offset },
+                    None => Exit::NestedFault(NestedFault {
+                        gpa: apic::DEFAULT_BASE,
+                        access: 1,
+                        walk: true,
+                    }),
+                }
             }
             Basic::ApicWrite => Exit::ApicWrite { offset: self.qualification() as u16 },
             Basic::VirtualizedEoi => Exit::EoiInduced { vector: self.qualification() as u8 },
-            Basic::GdtrOrIdtr | Basic::LdtrOrTr => Exit::DescriptorTable,
             Basic::EptViolation => self.ept_violation(),
             Basic::EptMisconfiguration => {
                 Exit::NestedMisconfig { gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS) }
             }
-            Basic::PreemptionTimer => Exit::TimeSlice,
-            Basic::Xsetbv => Exit::Xsetbv,
-            Basic::Rdrand | Basic::Rdseed => Exit::Random,
-            Basic::Invpcid => Exit::Invpcid,
-            _ if basic.neutral() == pv_abi::exit::Reason::VirtInstruction => Exit::VirtInstruction,
-            _ => Exit::Other,
+            _ => Exit::plain(basic.neutral()),
         }
     }
 

@@ -90,6 +90,11 @@ impl<W: Width, A: Access> Field<W, A> {
         Field { encoding: W::CODE << 13 | (area as u32) << 10 | index << 1, types: PhantomData }
     }
 
+    /// The field as VMREAD and VMWRITE have it in a register.
+    pub const fn natural(self) -> Field<Natural, A> {
+        Field { encoding: self.encoding, types: PhantomData }
+    }
+
     /// The field `n` places further on, for fields that come in rows (segments, PDPTEs).
     const fn plus(self, n: u32) -> Self {
         Field { encoding: self.encoding.wrapping_add(n << 1), types: PhantomData }

@@ -11,14 +11,11 @@ use super::field::{self, Segment, VmcsWrite};
 use super::live::Live;
 use super::policy::Controls;
 use super::vmcs::{ActiveVmcs, Vmcs};
+use crate::hw::check::DEBUGCTL_BTF;
 use crate::hw::tags::Tag;
 use crate::hw::translations::Translations;
 use crate::vm::Features;
 use crate::vm::image::Start;
-
-/// Single-step.
-pub(super) const RFLAGS_TF: u64 = 1 << 8;
-const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /// What belongs to a vCPU and stays when it leaves the CPU.
 #[derive(Debug)]

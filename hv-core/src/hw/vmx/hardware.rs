@@ -5,9 +5,10 @@ use core::arch::asm;
 use super::capability::EptVpid;
 use super::controls::{AccessRights, Entry, Interruptibility, Primary, Secondary};
 use super::exit_reason::Basic;
-use super::field::{self, Segment, VmcsWrite};
-use super::guest::{Guest, RFLAGS_TF};
+use super::field::{self, Field, Natural, Segment, VmcsWrite};
+use super::guest::Guest;
 use super::setup;
+use crate::hw::check::{cr0, efer, rflags};
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::{live, local_apic, output, segment};
 use crate::mem::tlb::{Generation, MustFlush};
@@ -16,78 +17,68 @@ use crate::vm::{Event, Features, Hardware};
 
 const CR4_MCE: u64 = 1 << 6;
 const CR4_VMXE: u64 = 1 << 13;
-const EFER_LMA: u64 = 1 << 10;
-const RFLAGS_IF: u64 = 1 << 9;
+
+/// The field of a register that needs no care.
+#[inline(always)]
+const fn place(register: Kept) -> Field<Natural> {
+    match register {
+        Kept::Rip => field::GUEST_RIP,
+        Kept::Rsp => field::GUEST_RSP,
+        Kept::Rflags => field::GUEST_RFLAGS,
+        Kept::Cr0 => field::GUEST_CR0,
+        Kept::Cr3 => field::GUEST_CR3,
+        Kept::Cr4 => field::GUEST_CR4,
+        Kept::Efer => field::GUEST_IA32_EFER.natural(),
+        Kept::Dr7 => field::GUEST_DR7,
+        Kept::FsBase => Segment::Fs.base(),
+        Kept::GsBase => Segment::Gs.base(),
+        Kept::Pat => field::GUEST_IA32_PAT.natural(),
+        Kept::SysenterCs => field::GUEST_IA32_SYSENTER_CS.natural(),
+        Kept::SysenterEsp => field::GUEST_IA32_SYSENTER_ESP,
+        Kept::SysenterEip => field::GUEST_IA32_SYSENTER_EIP,
+        Kept::Debugctl => field::GUEST_IA32_DEBUGCTL.natural(),
+    }
+}
 
 impl Hardware for Guest<'_> {
     #[inline(always)]
     fn kept(&mut self, register: Kept) -> u64 {
-        let shadowed = |real: u64, shadow: u64, mask: u64| real & !mask | shadow & mask;
-        let v = &self.vmcs;
-        match register {
-            Kept::Rip => v.get(field::GUEST_RIP),
-            Kept::Rsp => v.get(field::GUEST_RSP),
-            Kept::Rflags => v.get(field::GUEST_RFLAGS),
-            Kept::Cr0 => shadowed(
-                v.get(field::GUEST_CR0),
-                v.get(field::CR0_READ_SHADOW),
-                self.state.controls.cr0_mask,
-            ),
-            Kept::Cr3 => v.get(field::GUEST_CR3),
-            Kept::Cr4 => shadowed(
-                v.get(field::GUEST_CR4),
-                v.get(field::CR4_READ_SHADOW),
-                self.state.controls.cr4_mask,
-            ),
-            Kept::Efer => v.get(field::GUEST_IA32_EFER),
-            Kept::Dr7 => v.get(field::GUEST_DR7),
-            Kept::FsBase => v.get(Segment::Fs.base()),
-            Kept::GsBase => v.get(Segment::Gs.base()),
-            Kept::Pat => v.get(field::GUEST_IA32_PAT),
-            Kept::SysenterCs => v.get(field::GUEST_IA32_SYSENTER_CS).into(),
-            Kept::SysenterEsp => v.get(field::GUEST_IA32_SYSENTER_ESP),
-            Kept::SysenterEip => v.get(field::GUEST_IA32_SYSENTER_EIP),
-            Kept::Debugctl => v.get(field::GUEST_IA32_DEBUGCTL),
-        }
+        let (v, controls) = (&self.vmcs, &self.state.controls);
+        let real = v.get(place(register));
+        let (shadow, mask) = match register {
+            Kept::Cr0 => (field::CR0_READ_SHADOW, controls.cr0_mask),
+            Kept::Cr4 => (field::CR4_READ_SHADOW, controls.cr4_mask),
+            _ => return real,
+        };
+        real & !mask | v.get(shadow) & mask
     }
 
     #[inline(always)]
     fn keep(&mut self, register: Kept, value: u64) {
-        /// NE: VMX holds it at 1. CD and NW: the guest has no say in the host's caches.
+        /// VMX holds it at 1.
         const CR0_NE: u64 = 1 << 5;
-        const CR0_CACHE: u64 = 3 << 29;
         let v = &mut self.vmcs;
-        match register {
-            Kept::Rip => v.write(field::GUEST_RIP, value),
-            Kept::Rsp => v.write(field::GUEST_RSP, value),
-            Kept::Rflags => v.write(field::GUEST_RFLAGS, value),
+        let real = match register {
             Kept::Cr0 => {
                 v.write(field::CR0_READ_SHADOW, value);
-                v.write(field::GUEST_CR0, value & !CR0_CACHE | CR0_NE);
+                value & !cr0::CACHE | CR0_NE
             }
-            Kept::Cr3 => v.write(field::GUEST_CR3, value),
             Kept::Cr4 => {
                 v.write(field::CR4_READ_SHADOW, value);
-                v.write(field::GUEST_CR4, value | CR4_VMXE | CR4_MCE);
+                value | CR4_VMXE | CR4_MCE
             }
             Kept::Efer => {
-                v.write(field::GUEST_IA32_EFER, value);
                 let mut entry = self.state.entry;
-                entry.set(Entry::IA32E_MODE_GUEST, value & EFER_LMA != 0);
+                entry.set(Entry::IA32E_MODE_GUEST, value & efer::LMA != 0);
                 if entry != self.state.entry {
                     self.state.entry = entry;
                     v.write(field::ENTRY_CONTROLS, entry.bits());
                 }
+                value
             }
-            Kept::Dr7 => v.write(field::GUEST_DR7, value),
-            Kept::FsBase => v.write(Segment::Fs.base(), value),
-            Kept::GsBase => v.write(Segment::Gs.base(), value),
-            Kept::Pat => v.write(field::GUEST_IA32_PAT, value),
-            Kept::SysenterCs => v.write(field::GUEST_IA32_SYSENTER_CS, value as u32),
-            Kept::SysenterEsp => v.write(field::GUEST_IA32_SYSENTER_ESP, value),
-            Kept::SysenterEip => v.write(field::GUEST_IA32_SYSENTER_EIP, value),
-            Kept::Debugctl => v.write(field::GUEST_IA32_DEBUGCTL, value),
-        }
+            _ => value,
+        };
+        v.write(place(register), real);
     }
 
     fn live_msr(&mut self, msr: LiveMsr) -> u64 {
@@ -142,7 +133,6 @@ impl Hardware for Guest<'_> {
 
     #[inline(always)]
     fn advance_plainly(&mut self) -> bool {
-        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
         let batch = self.vmcs.batch();
         let length = batch.get(field::EXIT_INSTRUCTION_LENGTH);
         let old = batch.get(field::GUEST_RIP);
@@ -151,7 +141,7 @@ impl Hardware for Guest<'_> {
         drop(batch);
         let rip = old.wrapping_add(u64::from(length));
         let wraps = (rip as u32) < old as u32;
-        if wraps || state & shadow.bits() != 0 || rflags & RFLAGS_TF != 0 {
+        if wraps || state & Interruptibility::SHADOW.bits() != 0 || rflags & rflags::TF != 0 {
             return false;
         }
         self.vmcs.write(field::GUEST_RIP, rip);
@@ -171,11 +161,10 @@ impl Hardware for Guest<'_> {
         }
         self.vmcs.write(field::GUEST_RIP, rip);
         let state = self.interruptibility();
-        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
-        if state.intersects(shadow) {
-            self.set_interruptibility(state.difference(shadow));
+        if state.intersects(Interruptibility::SHADOW) {
+            self.set_interruptibility(state.difference(Interruptibility::SHADOW));
         }
-        if self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_TF != 0 {
+        if self.vmcs.get(field::GUEST_RFLAGS) & rflags::TF != 0 {
             self.single_step();
         }
     }
@@ -199,9 +188,8 @@ impl Hardware for Guest<'_> {
     }
 
     fn interruptible(&mut self) -> bool {
-        let shadow = Interruptibility::BLOCKING_BY_STI | Interruptibility::BLOCKING_BY_MOV_SS;
-        self.vmcs.get(field::GUEST_RFLAGS) & RFLAGS_IF != 0
-            && !self.interruptibility().intersects(shadow)
+        self.vmcs.get(field::GUEST_RFLAGS) & rflags::IF != 0
+            && !self.interruptibility().intersects(Interruptibility::SHADOW)
     }
 
     fn nmi_allowed(&mut self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::capability::{Capabilities, MissingControls};
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use crate::hw::limits::CR4_KNOWN;
 use crate::vm::{Features, Policy};
 
 /// What exits under every policy.
@@ -26,9 +27,6 @@ pub const CR0_OWNED: u64 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 29 | 1 << 30 | 1 << 3
 /// Bits of CR4 that the hypervisor owns: PAE and PCIDE, whose changes have conditions on the mode,
 /// MCE and VMXE, which are the host's, and all that it does not know.
 pub const CR4_OWNED: u64 = !(CR4_KNOWN & !(1 << 5 | 1 << 6 | 1 << 13 | 1 << 17));
-/// Bits of CR4 that a guest may have: VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR,
-/// OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE.
-pub const CR4_KNOWN: u64 = 0x0077_0fff & !(1 << 12);
 
 /// The controls of a VM.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,11 @@ use super::policy;
 use super::setup;
 use super::vmcs::{Vmcs, VmxOn};
 use crate::hw::cpu::HostSegments;
+use crate::hw::limits::{CR4_KNOWN, Limits};
 use crate::hw::physical::zeroed_page;
 use crate::hw::tags::{Choice, Flush, Tag, Tags};
 use crate::hw::translations::Translations;
-use crate::hw::vendor::{Limits, Made, MakeError, Vendor};
+use crate::hw::vendor::{self, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
 use crate::mem::tlb::Seen;
 use crate::vm::image::Start;
@@ -54,28 +55,13 @@ impl Vendor for Vmx {
     type Missing = MissingControls;
 
     fn log(&self) {
-        let (mut present, mut all) = (0u32, 0u32);
-        for (set, name, there) in self.caps.report() {
-            all = all.wrapping_add(1);
-            if there {
-                present = present.wrapping_add(1);
-                defmt::debug!("VMX has {=str}: {=str}", set, name);
-            } else {
-                defmt::info!("VMX lacks {=str}: {=str}", set, name);
-            }
-        }
-        defmt::info!(
-            "VMX: {=u32} of {=u32} capabilities, revision {=u32:#x}",
-            present,
-            all,
-            self.caps.revision
-        );
+        vendor::log("VMX", self.caps.revision, self.caps.report());
     }
 
     fn limits(&self) -> Limits {
         Limits {
             physical_bits: self.caps.physical_bits,
-            cr4_may: self.caps.cr4_may & policy::CR4_KNOWN,
+            cr4_may: self.caps.cr4_may & CR4_KNOWN,
             no_execute: self.caps.no_execute,
         }
     }

@@ -7,22 +7,16 @@ use proptest::prelude::*;
 use zerocopy::FromBytes;
 
 use super::*;
-use crate::hw::check::tests::each_rule_is_found_alone;
+use crate::hw::check::tests::{Case, Checked, each_rule_is_found_alone, sound_ones_pass};
 
 struct Machine {
     vmcb: Vmcb,
     limits: Limits,
 }
 
-impl Machine {
-    fn violations(&self) -> Vec<Violation> {
-        let mut all = Vec::new();
-        each(&self.vmcb, &self.limits, |violation| {
-            all.push(violation);
-            Flow::Continue(())
-        });
-        assert_eq!(first(&self.vmcb, &self.limits), all.first().copied());
-        all
+impl Checked for Machine {
+    fn each(&self, found: &mut dyn FnMut(Violation) -> Flow) {
+        each(&self.vmcb, &self.limits, found);
     }
 }
 
@@ -53,10 +47,7 @@ fn long() -> Machine {
     machine
 }
 
-type Base = fn() -> Machine;
-type Change = fn(&mut Machine);
-
-const SOUND: &[(&str, Base, Change)] = &[
+const SOUND: &[Case<Machine>] = &[
     ("a PVH entry", pvh, |_| ()),
     ("a 64-bit guest", long, |_| ()),
     ("compatibility mode", long, |m| m.vmcb.save.cs.attributes = 0xc9b),
@@ -87,7 +78,7 @@ const SOUND: &[(&str, Base, Change)] = &[
     }),
 ];
 
-const BROKEN: &[(&str, Base, Change)] = &[
+const BROKEN: &[Case<Machine>] = &[
     ("EferSvme", pvh, |m| m.vmcb.save.efer = 0),
     ("Cr0Caching", pvh, |m| m.vmcb.save.cr0 |= 1 << 29),
     ("Cr0Upper", pvh, |m| m.vmcb.save.cr0 |= 1 << 32),
@@ -130,21 +121,12 @@ const BROKEN: &[(&str, Base, Change)] = &[
 
 #[test]
 fn sound_vmcbs_pass() {
-    for (what, base, change) in SOUND {
-        let mut machine = base();
-        change(&mut machine);
-        assert_eq!(machine.violations(), [], "{what}");
-    }
+    sound_ones_pass(SOUND);
 }
 
 #[test]
 fn each_rule_is_found_alone_when_it_alone_is_broken() {
-    let cases = BROKEN.iter().map(|(rule, base, change)| {
-        let mut machine = base();
-        change(&mut machine);
-        (*rule, machine.violations())
-    });
-    each_rule_is_found_alone(&[NAMES], cases);
+    each_rule_is_found_alone(&[NAMES], BROKEN);
 }
 
 #[test]

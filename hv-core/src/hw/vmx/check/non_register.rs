@@ -6,10 +6,9 @@ use super::super::controls::{
 };
 use super::super::field::*;
 use super::Vmx;
-use crate::hw::check::{Checker, Fields, above, cr0, cr4, rflags, rules};
+use crate::hw::check::{Checker, DEBUGCTL_BTF, Fields, above, cr0, cr4, rflags, rules};
 use crate::vm::{Event, EventKind};
 
-const DEBUGCTL_BTF: u64 = 1 << 1;
 const DEBUG: u8 = 1;
 const MACHINE_CHECK: u8 = 18;
 const PDPTE_PRESENT: u64 = 1;

@@ -10,7 +10,7 @@ use super::super::capability::{Allowed, EptVpid, Misc};
 use super::super::field::tests::Model;
 use super::super::field::*;
 use super::*;
-use crate::hw::check::tests::each_rule_is_found_alone;
+use crate::hw::check::tests::{Case, Checked, each_rule_is_found_alone, sound_ones_pass};
 use crate::hw::check::{cr0, cr4, efer};
 use crate::vm::{Event, EventKind};
 
@@ -24,17 +24,13 @@ struct Machine {
     caps: Capabilities,
 }
 
-impl Machine {
-    fn violations(&self) -> Vec<Violation> {
-        let mut all = Vec::new();
-        each(&self.vmcs, &self.caps, |violation| {
-            all.push(violation);
-            Flow::Continue(())
-        });
-        assert_eq!(super::first(&self.vmcs, &self.caps), all.first().copied());
-        all
+impl Checked for Machine {
+    fn each(&self, found: &mut dyn FnMut(Violation) -> Flow) {
+        each(&self.vmcs, &self.caps, found);
     }
+}
 
+impl Machine {
     fn set<W: Width>(&mut self, field: Field<W>, value: u64) -> &mut Self {
         self.vmcs.set(field, value);
         self
@@ -213,12 +209,9 @@ fn pae() -> Machine {
     machine
 }
 
-/// What it is, or the rule that is broken; the machine to start from; what to change.
-type Case = (&'static str, fn() -> Machine, fn(&mut Machine) -> &mut Machine);
-
 macro_rules! cases {
     ($($what:literal $base:ident |$m:ident| $change:expr;)*) => {
-        &[$(($what, $base, |$m| $change)),*]
+        &[$(($what, $base, |$m| _ = $change)),*]
     };
 }
 
@@ -229,7 +222,7 @@ const INT_80: Event = Event {
     instruction_length: 2,
 };
 
-const SOUND: &[Case] = cases! {
+const SOUND: &[Case<Machine>] = cases! {
     "a 64-bit guest" long |m| m;
     "a PVH entry" pvh |m| m;
     "real mode" real |m| m;
@@ -277,7 +270,7 @@ const SOUND: &[Case] = cases! {
         m.set(GUEST_PENDING_DEBUG_EXCEPTIONS, 1 << 16 | 1 << 12);
 };
 
-const BROKEN: &[Case] = cases! {
+const BROKEN: &[Case<Machine>] = cases! {
     "PinBasedReserved" long |m| m.not(PIN_BASED_CONTROLS, 1 << 1);
     "PinBasedReserved" long |m| m.or(PIN_BASED_CONTROLS, 1 << 8);
     "PrimaryReserved" long |m| m.not(PRIMARY_CONTROLS, 1 << 1);
@@ -478,22 +471,13 @@ const BROKEN: &[Case] = cases! {
 
 #[test]
 fn sound_vmcss_pass() {
-    for (what, base, change) in SOUND {
-        let mut machine = base();
-        change(&mut machine);
-        assert_eq!(machine.violations(), [], "{what}");
-    }
+    sound_ones_pass(SOUND);
 }
 
 #[test]
 fn each_rule_is_found_alone_when_it_alone_is_broken() {
-    let cases = BROKEN.iter().map(|(rule, base, change)| {
-        let mut machine = base();
-        change(&mut machine);
-        (*rule, machine.violations())
-    });
     let rules = [controls::NAMES, registers::NAMES, segments::NAMES, non_register::NAMES];
-    each_rule_is_found_alone(&rules, cases);
+    each_rule_is_found_alone(&rules, BROKEN);
 }
 
 /// Breaks the rule at each of these fields in turn, by setting `bits` there.
