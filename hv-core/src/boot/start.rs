@@ -64,8 +64,7 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     unsafe { init_heap(heap) };
     let segments = cpu::init();
     local_apic::init();
-    let has_1g_pages = ThisCpu.cpuid(0x8000_0000, 0)[0] > 0x8000_0000
-        && ThisCpu.cpuid(0x8000_0001, 0)[3] & 1 << 26 != 0;
+    let has_1g_pages = ThisCpu.announced(0x8000_0001, 0)[3] & 1 << 26 != 0;
     if paging::protect(frames, has_1g_pages).is_none() {
         refuse("no memory for the hypervisor's page tables");
     }
@@ -125,7 +124,7 @@ fn bring_up<V: Vendor>(
         Some(Err(why)) => refuse(why),
         None => refuse("no memory to turn virtualization on"),
     };
-    let rdtscp = ThisCpu.cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0;
+    let rdtscp = ThisCpu.announced(0x8000_0001, 0)[3] & 1 << 27 != 0;
     let rsdp = info.rsdp;
     let machine: &'static Machine<V> = Box::leak(Box::new(Machine {
         vendor,

@@ -107,11 +107,12 @@ impl Backend for Guest<'_> {
 
     fn vendor_exit(&mut self) -> VendorExit {
         let control = &self.state.vmcb.control;
-        VendorExit {
-            vendor: Vendor::Svm,
-            code: control.exit_code,
-            detail: [control.exit_info_1, control.exit_info_2],
-        }
+        // The checker refuses before the CPU does: what is in the VMCB is of the exit before.
+        let (code, detail) = match self.state.refused {
+            true => (code::INVALID, [0; 2]),
+            false => (control.exit_code, [control.exit_info_1, control.exit_info_2]),
+        };
+        VendorExit { vendor: Vendor::Svm, code, detail }
     }
 
     fn check(&mut self) -> bool {

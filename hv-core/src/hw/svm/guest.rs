@@ -120,6 +120,12 @@ impl Guest<'_> {
         self.state.vmcb.control.virtual_interrupts & V_IRQ != 0
     }
 
+    /// Has the timer end guest mode at once, as this exit, or no more.
+    pub(super) fn hurry(&mut self, exit: Option<Exit>) {
+        self.state.hurry = exit;
+        self.armed = 0;
+    }
+
     /// The guest's translations go before the next entry.
     pub(super) fn flush(&mut self) {
         self.tag(true);

@@ -148,8 +148,9 @@ impl Hardware for Guest<'_> {
     fn advance(&mut self) {
         let vmcb = &mut *self.state.vmcb;
         vmcb.save.rip = vmcb.control.next_rip;
-        if core::mem::take(&mut vmcb.control.interrupt_shadow) & 1 != 0 && self.window() {
-            self.request_window(true, false);
+        let shadow = core::mem::take(&mut vmcb.control.interrupt_shadow) & 1 != 0;
+        if shadow && self.window() && self.state.hurry.is_none() && self.interruptible() {
+            self.hurry(Some(Exit::InterruptWindow));
         }
         let vmcb = &mut *self.state.vmcb;
         // There is no field for a debug exception that is pending: it is delivered itself.
@@ -197,19 +198,19 @@ impl Hardware for Guest<'_> {
 
     fn request_window(&mut self, interrupt: bool, nmi: bool) {
         // Where only a shadow or another event is in the way, Bochs does not look at V_IRQ when it
-        // enters the guest: the timer ends guest mode there. The end of an NMI's
-        // handler exits by itself.
+        // enters the guest: the timer ends guest mode there. The end of an NMI's handler exits by
+        // itself.
+        let handling = self.state.nmi_blocked || self.state.stepping.is_some();
         let enabled = self.state.vmcb.save.rflags & rflags::IF != 0;
-        let hurry = match () {
-            () if nmi && !self.state.nmi_blocked && self.state.stepping.is_none() => {
-                Some(Exit::NmiWindow)
-            }
-            () if interrupt && enabled => Some(Exit::InterruptWindow),
-            () => None,
+        let hurry = if nmi && !handling {
+            Some(Exit::NmiWindow)
+        } else if interrupt && enabled {
+            Some(Exit::InterruptWindow)
+        } else {
+            None
         };
         if hurry != self.state.hurry {
-            self.state.hurry = hurry;
-            self.armed = 0;
+            self.hurry(hurry);
         }
         if interrupt != self.window() {
             self.set_intercepts(interrupt);
