@@ -12,7 +12,7 @@ use spin::Mutex;
 
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::uart::Uart;
-use crate::emulate::cpuid::{CpuidModel, Facts, XCR0_KNOWN};
+use crate::emulate::cpuid::{self, CpuidModel, Facts, XCR0_KNOWN};
 use crate::emulate::msr::MsrState;
 use crate::hw::Cpuid;
 use crate::hw::instructions::{ThisCpu, tsc};
@@ -99,7 +99,7 @@ impl Basis<'_> {
             vcpu: 0,
             vcpus: 1,
         };
-        let cpuid = CpuidModel::build(info, &ThisCpu, &facts);
+        let model = CpuidModel::build(info, &ThisCpu, &facts);
         info.version = pv_abi::VERSION;
         info.size = INFO_SIZE as u32;
         let config = Config {
@@ -132,8 +132,8 @@ impl Basis<'_> {
             info,
             number: 0,
             apic: VirtualApic::new(apic, config),
-            cpuid,
-            msrs: MsrState::default(),
+            cpuid: model,
+            msrs: MsrState::start(!cpuid::is_intel(&ThisCpu)),
             xcr0: 1,
             xcr0_may: xcr0_may(xsave),
             cr4_may: limits.cr4_may,

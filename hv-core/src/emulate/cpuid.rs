@@ -11,6 +11,8 @@ use crate::hw::Cpuid;
 use crate::vm::hardware::Kept;
 use crate::vm::{Features, Gpr, Hardware, Options, Outcome, Policy, Vcpu};
 
+pub mod filter;
+
 /// Leaves that a table can index directly, from 0 and from 8000_0000h.
 const BASIC: usize = 0x20;
 const EXTENDED: usize = 0x10;
@@ -53,65 +55,6 @@ pub struct Facts {
 /// XCR0 bits that guests may set: x87, SSE, AVX, AVX-512, PKRU, as far as the CPU has them.
 pub const XCR0_KNOWN: u64 = 0b10_1110_0111;
 
-/// Leaf, register (EAX to EDX as 0 to 3), the bits that may pass.
-///
-/// Leaf 1 ECX loses DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SDBG, PDCM, DCA, OSXSAVE and
-/// the bit of the host's own hypervisor; EDX loses MCE, MCA, MTRR, DS, ACPI, TM, PBE. Leaf 7 EBX
-/// loses TSC_ADJUST's neighbours SGX, PQM, MPX, PQE, PT; ECX loses OSPKE, WAITPKG, CET_SS, TME,
-/// LA57, KL, BUS_LOCK, ENQCMD, SGX_LC, PKS; EDX loses all, being about speculation MSRs, PCONFIG,
-/// CET and AMX. 0Dh loses XFD, supervisor state and
-/// components beyond [`XCR0_KNOWN`].
-const FILTER: &[(u32, u32, usize, u32)] = &[
-    (
-        1,
-        0,
-        2,
-        !(1 << 2
-            | 1 << 3
-            | 1 << 4
-            | 1 << 5
-            | 1 << 6
-            | 1 << 7
-            | 1 << 8
-            | 1 << 11
-            | 1 << 15
-            | 1 << 18
-            | 1 << 27
-            | 1 << 31),
-    ),
-    (1, 0, 3, !(1 << 7 | 1 << 12 | 1 << 14 | 1 << 21 | 1 << 22 | 1 << 29 | 1 << 31)),
-    (7, 0, 1, !(1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25)),
-    (
-        7,
-        0,
-        2,
-        !(1 << 4
-            | 1 << 5
-            | 1 << 7
-            | 1 << 13
-            | 1 << 16
-            | 1 << 23
-            | 1 << 24
-            | 1 << 29
-            | 1 << 30
-            | 1 << 31),
-    ),
-    (7, 0, 3, 0),
-    (0xd, 0, 0, XCR0_KNOWN as u32),
-    (0xd, 0, 3, (XCR0_KNOWN >> 32) as u32),
-    (0xd, 1, 0, 0xf),
-    (0xd, 1, 2, 0),
-    (0xd, 1, 3, 0),
-    // As in leaf 1; and FFXSR, whose bit of EFER does not exist.
-    (0x8000_0001, 0, 3, !(1 << 7 | 1 << 12 | 1 << 14 | 1 << 25)),
-    // The host's cores, and limits of instructions that are not offered.
-    (0x8000_0008, 0, 2, 0),
-    (0x8000_0008, 0, 3, 0),
-    (0x8000_0001, 0, 2, 1 << 0 | 1 << 5 | 1 << 8),
-    (0x8000_0007, 0, 3, 1 << 8),
-    (0x8000_0008, 0, 1, 1 << 9),
-];
-
 /// Leaves that are taken from the CPU, with the sub-leaves of each (0: it has none).
 const TAKEN: &[(u32, u32)] = &[
     (0, 0),
@@ -135,6 +78,8 @@ const TAKEN: &[(u32, u32)] = &[
     (0x8000_0008, 0),
 ];
 
+/// Leaves up to this one are offered. Where the vendor is Intel all are, whatever the CPU has: system
+/// software takes the frequency of the TSC from leaf 15h there, and there alone.
 const MAX_BASIC: u32 = 0x16;
 const MAX_EXTENDED: u32 = 0x8000_0008;
 
@@ -158,7 +103,10 @@ impl CpuidModel {
     /// Fills the mirror in `info` and indexes it.
     pub fn build(info: &mut VcpuInfo, host: &impl Cpuid, facts: &Facts) -> CpuidModel {
         let mut builder = Builder { info, count: 0 };
-        let max_basic = host.cpuid(0, 0)[0].clamp(0xd, MAX_BASIC);
+        let max_basic = match is_intel(host) {
+            true => MAX_BASIC,
+            false => host.cpuid(0, 0)[0].clamp(0xd, MAX_BASIC),
+        };
         let max_extended = host.cpuid(EXTENDED_BASE, 0)[0].min(MAX_EXTENDED);
         for &(leaf, subleaves) in TAKEN {
             let max = if leaf < EXTENDED_BASE { max_basic } else { max_extended };
@@ -166,7 +114,7 @@ impl CpuidModel {
                 continue;
             }
             for subleaf in 0..subleaves.max(1) {
-                let mut answer = host.cpuid(leaf, subleaf);
+                let mut answer = host.announced(leaf, subleaf);
                 adjust(&mut answer, leaf, subleaf, facts, max);
                 let empty = answer == [0; 4] && subleaf > 1;
                 if !empty {
@@ -270,14 +218,13 @@ impl CpuidModel {
     }
 }
 
+/// Whether the CPU's vendor is Intel.
+pub fn is_intel(host: &impl Cpuid) -> bool {
+    host.cpuid(0, 0)[1] == u32::from_le_bytes(*b"Genu")
+}
+
 fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u32) {
-    for &(of, sub, register, mask) in FILTER {
-        if (of, sub) == (leaf, subleaf)
-            && let Some(value) = answer.get_mut(register)
-        {
-            *value &= mask;
-        }
-    }
+    filter::apply(answer, leaf, subleaf);
     let Facts { features, vcpu, .. } = *facts;
     let [eax, ebx, ecx, edx] = answer;
     match (leaf, subleaf) {
@@ -309,7 +256,13 @@ fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u3
         (0xb, _) => *answer = [0, 1, subleaf | if subleaf == 0 { 1 << 8 } else { 2 << 8 }, vcpu],
         // Supervisor state, and components that no guest may enable.
         (0xd, 2..) if *ecx & 1 != 0 || XCR0_KNOWN >> (subleaf & 63) & 1 == 0 => *answer = [0; 4],
-        (0xd, 1) if !features.contains(Features::XSAVES) => *eax &= !(1 << 3),
+        (0xd, 1) => {
+            // No supervisor state.
+            (*ecx, *edx) = (0, 0);
+            if !features.contains(Features::XSAVES) {
+                *eax &= !(1 << 3);
+            }
+        }
         (0x15, _) => {
             // TSC = crystal * EBX / EAX, with a crystal that is the APIC timer's clock.
             let ratio = facts.tsc_hz.checked_div(facts.apic_hz.into()).unwrap_or(1);
@@ -320,6 +273,8 @@ fn adjust(answer: &mut [u32; 4], leaf: u32, subleaf: u32, facts: &Facts, max: u3
             *answer = [mhz, mhz, 0, 0];
         }
         (0x8000_0001, _) if !features.contains(Features::RDTSCP) => *edx &= !(1 << 27),
+        // Limits of instructions that are not offered.
+        (0x8000_0008, _) => *edx = 0,
         _ => {}
     }
 }

@@ -6,4 +6,5 @@ pub mod debug;
 pub mod instruction;
 pub mod mmio;
 pub mod msr;
+pub mod mtrr;
 pub mod port;

@@ -1,16 +1,19 @@
 //! RDMSR and WRMSR: what each MSR is to a guest.
 //!
-//! An MSR that is not named here does not exist: #GP, as on a CPU without it. That includes those
-//! of VMX, SVM, SGX, performance monitoring and memory types, whose CPUID bits are not there.
+//! [`table`] says how each is treated. One that is not named there does not exist: #GP, as on a CPU
+//! without it. That includes those of VMX, SVM, SGX and performance monitoring, whose CPUID bits are
+//! not there.
 
 use crate::device::apic;
 use crate::vm::hardware::{Kept, LiveMsr};
 use crate::vm::{Features, Gpr, Hardware, Outcome, Vcpu};
 
+use super::mtrr::Mtrrs;
+
+pub mod table;
+
 const TSC: u32 = 0x10;
-const PLATFORM_ID: u32 = 0x17;
 const TSC_ADJUST: u32 = 0x3b;
-const MICROCODE_REVISION: u32 = 0x8b;
 const SYSENTER_CS: u32 = 0x174;
 const SYSENTER_ESP: u32 = 0x175;
 const SYSENTER_EIP: u32 = 0x176;
@@ -44,16 +47,23 @@ pub struct MsrState {
     pub misc_enable: u64,
     /// IA32_XSS: no supervisor state is offered, so it stays 0.
     pub xss: u64,
+    /// Memory types.
+    pub mtrrs: Mtrrs,
+    /// The CPU's vendor is AMD, or it follows AMD's design.
+    pub amd: bool,
 }
 
-impl Default for MsrState {
-    fn default() -> Self {
-        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0 }
+impl MsrState {
+    /// As firmware leaves them.
+    pub fn start(amd: bool) -> MsrState {
+        let mtrrs = Mtrrs::as_firmware_leaves();
+        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0, mtrrs, amd }
     }
 }
 
 /// The guest's access is illegal.
-struct Illegal;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Illegal;
 
 /// RDMSR.
 #[inline]
@@ -80,7 +90,6 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
     let now = vcpu.now(hardware);
     Ok(match msr {
         TSC => now,
-        PLATFORM_ID | MICROCODE_REVISION => 0,
         TSC_ADJUST => vcpu.msrs.tsc_adjust,
         MISC_ENABLE => vcpu.msrs.misc_enable,
         XSS if vcpu.vm.features.contains(Features::XSAVES) => vcpu.msrs.xss,
@@ -89,7 +98,10 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
             vcpu.take_back_eoi();
             return vcpu.apic.msr_read(msr, now).map_err(|_| Illegal);
         }
-        _ => return Err(Illegal),
+        _ => {
+            let fixed = || table::fixed(msr, vcpu.msrs.amd).map(|fixed| fixed.value);
+            return vcpu.msrs.mtrrs.read(msr).or_else(fixed).ok_or(Illegal);
+        }
     })
 }
 
@@ -166,10 +178,14 @@ fn write(
             }
             vcpu.msrs.misc_enable = value;
         }
-        // The loader of microcode asks for the revision by writing 0 first.
-        MICROCODE_REVISION => {}
         XSS if vcpu.vm.features.contains(Features::XSAVES) && value == 0 => {}
-        _ => return Err(Illegal),
+        _ => match vcpu.msrs.mtrrs.write(msr, value, vcpu.physical_bits) {
+            Some(written) => written?,
+            None => {
+                let fixed = table::fixed(msr, vcpu.msrs.amd);
+                fixed.filter(|fixed| fixed.writable).ok_or(Illegal)?;
+            }
+        },
     }
     Ok(Outcome::Advance)
 }
@@ -251,28 +267,6 @@ fn live(vcpu: &Vcpu, msr: u32) -> Option<LiveMsr> {
 fn canonical(address: u64) -> bool {
     (address as i64) << 16 >> 16 == address as i64
 }
-
-/// MSRs that a guest may read and write without an exit where the policy lets them pass: those that
-/// the CPU switches with the vCPU and whose values only the guest sees.
-pub const PASS: &[u32] = &[
-    SYSENTER_CS,
-    SYSENTER_ESP,
-    SYSENTER_EIP,
-    FS_BASE,
-    GS_BASE,
-    LiveMsr::Star as u32,
-    LiveMsr::Lstar as u32,
-    LiveMsr::Cstar as u32,
-    LiveMsr::Fmask as u32,
-    LiveMsr::KernelGsBase as u32,
-];
-
-/// MSRs that a guest may read, and not write, without an exit.
-pub const PASS_READ: &[u32] = &[PAT];
-
-/// As [`PASS_READ`], where the CPU adds the guest's offset to the TSC in RDMSR too, and EFER is the
-/// guest's own: VT-x.
-pub const PASS_READ_OWN: &[u32] = &[TSC, EFER];
 
 #[cfg(test)]
 mod tests;

@@ -355,12 +355,14 @@ impl Backend for Fake {
 pub struct HostCpu {
     pub max_basic: u32,
     pub max_extended: u32,
+    pub intel: bool,
 }
 
 impl Cpuid for HostCpu {
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
         match (leaf, subleaf) {
-            (0, _) => [self.max_basic, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (0, _) if self.intel => [self.max_basic, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (0, _) => [self.max_basic, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
             (0x8000_0000, _) => [self.max_extended, 0, 0, 0],
             (4, 3..) => [0; 4],
             (0xd, 0) => [u32::MAX, 1, 0x1000, u32::MAX],
@@ -396,7 +398,7 @@ impl Default for Setup {
             policy: Policy::Pv,
             options: Options::ABI | Options::UART,
             features: Features::all(),
-            host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020 },
+            host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020, intel: true },
             time_limit: u64::MAX,
         }
     }
@@ -443,7 +445,7 @@ impl Setup {
             number: 0,
             apic: VirtualApic::new(Box::leak(Box::new(ApicPage::new())), config),
             cpuid,
-            msrs: MsrState::default(),
+            msrs: MsrState::start(false),
             xcr0: 1,
             xcr0_may: 0x2e7,
             cr4_may: 0x0077_0fff & !(1 << 6 | 1 << 12 | 1 << 13),

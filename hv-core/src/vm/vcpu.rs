@@ -162,7 +162,7 @@ impl Vcpu {
         self.unregister();
         self.apic.power_up();
         self.tsc_offset = now.wrapping_neg();
-        self.msrs = MsrState::default();
+        self.msrs = MsrState::start(self.msrs.amd);
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;

@@ -34,8 +34,9 @@ fn what_is_not_virtualized_is_not_there() {
     for bit in [0, 21, 24, 26, 31] {
         assert_eq!(ecx >> bit & 1, 1, "leaf 1 ECX bit {bit}");
     }
-    // MCE, MTRR, MCA, DS, ACPI, HTT, TM, PBE.
-    for bit in [7, 12, 14, 21, 22, 28, 29, 31] {
+    assert_eq!(edx >> 12 & 1, 1, "MTRR");
+    // MCE, MCA, DS, ACPI, HTT, TM, PBE.
+    for bit in [7, 14, 21, 22, 28, 29, 31] {
         assert_eq!(edx >> bit & 1, 0, "leaf 1 EDX bit {bit}");
     }
     let [highest, ebx, ecx, edx] = ask(&mut v, &mut h, 7, 0);
@@ -122,12 +123,12 @@ fn supervisor_state_is_not_offered() {
 
 #[test]
 fn leaves_beyond_the_end_answer_as_the_highest_basic_one() {
-    for max_basic in [0x10, 0x16, 0x20] {
-        let host = HostCpu { max_basic, max_extended: 0x8000_0008 };
+    for (max_basic, intel) in [(0x10, false), (0x16, false), (0x20, false), (0xd, true)] {
+        let host = HostCpu { max_basic, max_extended: 0x8000_0008, intel };
         let mut v = Setup { host, ..Setup::default() }.vcpu();
         let mut h = Fake::new();
         let [highest, ..] = ask(&mut v, &mut h, 0, 0);
-        assert_eq!(highest, max_basic.min(0x16));
+        assert_eq!(highest, if intel { 0x16 } else { max_basic.min(0x16) });
         let expected = ask(&mut v, &mut h, highest, 0);
         let extended = ask(&mut v, &mut h, 0x8000_0000, 0)[0];
         assert_eq!(extended, 0x8000_0008);
@@ -150,7 +151,7 @@ fn leaves_beyond_the_end_answer_as_the_highest_basic_one() {
         }
     }
     // The highest may be one that is composed.
-    let host = HostCpu { max_basic: 0xd, max_extended: 0x8000_0008 };
+    let host = HostCpu { max_basic: 0xd, max_extended: 0x8000_0008, intel: false };
     let mut v = Setup { host, ..Setup::default() }.vcpu();
     let mut h = Fake::new();
     v.xcr0 = 7;
@@ -207,7 +208,7 @@ fn only_what_pays_is_recommended() {
 #[test]
 fn the_mirror_answers_as_the_exit_does() {
     for max_basic in [0xd, 0x16] {
-        let host = HostCpu { max_basic, max_extended: 0x8000_0008 };
+        let host = HostCpu { max_basic, max_extended: 0x8000_0008, intel: max_basic == 0x16 };
         let mut v = Setup { host, ..Setup::default() }.vcpu();
         let mut h = Fake::new();
         let all = entries(&v);
@@ -254,6 +255,18 @@ fn the_quick_way_answers_as_the_long_one() {
         }
     }
     assert!(quick > 0);
+}
+
+/// Linux takes the frequency from leaf 15h if the vendor is Intel, and cannot calibrate where there is
+/// no other timer.
+#[test]
+fn a_cpu_of_intel_has_the_frequency_whatever_its_age() {
+    let host = HostCpu { max_basic: 0xd, max_extended: 0x8000_0008, intel: true };
+    let mut v = Setup { host, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    let [denominator, numerator, crystal, _] = ask(&mut v, &mut h, 0x15, 0).map(u64::from);
+    assert_eq!(crystal * numerator / denominator, TSC_HZ);
+    assert_eq!(ask(&mut v, &mut h, 0x14, 0), [0; 4], "what such a CPU lacks stays away");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::permission::{self, IO_MAP, MSR_MAP};
 use super::policy;
 use super::setup;
 use super::vmcb::TLB_FLUSH_ALL;
-use crate::emulate::msr;
+use crate::emulate::msr::table;
 use crate::hw::check::efer;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::{rdmsr, wrmsr};
@@ -63,7 +63,7 @@ impl Svm {
         // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
         let map = unsafe { &mut *(page as *mut [u8; MSR_MAP]) };
         match features.contains(Features::MSR_BITMAP) {
-            true => permission::fill(map, msr::PASS, msr::PASS_READ),
+            true => permission::fill(map, table::PASS, table::PASS_READ),
             false => permission::fill(map, &[], &[]),
         }
         Some(page)

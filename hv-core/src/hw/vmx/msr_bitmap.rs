@@ -1,7 +1,7 @@
 //! The MSR bitmaps (SDM vol. 3, MSR-Bitmap Address): reads of low MSRs, of high ones, then writes.
 
 use crate::device::apic;
-use crate::emulate::msr;
+use crate::emulate::msr::table;
 use crate::hw::msr_map::Layout;
 use crate::vm::Features;
 
@@ -12,8 +12,8 @@ pub type Page = [u8; 4096];
 
 /// Lets the MSRs pass that the policy lets pass.
 pub fn fill(page: &mut Page) {
-    LAYOUT.fill(page, msr::PASS, msr::PASS_READ);
-    for &msr in msr::PASS_READ_OWN {
+    LAYOUT.fill(page, table::PASS, table::PASS_READ);
+    for &msr in table::PASS_READ_OWN {
         LAYOUT.set(page, msr, false, false);
     }
 }
