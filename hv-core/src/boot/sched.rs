@@ -19,7 +19,7 @@ use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::hardware::Kept;
 use crate::vm::run::run;
-use crate::vm::{Features, Gpr, Vcpu};
+use crate::vm::{Features, Gpr, Options, Vcpu};
 
 /// One CPU's own.
 pub struct Cpu<V: Vendor> {
@@ -48,7 +48,12 @@ pub fn schedule<V: Vendor>(
         let yield_at = yield_at(&vms, at);
         let Some(vm) = vms.get_mut(at) else { continue };
         vm.halted = false;
+        let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
         match run_once(cpu, machine, vm, yield_at) {
+            // The board of a PC answers the shutdown of its CPU by a reset.
+            Leave::Ended { cause: Cause::TripleFault, .. } if may_reset => {
+                reset(cpu, machine, &mut vms, at);
+            }
             Leave::Halted => {
                 vm.halted = true;
                 if !wakes(vm)
@@ -62,19 +67,28 @@ pub fn schedule<V: Vendor>(
                 }
             }
             Leave::Preempted => vm.preempted_at = Some(tsc()),
-            Leave::Reset => {
-                if vm.reset(&machine.vendor).is_err() {
-                    let message = "the image could not be loaded again";
-                    finish(cpu, machine, vm, Leave::ended(Cause::Refused, 0, message));
-                    remove(machine, &mut vms, at);
-                }
-            }
+            Leave::Reset => reset(cpu, machine, &mut vms, at),
             leave => {
                 finish(cpu, machine, vm, leave);
                 remove(machine, &mut vms, at);
             }
         }
         next = at.wrapping_add(1);
+    }
+}
+
+fn reset<V: Vendor>(
+    cpu: &mut Cpu<V>,
+    machine: &'static Machine<V>,
+    vms: &mut Vec<Instance<V>>,
+    at: usize,
+) {
+    if let Some(vm) = vms.get_mut(at)
+        && vm.reset(&machine.vendor).is_err()
+    {
+        let message = "the image could not be loaded again";
+        finish(cpu, machine, vm, Leave::ended(Cause::Refused, 0, message));
+        remove(machine, vms, at);
     }
 }
 

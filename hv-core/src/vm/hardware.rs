@@ -138,6 +138,10 @@ pub trait Hardware: Link {
     /// Tells the CPU which vectors wait and are in service, where it delivers interrupts itself.
     fn set_interrupt_status(&mut self, _requesting: u8, _servicing: u8) {}
 
+    /// Asks for an exit at the end of interrupts with this vector, where the CPU ends them itself; or
+    /// no longer.
+    fn set_eoi_exit(&mut self, _vector: u8, _exits: bool) {}
+
     /// Whether the CPU delivers interrupts itself.
     fn delivers_interrupts(&self) -> bool {
         false

@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use super::page::offset::{ICR_LOW, LVT_ERROR, LVT_PMC};
+use super::page::offset::{ICR_LOW, LVT_ERROR, LVT_LINT0, LVT_PMC};
 use super::registers::MASKED;
 use super::{ApicPage, DeliveryMode, Effect, LocalInterrupt, Mode, Trigger, VirtualApic, icr};
 
@@ -57,6 +57,15 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             DeliveryMode::ExtInt => Effect::ExtInt,
             _ => Effect::None,
         }
+    }
+
+    /// Whether the vCPU takes interrupts of an external controller, which are wired to LINT0: where
+    /// the APIC is disabled the pin is the CPU's own INTR (SDM vol. 3, Local APIC State After It Has
+    /// Been Software Disabled; Enabling or Disabling the Local APIC).
+    pub fn passes_extint(&self) -> bool {
+        let entry = self.page.get(LVT_LINT0);
+        self.mode() == Mode::Disabled
+            || entry & MASKED == 0 && DeliveryMode::of(entry) == DeliveryMode::ExtInt
     }
 
     /// An interrupt message arrives for this APIC.

@@ -224,6 +224,14 @@ impl Hardware for Guest<'_> {
         self.vmcs.write(field::GUEST_INTERRUPT_STATUS, status);
     }
 
+    fn set_eoi_exit(&mut self, vector: u8, exits: bool) {
+        if self.has(Features::VIRTUAL_INTERRUPTS) {
+            let (bitmap, bit) = (field::eoi_exit_bitmap(vector >> 6), 1 << (vector & 63));
+            let old = self.vmcs.get(bitmap);
+            self.vmcs.write(bitmap, if exits { old | bit } else { old & !bit });
+        }
+    }
+
     fn delivers_interrupts(&self) -> bool {
         self.has(Features::VIRTUAL_INTERRUPTS)
     }
