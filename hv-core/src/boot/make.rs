@@ -7,6 +7,7 @@ use alloc::string::String;
 use core::num::NonZeroU32;
 
 use pv_abi::area::{INFO_SIZE, VcpuInfo};
+use pv_abi::cpuid::Recommendations;
 use pv_abi::exit::Reason;
 use spin::Mutex;
 
@@ -99,6 +100,7 @@ impl Basis<'_> {
             vcpu: 0,
             vcpus: 1,
         };
+        let offers_eoi = cpuid::recommendations(&facts).contains(Recommendations::EOI);
         let model = CpuidModel::build(info, &ThisCpu, &facts);
         info.version = pv_abi::VERSION;
         info.size = INFO_SIZE as u32;
@@ -129,6 +131,7 @@ impl Basis<'_> {
             registers: Registers::default(),
             due: 0,
             slice_due: 0,
+            horizon: 0,
             info,
             number: 0,
             apic: VirtualApic::new(apic, config),
@@ -141,6 +144,7 @@ impl Basis<'_> {
             no_execute: limits.no_execute,
             long_mode: false,
             may_call: false,
+            offers_eoi,
             nmi: false,
             delayed: None,
             call: 0,

@@ -302,7 +302,7 @@ fn hypervisor_leaf(leaf: u32, facts: &Facts) -> [u32; 4] {
 }
 
 /// What pays under the policy: what does not exit is not worth replacing.
-fn recommendations(facts: &Facts) -> Recommendations {
+pub fn recommendations(facts: &Facts) -> Recommendations {
     if facts.policy != Policy::Pv {
         return Recommendations::empty();
     }

@@ -80,6 +80,7 @@ pub fn rdmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     }
 }
 
+#[inline(never)]
 fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, Illegal> {
     if let Some(kept) = kept(msr) {
         return Ok(hardware.kept(kept));
@@ -123,10 +124,48 @@ pub fn wrmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
             Err(_) => Outcome::PROTECTION,
         };
     }
+    if msr == apic::MSR_APIC_BASE {
+        return match vcpu.apic.write_base(value) {
+            Ok(effect) => vcpu.apply(effect, hardware),
+            Err(_) => Outcome::PROTECTION,
+        };
+    }
     match write(vcpu, hardware, msr, value) {
-        Ok(outcome) => outcome,
+        Ok(()) => Outcome::Advance,
         Err(Illegal) => Outcome::PROTECTION,
     }
+}
+
+/// Whether [`wrmsr_frequent`] is worth asking.
+#[inline(always)]
+pub fn is_frequent(msr: u32) -> bool {
+    msr == apic::MSR_TSC_DEADLINE || apic::MSR_X2APIC.contains(&msr)
+}
+
+/// The writes to the local APIC that a busy guest makes; `false` for its others, and where such a write
+/// has more to it: then nothing has been done. For MSRs that [`is_frequent`] names.
+#[inline(always)]
+pub fn wrmsr_frequent(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> bool {
+    let msr = vcpu.registers.get(Gpr::Rcx) as u32;
+    let value = vcpu.registers.edx_eax();
+    if msr == apic::MSR_TSC_DEADLINE {
+        let host = hardware.tsc();
+        let now = host.wrapping_add(vcpu.tsc_offset);
+        let moved = vcpu.registered.armed == 0 && vcpu.apic.move_armed_deadline(value, now);
+        if moved {
+            vcpu.follow_deadline(value);
+        }
+        return moved;
+    }
+    if hardware.delivers_interrupts() {
+        return false;
+    }
+    vcpu.take_back_eoi();
+    let done = vcpu.apic.write_frequent(msr, value);
+    if done && vcpu.apic.deliverable().is_some() {
+        vcpu.look_at_events();
+    }
+    done
 }
 
 /// Arms the timer as a write of IA32_TSC_DEADLINE does.
@@ -136,15 +175,15 @@ pub fn write_deadline(vcpu: &mut Vcpu, hardware: &mut impl Hardware, deadline: u
     vcpu.apply(effect, hardware)
 }
 
+#[inline(never)]
 fn write(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     msr: u32,
     value: u64,
-) -> Result<Outcome, Illegal> {
+) -> Result<(), Illegal> {
     if let Some(register) = kept(msr) {
-        write_kept(vcpu, hardware, register, value)?;
-        return Ok(Outcome::Advance);
+        return write_kept(vcpu, hardware, register, value);
     }
     if let Some(live) = live(vcpu, msr) {
         let legal = match live {
@@ -156,13 +195,9 @@ fn write(
             return Err(Illegal);
         }
         hardware.set_live_msr(live, value);
-        return Ok(Outcome::Advance);
+        return Ok(());
     }
     match msr {
-        apic::MSR_APIC_BASE => {
-            let effect = vcpu.apic.write_base(value).map_err(|_| Illegal)?;
-            return Ok(vcpu.apply(effect, hardware));
-        }
         // TSC and TSC_ADJUST move together (SDM vol. 3, IA32_TSC_ADJUST MSR).
         TSC => {
             let delta = value.wrapping_sub(vcpu.now(hardware));
@@ -187,7 +222,7 @@ fn write(
             }
         },
     }
-    Ok(Outcome::Advance)
+    Ok(())
 }
 
 fn move_tsc(vcpu: &mut Vcpu, hardware: &mut impl Hardware, delta: u64) {

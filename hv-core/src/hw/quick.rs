@@ -3,8 +3,9 @@
 
 use pv_abi::exit::Reason;
 
-use crate::emulate::cpuid;
+use crate::emulate::{cpuid, msr};
 use crate::hypercall;
+use crate::vm::Gpr;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::Backend;
 use crate::vm::run::{Frame, answer, finish};
@@ -48,7 +49,25 @@ pub fn rdmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
 }
 
 /// WRMSR.
-#[inline(never)]
+#[inline(always)]
 pub fn wrmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    match msr::is_frequent(frame.vcpu.registers.get(Gpr::Rcx) as u32) {
+        true => frequent_wrmsr(frame),
+        false => any_wrmsr(frame),
+    }
+}
+
+#[inline(never)]
+fn frequent_wrmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    let Frame { vcpu, hardware, left } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    match msr::wrmsr_frequent(vcpu, hardware) {
+        true => finish(vcpu, hardware, left, Reason::MsrWrite, 0),
+        false => any_wrmsr(frame),
+    }
+}
+
+#[inline(never)]
+fn any_wrmsr<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
     answer(frame, Exit::Wrmsr)
 }

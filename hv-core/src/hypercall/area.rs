@@ -101,10 +101,15 @@ impl Vcpu {
     }
 
     /// As [`Vcpu::settle_eoi`], and takes the flag back in any case: the guest uses the registers.
+    #[inline(always)]
     pub fn take_back_eoi(&mut self) {
-        if self.registered.eoi.take().is_none() {
-            return;
+        if self.registered.eoi.take().is_some() {
+            self.take_back_offer();
         }
+    }
+
+    #[inline(never)]
+    fn take_back_offer(&mut self) {
         if self.flag() == 0 {
             // Edge-triggered by the offer's own rule: nobody waits for the effect.
             let _ = self.apic.eoi();

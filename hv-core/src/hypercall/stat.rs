@@ -22,6 +22,9 @@ pub(super) fn call(
             vcpu.reason = Reason::Mark;
             vcpu.call = 0;
             mark(vcpu, hardware, first, phase);
+            // The next look at the vCPU that nothing but time asks for is far from here, so that a
+            // section holds none by chance.
+            vcpu.attend();
             Reply::Uncounted(vcpu.exits())
         }
         stat::MARK => Reply::Error(Status::InvalidArgument),

@@ -183,6 +183,9 @@ fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outco
         });
     };
     vcpu.take_back_eoi();
+    if hardware.delivers_interrupts() {
+        vcpu.apic.resume_software();
+    }
     let offset = gpa as u16 & 0xfff;
     let now = vcpu.now(hardware);
     match access.operation {

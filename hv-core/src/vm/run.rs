@@ -3,6 +3,7 @@
 use super::exit::{Exit, Leave, Outcome};
 use super::handle::{handle, inject};
 use super::hardware::{Backend, Link};
+use super::vcpu::EVENTS;
 use super::{Event, Options, Vcpu};
 use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
@@ -62,14 +63,36 @@ pub fn finish(
     let advanced = hardware.advance_plainly();
     let (now, due) = (hardware.tsc(), vcpu.due);
     if !advanced || due < now {
-        vcpu.reason = reason;
-        vcpu.call = call;
-        *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
-        return false;
+        return finish_late(vcpu, hardware, left, reason, call, advanced);
     }
     count(vcpu, hardware, reason, call, now);
     hardware.set_slice(due, now);
     true
+}
+
+/// As [`finish`], where something is due: an interrupt that can be delivered is, and the guest goes on.
+#[inline(never)]
+fn finish_late(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Backend,
+    left: &mut Left,
+    reason: Reason,
+    call: u32,
+    advanced: bool,
+) -> bool {
+    if advanced && vcpu.due == EVENTS {
+        events(vcpu, hardware);
+        let (now, due) = (hardware.tsc(), vcpu.due);
+        if now <= due {
+            count(vcpu, hardware, reason, call, now);
+            hardware.set_slice(due, now);
+            return true;
+        }
+    }
+    vcpu.reason = reason;
+    vcpu.call = call;
+    *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
+    false
 }
 
 /// Runs the vCPU until it leaves.
@@ -104,7 +127,9 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         }
         now = hardware.tsc();
         if now >= vcpu.due {
-            if let Err(leave) = attend(vcpu, hardware, now) {
+            if vcpu.due == EVENTS {
+                events(vcpu, hardware);
+            } else if let Err(leave) = attend(vcpu, hardware, now) {
                 break leave;
             }
             now = hardware.tsc();
@@ -192,23 +217,30 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     hardware.sync_translations(&vm.generation);
     interrupts(vcpu, hardware);
 
-    let mut due = now.saturating_add(vm.ticks(HORIZON_US)).min(vm.time_limit).min(vcpu.send_at);
-    if let Some(timer) = vcpu.timer_due(now) {
-        due = due.min(timer);
-    }
+    vcpu.horizon = now.saturating_add(vm.ticks(HORIZON_US)).min(vm.time_limit).min(vcpu.send_at);
     if vcpu.contended {
-        due = due.min(vcpu.slice_end);
+        vcpu.horizon = vcpu.horizon.min(vcpu.slice_end);
     }
-    vcpu.due = due;
-    vcpu.slice_due = due;
+    vcpu.due = u64::MAX;
+    vcpu.follow_timer(now);
     if vm.options.contains(Options::CHECK_ENTRIES) {
         // Every entry, so nothing is put off.
-        vcpu.due = 0;
+        vcpu.attend();
         if !hardware.check() {
             return Err(Leave::ended(Cause::EntryFailure, 0, ""));
         }
     }
     Ok(())
+}
+
+/// What is left of [`attend`] where nothing has happened but that an interrupt came, or that its
+/// priority or the timer changed.
+#[inline(never)]
+fn events(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
+    vcpu.settle_eoi();
+    vcpu.due = u64::MAX;
+    interrupts(vcpu, hardware);
+    vcpu.follow_timer(hardware.tsc());
 }
 
 fn expire_timer(vcpu: &mut Vcpu, now: u64) {
@@ -245,7 +277,7 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
         if !busy && hardware.interruptible() {
             vcpu.apic.acknowledge(vector);
             hardware.inject(Event::interrupt(vector));
-            if vcpu.apic.eoi_may_wait(vector) {
+            if vcpu.offers_eoi && vcpu.apic.eoi_may_wait(vector) {
                 vcpu.offer_eoi(vector);
             }
             window |= vcpu.apic.deliverable().is_some();

@@ -22,6 +22,11 @@ use crate::mem::tlb::Generation;
 /// How long a frame may wait in the outbox, in microseconds.
 pub const OUTPUT_DELAY_US: u64 = 20_000;
 
+/// [`Vcpu::due`]: everything is to be looked at.
+pub const ATTEND: u64 = 0;
+/// [`Vcpu::due`]: an interrupt may have become deliverable, and nothing else is to be looked at.
+pub const EVENTS: u64 = 1;
+
 /// What the vCPUs of a VM share.
 pub struct Vm {
     /// Its number on the link.
@@ -71,11 +76,14 @@ pub struct Registered {
 pub struct Vcpu {
     /// The general registers.
     pub registers: Registers,
-    /// The host's TSC at which something must be done before the next entry: 0 for at once. An
-    /// entry compares it with the TSC and does nothing else, so whatever makes work sets it.
+    /// The host's TSC at which something must be done before the next entry: [`ATTEND`] or
+    /// [`EVENTS`] for at once. An entry compares it with the TSC and does nothing else, so whatever
+    /// makes work sets it.
     pub due: u64,
     /// The host's TSC at which the guest must exit, if it does not before.
     pub slice_due: u64,
+    /// The same, the local APIC's timer left out.
+    pub horizon: u64,
     /// The read-only half of the area; the accounting is kept in it.
     pub info: &'static mut VcpuInfo,
     /// Its number in the VM.
@@ -100,6 +108,8 @@ pub struct Vcpu {
     pub long_mode: bool,
     /// Hypercalls are possible: the VM has the ABI, and the vCPU is in long mode.
     pub may_call: bool,
+    /// The guest is told to end interrupts by the flag in its area, where that needs no exit.
+    pub offers_eoi: bool,
     /// An NMI waits.
     pub nmi: bool,
     /// An interrupt whose delivery raised an exception, which goes first.
@@ -132,7 +142,31 @@ impl Vcpu {
     /// Makes the next entry look at everything first.
     #[inline(always)]
     pub fn attend(&mut self) {
-        self.due = 0;
+        self.due = ATTEND;
+    }
+
+    /// Makes the next entry look whether an interrupt can be delivered.
+    #[inline(always)]
+    pub fn look_at_events(&mut self) {
+        self.due = self.due.min(EVENTS);
+    }
+
+    /// As [`Vcpu::follow_timer`], where the timer is due at the guest's TSC `deadline`, which is ahead.
+    #[inline(always)]
+    pub fn follow_deadline(&mut self, deadline: u64) {
+        self.slice_due = self.horizon.min(deadline.wrapping_sub(self.tsc_offset));
+        if self.due > EVENTS {
+            self.due = self.slice_due;
+        }
+    }
+
+    /// The local APIC's timer may be due at another time than it was.
+    #[inline(always)]
+    pub fn follow_timer(&mut self, now: u64) {
+        self.slice_due = self.horizon.min(self.timer_due(now).unwrap_or(u64::MAX));
+        if self.due > EVENTS {
+            self.due = self.slice_due;
+        }
     }
 
     /// EFER.LMA has changed.
@@ -218,6 +252,7 @@ impl Vcpu {
     pub fn output_waits(&mut self, hardware: &impl Hardware) {
         if self.send_at == u64::MAX {
             self.send_at = hardware.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
+            self.horizon = self.horizon.min(self.send_at);
             self.due = self.due.min(self.send_at);
         }
     }
@@ -228,9 +263,16 @@ impl Vcpu {
     pub fn apply(&mut self, effect: Effect, hardware: &mut impl Hardware) -> Outcome {
         match effect {
             Effect::None => {}
-            Effect::Priority | Effect::Timer | Effect::Posted(_) | Effect::Eoi { .. } => {
-                self.attend();
+            // A guest whose stored deadline is followed is to hear whether it still is.
+            Effect::Timer | Effect::Posted(_) if self.registered.armed != 0 => self.attend(),
+            Effect::Timer => self.follow_timer(hardware.tsc()),
+            // Where nothing waits, nothing becomes deliverable.
+            Effect::Priority | Effect::Eoi { .. } => {
+                if hardware.delivers_interrupts() || self.apic.deliverable().is_some() {
+                    self.look_at_events();
+                }
             }
+            Effect::Posted(_) => self.look_at_events(),
             Effect::Nmi => {
                 self.nmi = true;
                 self.attend();

@@ -10,6 +10,19 @@ use super::{
 
 const CLASS: u8 = 0xf0;
 
+/// The highest vector in a set, of whose words `words` names those that may not be empty.
+#[inline(always)]
+fn highest(page: &ApicPage, set: Vectors, words: &mut u8) -> Option<u8> {
+    while let Some(word) = words.checked_ilog2() {
+        let word = word as u8;
+        if let Some(vector) = top(word, page.vectors(set, word)) {
+            return Some(vector);
+        }
+        *words &= !(1 << (word & 7));
+    }
+    None
+}
+
 impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// The task-priority register.
     #[inline]
@@ -42,40 +55,42 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// The processor priority: the task's or that of the interrupt in service, whichever has the
     /// higher class.
     pub fn ppr(&self) -> u8 {
-        let (tpr, service) = (self.tpr(), self.svi() & CLASS);
+        self.priority_over(self.svi())
+    }
+
+    fn priority_over(&self, service: u8) -> u8 {
+        let (tpr, service) = (self.tpr(), service & CLASS);
         if tpr & CLASS >= service { tpr } else { service }
     }
 
     /// The vector that the vCPU takes as soon as its RFLAGS.IF and its interruptibility allow.
     #[inline]
     pub fn deliverable(&mut self) -> Option<u8> {
-        if self.waiting == 0 { None } else { self.highest_waiting().filter(|&v| self.beats(v)) }
-    }
-
-    fn beats(&self, vector: u8) -> bool {
-        vector & CLASS > self.ppr() & CLASS
-    }
-
-    fn highest_waiting(&mut self) -> Option<u8> {
-        while let Some(word) = self.waiting.checked_ilog2() {
-            let word = word as u8;
-            if let Some(vector) = top(word, self.page.vectors(Vectors::Irr, word)) {
-                return Some(vector);
-            }
-            self.waiting &= !(1 << (word & 7));
+        if self.waiting == 0 {
+            return None;
         }
-        None
+        let vector = highest(&self.page, Vectors::Irr, &mut self.waiting)?;
+        let service = self.in_service().unwrap_or(0);
+        (vector & CLASS > self.priority_over(service) & CLASS).then_some(vector)
     }
 
     /// The vCPU takes `vector`, which [`VirtualApic::deliverable`] named: it is now in service.
     pub fn acknowledge(&mut self, vector: u8) {
         self.page.remove(Vectors::Irr, vector);
         self.page.insert(Vectors::Isr, vector);
+        self.serving |= 1 << (vector >> 5);
+    }
+
+    /// The interrupt of highest priority that is in service.
+    #[inline(always)]
+    pub(super) fn in_service(&mut self) -> Option<u8> {
+        highest(&self.page, Vectors::Isr, &mut self.serving)
     }
 
     /// The guest ends the interrupt of highest priority that is in service, if there is one.
+    #[inline]
     pub fn eoi(&mut self) -> Effect {
-        let Some(vector) = self.page.highest(Vectors::Isr) else { return Effect::None };
+        let Some(vector) = self.in_service() else { return Effect::None };
         self.page.remove(Vectors::Isr, vector);
         Effect::Eoi { vector, broadcast: self.page.has(Vectors::Tmr, vector) }
     }

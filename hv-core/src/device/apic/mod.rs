@@ -20,6 +20,7 @@
 
 mod base;
 mod deliver;
+mod frequent;
 mod icr;
 mod msr;
 mod page;
@@ -124,8 +125,11 @@ pub struct VirtualApic<P> {
     /// Bit 8 of the SVR.
     enabled: bool,
     /// A bit for each word of the IRR that may not be empty, so that the common question, whether
-    /// anything waits, is one test.
+    /// anything waits, is one test. Where the CPU delivers interrupts it says nothing:
+    /// [`VirtualApic::resume_software`].
     waiting: u8,
+    /// The same for the ISR.
+    serving: u8,
 }
 
 impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
@@ -139,6 +143,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             errors: 0,
             enabled: false,
             waiting: 0,
+            serving: 0,
         };
         apic.power_up();
         apic
@@ -169,6 +174,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.errors = 0;
         self.enabled = false;
         self.waiting = 0;
+        self.serving = 0;
         self.page.set(VERSION, registers::VERSION_VALUE);
         self.page.set(DFR, u32::MAX);
         self.page.set(SVR, 0xff);

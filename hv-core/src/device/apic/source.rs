@@ -12,7 +12,7 @@ const RECEIVE_ILLEGAL_VECTOR: u32 = 1 << 6;
 pub(super) const ILLEGAL_REGISTER: u32 = 1 << 7;
 
 /// Vectors below this one are not for interrupts of an APIC.
-const FIRST_VECTOR: u8 = 16;
+pub(super) const FIRST_VECTOR: u8 = 16;
 
 impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// A write to the ICR's lower half, with the destination from its upper one.

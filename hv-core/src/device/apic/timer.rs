@@ -174,6 +174,17 @@ impl Timer {
         self.next(now).filter(|_| self.is_deadline()).unwrap_or(0)
     }
 
+    /// The deadline becomes `tsc`, which is ahead; `false` if the timer is in another mode, or an old
+    /// deadline has passed and is to be served first.
+    #[inline(always)]
+    pub(super) fn move_ahead(&mut self, tsc: u64, now: u64) -> bool {
+        let moves = self.is_deadline() && self.expiry.is_none_or(|expiry| expiry > now);
+        if moves {
+            self.expiry = Some(tsc);
+        }
+        moves
+    }
+
     /// Writing IA32_TSC_DEADLINE: 0 disarms. Ignored in the other modes.
     pub(super) fn set_deadline(&mut self, tsc: u64) {
         if self.is_deadline() {

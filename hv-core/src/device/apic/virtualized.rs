@@ -56,10 +56,12 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.page.highest(Vectors::Isr).unwrap_or(0)
     }
 
-    /// Takes over from the CPU: whoever turns virtual-interrupt delivery off calls this before
-    /// [`VirtualApic::deliverable`].
+    /// Takes over from the CPU, which changes requests and services behind software's back: to be
+    /// called before [`VirtualApic::deliverable`], [`VirtualApic::eoi`] and whatever may end an
+    /// interrupt.
     pub fn resume_software(&mut self) {
         self.waiting = u8::MAX;
+        self.serving = u8::MAX;
     }
 
     /// Whether the CPU can be left to it: while the guest has disabled the APIC by software, the

@@ -1,7 +1,9 @@
 use super::*;
+use crate::device::apic::Trigger;
 use crate::vm::Exit;
 use crate::vm::handle::handle;
-use crate::vm::testing::{CR0_LONG, CR4_PAE, EFER_LONG, Fake, vcpu};
+use crate::vm::testing::{CR0_LONG, CR4_PAE, EFER_LONG, Fake, vcpu, with_timer};
+use crate::vm::vcpu::EVENTS;
 
 const CR0: u8 = 0;
 const CR3: u8 = 3;
@@ -204,7 +206,15 @@ fn clts_and_lmsw_change_the_low_bits_alone() {
 fn cr8_is_the_task_priority_and_cr3_can_be_read() {
     let (mut v, mut h) = vcpu();
     accepted(&mut v, &mut h, 8, 9);
-    assert_eq!((v.apic.tpr(), v.due), (0x90, 0));
+    assert_eq!(v.apic.tpr(), 0x90);
+    with_timer(&mut v);
+    let _ = v.apic.post(0x85, Trigger::Edge);
+    for (class, due) in [(10, 1000), (8, 1000), (7, EVENTS)] {
+        v.due = 1000;
+        accepted(&mut v, &mut h, 8, class);
+        assert_eq!(v.due, due, "class {class}: looked at when something can be delivered");
+    }
+    accepted(&mut v, &mut h, 8, 9);
     refused(&mut v, &mut h, 8, 16);
     assert_eq!(access(&mut v, &mut h, CrAccess::Read { cr: 8, gpr: 1 }), Outcome::Advance);
     assert_eq!(v.registers.get(Gpr::Rcx), 9);

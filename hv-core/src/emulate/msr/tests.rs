@@ -1,6 +1,7 @@
 use super::table::{On, Treatment};
 use super::*;
 use crate::vm::testing::{CR0_LONG, EFER_LONG, Fake, STARTED, Setup, vcpu, with_timer};
+use crate::vm::vcpu::EVENTS;
 
 fn write(v: &mut Vcpu, h: &mut Fake, msr: u32, value: u64) -> Outcome {
     // Only ECX, EDX and EAX count.
@@ -204,7 +205,7 @@ fn a_self_ipi_waits_and_is_looked_at() {
     accepted(&mut v, &mut h, apic::MSR_APIC_BASE, base | 1 << 10);
     v.due = 1000;
     accepted(&mut v, &mut h, 0x83f, 0x77);
-    assert_eq!((v.apic.deliverable(), v.due), (Some(0x77), 0));
+    assert_eq!((v.apic.deliverable(), v.due), (Some(0x77), EVENTS));
     v.due = 1000;
     // The ICR: an NMI to itself, by its physical ID.
     accepted(&mut v, &mut h, 0x830, 4 << 8);

@@ -4,6 +4,7 @@ use super::*;
 use crate::device::apic::{Trigger, Vectors};
 use crate::vm::exit::PortAccess;
 use crate::vm::testing::{CR0_LONG, Fake, RAM, STARTED, vcpu, with_timer};
+use crate::vm::vcpu::EVENTS;
 
 const PF: Event = Event::exception(14, 2);
 const GP: Event = Event::exception(13, 0);
@@ -197,7 +198,7 @@ fn the_apic_s_page_is_reached_by_instructions() {
         let (mut v, mut h) = at_instruction(&[0x89, 0x22]);
         h.set(Kept::Rsp, 0x70);
         assert_eq!(handle(&mut v, &mut h, exit), Outcome::AdvanceBy(2));
-        assert_eq!((v.apic.tpr(), v.due), (0x70, 0));
+        assert_eq!((v.apic.tpr(), v.due), (0x70, 1000), "nothing waits for it");
     }
     let (mut v, mut h) = at_instruction(&[0x8b, 0x22]);
     assert_eq!(handle(&mut v, &mut h, page(0x30)), Outcome::AdvanceBy(2));
@@ -267,7 +268,7 @@ fn writes_that_the_cpu_has_done_are_completed() {
     v.apic.page().set(0x300, 0x4_0055);
     assert_eq!(handle(&mut v, &mut h, Exit::ApicWrite { offset: 0x300 }), Outcome::Resume);
     assert!(v.apic.page().has(Vectors::Irr, 0x55));
-    assert_eq!(v.due, 0);
+    assert_eq!(v.due, EVENTS);
     let _ = v.apic.post(0x60, Trigger::Level);
     v.due = 1000;
     assert_eq!(handle(&mut v, &mut h, Exit::EoiInduced { vector: 0x60 }), Outcome::Resume);
