@@ -1,4 +1,4 @@
-//! Packs VM descriptions and guest images into the one file that the hypervisor reads.
+//! Packs VM descriptions, guest images and initial RAM disks into the one file that the hypervisor reads.
 
 use anyhow::{Result, ensure};
 use hv_core::host::bundle::{
@@ -8,37 +8,38 @@ use hv_core::vm::desc::VmDesc;
 use zerocopy::IntoBytes;
 
 /// A member of a bundle before it is packed.
-struct Member<'a> {
-    name: [u8; NAME],
-    kind: Kind,
-    bytes: &'a [u8],
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub name: String,
+    pub kind: Kind,
+    pub bytes: Vec<u8>,
 }
 
-/// A bundle of these VMs, in this order, and these images by name.
-pub fn pack(vms: &[VmDesc], images: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+/// A bundle of these VMs, in this order, and these images and initial RAM disks.
+pub fn pack(vms: &[VmDesc], files: &[Member]) -> Result<Vec<u8>> {
     let mut members = Vec::new();
     for vm in vms {
-        members.push(Member { name: vm.name, kind: Kind::Vm, bytes: vm.as_bytes() });
+        members.push((vm.name, Kind::Vm, vm.as_bytes()));
     }
-    for (name, bytes) in images {
-        members.push(Member { name: padded(name)?, kind: Kind::Image, bytes });
+    for file in files {
+        members.push((padded(&file.name)?, file.kind, &file.bytes));
     }
-    ensure!(members.len() <= MAX_ENTRIES, "more than {MAX_ENTRIES} VMs and images");
+    ensure!(members.len() <= MAX_ENTRIES, "more than {MAX_ENTRIES} VMs and files");
 
     let table = size_of::<Header>() + members.len() * size_of::<Entry>();
     let mut entries = Vec::new();
     let mut data = Vec::new();
     let start = table.next_multiple_of(ALIGN);
-    for member in &members {
+    for (name, kind, bytes) in &members {
         data.resize(data.len().next_multiple_of(ALIGN), 0);
         entries.push(Entry {
-            name: member.name,
-            kind: member.kind as u32,
+            name: *name,
+            kind: *kind as u32,
             offset: u32::try_from(start + data.len())?,
-            length: u32::try_from(member.bytes.len())?,
+            length: u32::try_from(bytes.len())?,
             reserved: 0,
         });
-        data.extend_from_slice(member.bytes);
+        data.extend_from_slice(bytes);
     }
     let mut body = entries.as_bytes().to_vec();
     body.resize(start - size_of::<Header>(), 0);
@@ -75,16 +76,25 @@ mod tests {
     use super::*;
     use crate::vmfile::VmSpec;
 
+    fn member(name: &str, kind: Kind, bytes: &[u8]) -> Member {
+        Member { name: name.to_owned(), kind, bytes: bytes.to_vec() }
+    }
+
     #[test]
     fn the_hypervisor_reads_what_is_packed() {
         let mut spec = VmSpec::guest("bench");
         spec.command_line = "workload=cpuid".into();
         let desc = spec.packed().unwrap();
-        let images = [("bench".to_owned(), vec![1, 2, 3]), ("other".to_owned(), vec![9; 100])];
-        let bytes = pack(&[desc], &images).unwrap();
+        let files = [
+            member("bench", Kind::Image, &[1, 2, 3]),
+            member("other", Kind::Image, &[9; 100]),
+            member("other", Kind::Initrd, &[7]),
+        ];
+        let bytes = pack(&[desc], &files).unwrap();
         let bundle = Bundle::parse(&bytes).unwrap();
         assert_eq!(bundle.image("bench"), Some(&[1, 2, 3][..]));
         assert_eq!(bundle.image("other"), Some(&[9; 100][..]));
+        assert_eq!(bundle.initrd("other"), Some(&[7][..]));
         let vms: Vec<_> = bundle.vms().map(|bytes| VmDesc::read(bytes).unwrap()).collect();
         assert_eq!(vms, [desc]);
         assert_eq!(vms[0].validate().unwrap().command_line, "workload=cpuid");
@@ -94,9 +104,9 @@ mod tests {
     fn names_that_do_not_fit_are_refused() {
         let long = "x".repeat(NAME + 1);
         for name in ["", "a\0b", &long] {
-            assert!(pack(&[], &[(name.to_owned(), Vec::new())]).is_err(), "{name:?}");
+            assert!(pack(&[], &[member(name, Kind::Image, &[])]).is_err(), "{name:?}");
         }
-        let twice = [("a".to_owned(), vec![]), ("a".to_owned(), vec![])];
+        let twice = [member("a", Kind::Image, &[]), member("a", Kind::Image, &[])];
         let error = pack(&[], &twice).unwrap_err().to_string();
         assert!(error.contains("earlier"), "{error}");
     }

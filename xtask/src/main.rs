@@ -22,6 +22,7 @@ mod image;
 mod iso;
 mod logfile;
 mod machine;
+mod members;
 mod plan;
 mod report;
 mod run;

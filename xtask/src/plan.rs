@@ -1,20 +1,24 @@
 //! From VM descriptions to something that boots.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use hv_core::host::bundle::Kind;
 use hv_core::vm::desc::VmDesc;
+use hv_core::vm::kind::ImageKind;
 
 use crate::boot::{Boot, Payload};
+use crate::bundle::Member;
 use crate::cli::{CompareArgs, GuestArgs, HardwareArgs};
 use crate::machine::{Choice, Hardware, Machine, Purpose};
+use crate::members::Files;
 use crate::transcript::Images;
-use crate::vmfile::{CommandLine, FeatureName, Memory, PolicyName, VmSpec};
+use crate::vmfile::{CommandLine, FeatureName, KindName, Memory, PolicyName, VmSpec};
 use crate::workspace::Workspace;
-use crate::{build, bundle};
+use crate::{build, bundle, members};
 
 /// Images that are built, and the VMs that run them.
 #[derive(Clone, Debug)]
@@ -22,58 +26,67 @@ pub struct Plan {
     pub vms: Vec<VmSpec>,
     pub bundle: Vec<u8>,
     pub images: Images,
-    /// Image names in the bundle: what the VMs call them, and their ELF files.
-    files: BTreeMap<String, (String, PathBuf)>,
+    /// What the VMs name.
+    files: Files,
 }
 
 /// Builds the hypervisor and every guest that `vms` name, and packs the bundle.
-pub fn make(workspace: &Workspace, vms: Vec<VmSpec>) -> Result<Plan> {
+pub fn make(workspace: &Workspace, mut vms: Vec<VmSpec>) -> Result<Plan> {
     let hypervisor = build::hypervisor(workspace)?;
-    let mut paths: BTreeMap<String, (String, PathBuf)> = BTreeMap::new();
-    let mut running = Vec::new();
-    for vm in &vms {
+    let mut files = Files::default();
+    for vm in &mut vms {
         let path = build::guest(workspace, &vm.image)?;
-        running.push((vm.name.clone(), path.clone()));
-        let (image, _) = paths.entry(vm.image_name()).or_insert_with(|| (vm.image.clone(), path));
-        if *image != vm.image {
-            bail!("{image} and {} have the same file name: rename one", vm.image);
+        if vm.kind.0 == ImageKind::Auto && is_bzimage(&path)? {
+            vm.kind = KindName(ImageKind::Linux);
+        }
+        files.add(Kind::Image, &vm.image, path)?;
+        if let Some(initrd) = &vm.initrd {
+            files.add(Kind::Initrd, initrd, initrd.into())?;
         }
     }
-    let bundle = pack(&vms, &paths, |_| {})?;
-    let images = Images { hypervisor: Some(hypervisor), vms: running };
-    Ok(Plan { vms, bundle, images, files: paths })
+    let images = Images { hypervisor: Some(hypervisor), vms: running(&vms, &files)? };
+    Ok(Plan { bundle: pack(&vms, &files, |_| {})?, vms, images, files })
 }
 
-fn pack(
-    vms: &[VmSpec],
-    paths: &BTreeMap<String, (String, PathBuf)>,
-    change: fn(&mut VmDesc),
-) -> Result<Vec<u8>> {
+/// Whether a file starts as the Linux boot protocol says.
+fn is_bzimage(path: &Path) -> Result<bool> {
+    const MAGIC: (u64, &[u8; 4]) = (0x202, b"HdrS");
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut found = [0; 4];
+    Ok(file.read_exact_at(&mut found, MAGIC.0).is_ok() && found == *MAGIC.1)
+}
+
+/// Name and image of each VM.
+fn running(vms: &[VmSpec], files: &Files) -> Result<Vec<(String, PathBuf)>> {
+    let place = |vm: &VmSpec| {
+        let path = files.path(Kind::Image, &vm.image);
+        let path = path.with_context(|| format!("{} was not built", vm.image))?;
+        Ok((vm.name.clone(), path.to_owned()))
+    };
+    vms.iter().map(place).collect()
+}
+
+fn pack(vms: &[VmSpec], files: &Files, change: fn(&mut VmDesc)) -> Result<Vec<u8>> {
     let mut descs = vms.iter().map(VmSpec::packed).collect::<Result<Vec<_>>>()?;
     descs.iter_mut().for_each(change);
-    let mut images = Vec::new();
-    let used = |name: &String| vms.iter().any(|vm| vm.image_name() == *name);
-    for (name, (_, path)) in paths.iter().filter(|(name, _)| used(name)) {
-        let elf = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        // Debugging information would only make the boot longer.
-        let image = crate::elf::stripped(&elf).unwrap_or(elf);
-        images.push((name.clone(), image));
+    let images = vms.iter().map(|vm| (Kind::Image, &vm.image));
+    let initrds = vms.iter().filter_map(|vm| Some((Kind::Initrd, vm.initrd.as_ref()?)));
+    let mut members: Vec<Member> = Vec::new();
+    for (kind, called) in images.chain(initrds) {
+        let name = members::name(called);
+        if !members.iter().any(|m| m.kind == kind && m.name == name) {
+            members.push(files.read(kind, called)?);
+        }
     }
-    bundle::pack(&descs, &images)
+    bundle::pack(&descs, &members)
 }
 
 impl Plan {
     /// The same images with these VMs.
     pub fn with_vms(&self, vms: Vec<VmSpec>) -> Result<Plan> {
-        let mut running = Vec::new();
-        for vm in &vms {
-            let found = self.files.get(&vm.image_name()).filter(|(image, _)| *image == vm.image);
-            let (_, path) = found.with_context(|| format!("{} was not built", vm.image))?;
-            running.push((vm.name.clone(), path.clone()));
-        }
         Ok(Plan {
             bundle: pack(&vms, &self.files, |_| {})?,
-            images: Images { vms: running, ..self.images.clone() },
+            images: Images { vms: running(&vms, &self.files)?, ..self.images.clone() },
             vms,
             files: self.files.clone(),
         })

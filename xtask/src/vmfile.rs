@@ -6,16 +6,20 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use hv_core::host::bundle::NAME;
 use hv_core::vm::desc::{ANY_CPU, COMMAND_LINE, Options, VmDesc};
 use hv_core::vm::feature::Features;
+use hv_core::vm::kind::ImageKind;
 use serde::Deserialize;
 
 use crate::bundle::padded;
+use crate::members;
 
 mod values;
 
 pub use values::{
-    CommandLine, FeatureName, Memory, PolicyName, Slice, Vcpus, features, memory, policy,
+    CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus, features,
+    memory, policy,
 };
 
 #[derive(Deserialize)]
@@ -30,8 +34,16 @@ struct File {
 pub struct VmSpec {
     /// The VM's name in reports.
     pub name: String,
-    /// The name of a reference guest, or the path of an ELF file.
+    /// The name of a reference guest, or the path of an image.
     pub image: String,
+    /// What the image is.
+    #[serde(default)]
+    pub kind: KindName,
+    /// The path of its initial RAM disk.
+    pub initrd: Option<String>,
+    /// The devices that it has.
+    #[serde(default)]
+    pub machine: MachineName,
     #[serde(default)]
     pub command_line: CommandLine,
     #[serde(default)]
@@ -56,6 +68,8 @@ pub struct VmSpec {
     /// A 16550 UART at COM1.
     #[serde(default = "yes")]
     pub uart: bool,
+    /// Whether it is offered the hypercall ABI; if it is not given, its kind of image decides.
+    pub abi: Option<bool>,
     /// Whether it may reset itself.
     #[serde(default)]
     pub may_reset: bool,
@@ -94,6 +108,9 @@ impl VmSpec {
         VmSpec {
             name: name.to_owned(),
             image: image.to_owned(),
+            kind: KindName::default(),
+            initrd: None,
+            machine: MachineName::default(),
             command_line: CommandLine::default(),
             memory: Memory::default(),
             vcpus: Vcpus::default(),
@@ -104,14 +121,15 @@ impl VmSpec {
             time_limit_ms: 0,
             check_entries: false,
             uart: true,
+            abi: None,
             may_reset: false,
         }
     }
 
-    /// The name of its image in the bundle.
-    pub fn image_name(&self) -> String {
-        let name = Path::new(&self.image).file_name().and_then(|s| s.to_str());
-        name.unwrap_or(&self.image).to_owned()
+    /// Whether it is offered the hypercall ABI. A kernel that does not know it shall find no hypervisor,
+    /// so that it does what it does on a PC.
+    pub fn has_abi(&self) -> bool {
+        self.abi.unwrap_or(matches!(self.kind.0, ImageKind::Auto | ImageKind::Pvh))
     }
 
     /// The description as the hypervisor reads it, checked as the hypervisor checks it.
@@ -120,13 +138,18 @@ impl VmSpec {
         ensure!(line.len() <= COMMAND_LINE, "the command line is longer than {COMMAND_LINE} bytes");
         let mut command_line = [0; COMMAND_LINE];
         command_line[..line.len()].copy_from_slice(line);
-        let mut options = Options::ABI;
+        let mut options = Options::empty();
+        options.set(Options::ABI, self.has_abi());
         options.set(Options::CHECK_ENTRIES, self.check_entries);
         options.set(Options::UART, self.uart);
         options.set(Options::MAY_RESET, self.may_reset);
         let desc = VmDesc {
             name: padded(&self.name)?,
-            image: padded(&self.image_name())?,
+            image: padded(&members::name(&self.image))?,
+            initrd: match &self.initrd {
+                Some(initrd) => padded(&members::name(initrd))?,
+                None => [0; NAME],
+            },
             memory: self.memory.0,
             without: self.without.iter().fold(Features::empty(), |all, f| all | f.0).bits(),
             time_limit_ms: self.time_limit_ms,
@@ -135,6 +158,8 @@ impl VmSpec {
             policy: self.policy.0 as u32,
             options: options.bits(),
             slice_us: self.slice_us.0,
+            machine: self.machine.0 as u32,
+            kind: self.kind.0 as u32,
             command_line_length: u32::try_from(line.len())?,
             command_line,
         };

@@ -1,4 +1,4 @@
-//! The bundle: one file that carries guest images and VM descriptions into the hypervisor, the
+//! The bundle: one file that carries guest images, initial RAM disks and VM descriptions into the hypervisor, the
 //! same on every boot path.
 //!
 //! It is made by `xtask` with [`Header`] and [`Entry`] and taken apart here, where nothing in it is
@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The first bytes of a bundle.
 pub const MAGIC: [u8; 8] = *b"PVBUNDLE";
 /// The version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest name of an entry in bytes.
 pub const NAME: usize = 32;
 /// Alignment of members in a bundle, in bytes.
@@ -63,6 +63,8 @@ pub enum Kind {
     Vm = 1,
     /// A guest's image.
     Image = 2,
+    /// A guest's initial RAM disk.
+    Initrd = 3,
 }
 
 /// Why a bundle is refused.
@@ -200,7 +202,7 @@ impl<'a> Bundle<'a> {
         if entry.kind == Kind::Vm as u32 {
             let free = self.vms.iter_mut().find(|v| v.is_none());
             *free.ok_or(BundleError::TooManyEntries(entry.kind))? = Some(member);
-        } else if entry.kind != Kind::Image as u32 {
+        } else if ![Kind::Image as u32, Kind::Initrd as u32].contains(&entry.kind) {
             return Err(BundleError::BadKind(index));
         }
         match self.members.insert((entry.kind, name), member) {
@@ -212,6 +214,11 @@ impl<'a> Bundle<'a> {
     /// The image with this name.
     pub fn image(&self, name: &str) -> Option<&'a [u8]> {
         self.members.get(&(Kind::Image as u32, name)).copied()
+    }
+
+    /// The initial RAM disk with this name.
+    pub fn initrd(&self, name: &str) -> Option<&'a [u8]> {
+        self.members.get(&(Kind::Initrd as u32, name)).copied()
     }
 
     /// The packed VM descriptions, in the order of the bundle.

@@ -6,11 +6,13 @@ use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::feature::Features;
+use super::kind::ImageKind;
+use super::machine_type::MachineType;
 use super::policy::Policy;
 use crate::host::bundle;
 
 /// The longest command line in bytes.
-pub const COMMAND_LINE: usize = 512;
+pub const COMMAND_LINE: usize = 2048;
 /// The least memory of a VM in bytes.
 pub const MIN_MEMORY: u64 = 2 << 20;
 /// Memory comes in pieces of this many bytes.
@@ -45,6 +47,8 @@ pub struct VmDesc {
     pub name: [u8; bundle::NAME],
     /// The name of its image in the bundle, padded with zeros.
     pub image: [u8; bundle::NAME],
+    /// The name of its initial RAM disk in the bundle, padded with zeros; all zeros for none.
+    pub initrd: [u8; bundle::NAME],
     /// RAM in bytes, from guest-physical address 0: a multiple of [`MEMORY_STEP`].
     pub memory: u64,
     /// [`Features`] that the VM does without.
@@ -61,13 +65,17 @@ pub struct VmDesc {
     pub options: u32,
     /// The longest time that the VM runs while others wait, in microseconds: [`SLICE_US`].
     pub slice_us: u32,
+    /// A [`MachineType`].
+    pub machine: u32,
+    /// What the image is: an [`ImageKind`].
+    pub kind: u32,
     /// Length of the command line.
     pub command_line_length: u32,
     /// The command line, UTF-8, padded with zeros.
     pub command_line: [u8; COMMAND_LINE],
 }
 
-const _: () = assert!(size_of::<VmDesc>() == 112 + COMMAND_LINE);
+const _: () = assert!(size_of::<VmDesc>() == 152 + COMMAND_LINE);
 
 /// A description that has been checked.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +84,12 @@ pub struct Vm<'a> {
     pub name: &'a str,
     /// The name of its image.
     pub image: &'a str,
+    /// What its image is.
+    pub kind: ImageKind,
+    /// The name of its initial RAM disk, if it has one.
+    pub initrd: Option<&'a str>,
+    /// The devices that it has.
+    pub machine: MachineType,
     /// RAM in bytes.
     pub memory: u64,
     /// What it does without.
@@ -103,6 +117,8 @@ pub enum DescError {
     Name,
     /// The image's name is malformed.
     Image,
+    /// The initial RAM disk's name is malformed.
+    Initrd,
     /// The memory is not a multiple of [`MEMORY_STEP`] from [`MIN_MEMORY`] to [`MAX_MEMORY`].
     Memory(u64),
     /// Unknown bits in `without`.
@@ -115,6 +131,10 @@ pub enum DescError {
     Options(u32),
     /// A time slice out of range.
     Slice(u32),
+    /// An unknown machine.
+    Machine(u32),
+    /// An unknown kind of image.
+    Kind(u32),
     /// The command line is too long or not UTF-8.
     CommandLine,
 }
@@ -131,6 +151,7 @@ impl fmt::Display for DescError {
             }
             DescError::Name => write!(f, "malformed name"),
             DescError::Image => write!(f, "malformed image name"),
+            DescError::Initrd => write!(f, "malformed name of an initial RAM disk"),
             DescError::Memory(n) => write!(
                 f,
                 "memory of {n} bytes: it must be a multiple of {MEMORY_STEP} from {MIN_MEMORY} to {MAX_MEMORY}"
@@ -145,6 +166,8 @@ impl fmt::Display for DescError {
                 SLICE_US.start(),
                 SLICE_US.end()
             ),
+            DescError::Machine(n) => write!(f, "unknown machine {n}"),
+            DescError::Kind(n) => write!(f, "unknown kind of image {n}"),
             DescError::CommandLine => write!(f, "malformed command line"),
         }
     }
@@ -184,9 +207,17 @@ impl VmDesc {
         if line.contains(&0) || padding.iter().any(|&b| b != 0) {
             return Err(DescError::CommandLine);
         }
+        let initrd = match self.initrd.iter().all(|&b| b == 0) {
+            true => None,
+            false => Some(bundle::name(&self.initrd).ok_or(DescError::Initrd)?),
+        };
         Ok(Vm {
             name: bundle::name(&self.name).ok_or(DescError::Name)?,
             image: bundle::name(&self.image).ok_or(DescError::Image)?,
+            kind: ImageKind::from_number(self.kind).ok_or(DescError::Kind(self.kind))?,
+            initrd,
+            machine: MachineType::from_number(self.machine)
+                .ok_or(DescError::Machine(self.machine))?,
             memory: self.memory,
             without: Features::from_bits(self.without).ok_or(DescError::Without(self.without))?,
             time_limit_ms: self.time_limit_ms,
@@ -207,6 +238,7 @@ mod tests {
         let mut desc = VmDesc {
             name: [0; 32],
             image: [0; 32],
+            initrd: [0; 32],
             memory: 64 << 20,
             without: Features::VPID.bits(),
             time_limit_ms: 0,
@@ -215,6 +247,8 @@ mod tests {
             policy: Policy::Pv as u32,
             options: Options::UART.bits(),
             slice_us: 10_000,
+            machine: MachineType::Pc as u32,
+            kind: ImageKind::Linux as u32,
             command_line_length: 2,
             command_line: [0; COMMAND_LINE],
         };
@@ -238,6 +272,14 @@ mod tests {
         assert_eq!((vm.name, vm.image, vm.command_line), ("vm", "bench", "ab"));
         assert_eq!((vm.memory, vm.cpu, vm.policy), (64 << 20, None, Policy::Pv));
         assert_eq!((vm.without, vm.options), (Features::VPID, Options::UART));
+        assert_eq!((vm.machine, vm.kind, vm.initrd), (MachineType::Pc, ImageKind::Linux, None));
+    }
+
+    #[test]
+    fn an_initial_ram_disk_is_there_if_it_has_a_name() {
+        let mut desc = sound();
+        desc.initrd[..6].copy_from_slice(b"initrd");
+        assert_eq!(desc.validate().unwrap().initrd, Some("initrd"));
     }
 
     #[test]
@@ -246,6 +288,8 @@ mod tests {
         assert_eq!(refused(|d| d.name = [0; 32]), DescError::Name);
         assert_eq!(refused(|d| d.name[31] = b'x'), DescError::Name, "text behind the padding");
         assert_eq!(refused(|d| d.image[0] = 0xff), DescError::Image);
+        assert_eq!(refused(|d| d.initrd[0] = 0xff), DescError::Initrd);
+        assert_eq!(refused(|d| d.initrd[1] = b'x'), DescError::Initrd, "text behind the padding");
         assert_eq!(refused(|d| d.memory = 0), DescError::Memory(0));
         assert_eq!(refused(|d| d.memory += 4096), DescError::Memory((64 << 20) + 4096));
         assert_eq!(
@@ -257,6 +301,8 @@ mod tests {
         assert_eq!(refused(|d| d.policy = 9), DescError::Policy(9));
         assert_eq!(refused(|d| d.options = 1 << 31), DescError::Options(1 << 31));
         assert_eq!(refused(|d| d.slice_us = 0), DescError::Slice(0));
+        assert_eq!(refused(|d| d.machine = 2), DescError::Machine(2));
+        assert_eq!(refused(|d| d.kind = 99), DescError::Kind(99));
         assert_eq!(refused(|d| d.command_line_length = 1), DescError::CommandLine);
         assert_eq!(refused(|d| d.command_line_length = u32::MAX), DescError::CommandLine);
         assert_eq!(refused(|d| d.command_line[0] = 0xff), DescError::CommandLine);

@@ -1,4 +1,5 @@
 use super::*;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 fn error(text: &str) -> String {
@@ -11,6 +12,9 @@ fn every_key_reaches_the_packed_description() {
         [[vm]]
         name = "one"
         image = "some/path/guest.elf"
+        kind = "linux32"
+        initrd = "other/path/initrd.img"
+        machine = "pc"
         command-line = "shim=native"
         memory = "128M"
         vcpus = 1
@@ -21,6 +25,7 @@ fn every_key_reaches_the_packed_description() {
         time-limit-ms = 7000
         check-entries = true
         uart = false
+        abi = true
         may-reset = true
 
         [[vm]]
@@ -31,6 +36,8 @@ fn every_key_reaches_the_packed_description() {
     let desc = specs[0].packed().unwrap();
     let vm = desc.validate().unwrap();
     assert_eq!((vm.name, vm.image, vm.command_line), ("one", "guest.elf", "shim=native"));
+    assert_eq!((vm.kind, vm.initrd), (ImageKind::Linux32, Some("initrd.img")));
+    assert_eq!(vm.machine, MachineType::Pc);
     assert_eq!((vm.memory, vm.cpu, vm.slice_us), (128 << 20, Some(1), 500));
     assert_eq!((vm.policy, vm.time_limit_ms), (Policy::TrapAll, 7000));
     assert_eq!(
@@ -42,6 +49,20 @@ fn every_key_reaches_the_packed_description() {
     let second = second.validate().unwrap();
     assert_eq!((second.cpu, second.policy), (None, Policy::Pv));
     assert_eq!(second.options, Options::UART | Options::ABI);
+    assert_eq!((second.kind, second.initrd), (ImageKind::Auto, None));
+    assert_eq!(second.machine, MachineType::Minimal);
+}
+
+#[test]
+fn a_kernel_that_does_not_know_the_abi_is_offered_none_unless_told() {
+    let abi = |kind, abi| {
+        let vm = VmSpec { kind: KindName(kind), abi, ..VmSpec::guest("kernel") };
+        Options::from_bits_retain(vm.packed().unwrap().options).contains(Options::ABI)
+    };
+    for kind in ImageKind::ALL {
+        assert_eq!(abi(kind, None), matches!(kind, ImageKind::Auto | ImageKind::Pvh), "{kind:?}");
+        assert!(abi(kind, Some(true)) && !abi(kind, Some(false)), "{kind:?}");
+    }
 }
 
 #[test]
@@ -67,6 +88,10 @@ fn a_wrong_value_is_refused_with_its_line_and_what_is_allowed() {
         ("memory = \"99999999999999G\"", "multiple of 2M"),
         ("memory = 64", "string"),
         ("policy = \"fast\"", "trap-all, hw-assist, pv"),
+        ("kind = \"elf\"", "auto, pvh, linux"),
+        ("machine = \"q35\"", "minimal, pc"),
+        ("initrd = true", "string"),
+        ("abi = \"no\"", "boolean"),
         ("vcpus = 2", "one per VM"),
         ("without = [\"vpid\", \"warp\"]", "large-pages"),
         ("slice-us = 1", "from 100 to 1000000"),

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use hv_core::vm::desc::{COMMAND_LINE, MAX_MEMORY, MEMORY_STEP, MIN_MEMORY, SLICE_US};
 use hv_core::vm::feature::{self, Features};
+use hv_core::vm::kind::ImageKind;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 use serde::Deserialize;
 
@@ -43,6 +45,10 @@ Vcpus(u32) from i64 = 1, |n| {
 });
 value!(/// An execution policy by name.
     PolicyName(Policy) from String = Policy::Pv, |name| policy(&name));
+value!(/// A kind of image by name.
+    KindName(ImageKind) from String = ImageKind::Auto, |name| kind(&name));
+value!(/// The devices of a VM by name.
+    MachineName(MachineType) from String = MachineType::Minimal, |name| machine(&name));
 value!(/// Features by name.
     FeatureName(Features) from String = Features::empty(), |name| features(&name));
 value!(/// The longest time in microseconds that it runs while others wait.
@@ -73,6 +79,24 @@ pub fn policy(name: &str) -> Result<Policy> {
     found.with_context(|| {
         let names = Policy::ALL.map(Policy::name).join(", ");
         format!("unknown policy {name:?}: it is one of {names}")
+    })
+}
+
+/// The kind of image that users call `name`.
+pub fn kind(name: &str) -> Result<ImageKind> {
+    let found = ImageKind::ALL.into_iter().find(|k| k.name() == name);
+    found.with_context(|| {
+        let names = ImageKind::ALL.map(ImageKind::name).join(", ");
+        format!("unknown kind of image {name:?}: it is one of {names}")
+    })
+}
+
+/// The machine that users call `name`.
+pub fn machine(name: &str) -> Result<MachineType> {
+    let found = MachineType::ALL.into_iter().find(|m| m.name() == name);
+    found.with_context(|| {
+        let names = MachineType::ALL.map(MachineType::name).join(", ");
+        format!("unknown machine {name:?}: it is one of {names}")
     })
 }
 

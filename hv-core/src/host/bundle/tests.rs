@@ -28,14 +28,19 @@ fn refused(bytes: &[u8]) -> BundleError {
 
 #[test]
 fn members_are_found_by_kind_and_name() {
-    // Two entries end at 24 + 96 = 120; the data is padded to the next multiple of 16.
+    // Three entries end at 24 + 144 = 168; the data is padded to the next multiple of 16.
     let bytes = bundle(
-        &[entry("a", Kind::Image as u32, 128, 3), entry("a", Kind::Vm as u32, 128, 2)],
+        &[
+            entry("a", Kind::Image as u32, 176, 3),
+            entry("a", Kind::Vm as u32, 176, 2),
+            entry("a", Kind::Initrd as u32, 176, 1),
+        ],
         b"........xyz",
     );
     let bundle = Bundle::parse(&bytes).unwrap();
     assert_eq!(bundle.image("a"), Some(&b"xyz"[..]));
     assert_eq!(bundle.image("b"), None);
+    assert_eq!((bundle.initrd("a"), bundle.initrd("b")), (Some(&b"x"[..]), None));
     assert_eq!(bundle.vms().collect::<Vec<_>>(), [&b"xy"[..]]);
 }
 
