@@ -21,7 +21,7 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
-use crate::vm::image::{self, ImageError};
+use crate::vm::image::{self, ImageError, Kind, Mode, Parts};
 use crate::vm::{Features, Registers, Vcpu, desc};
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
@@ -182,9 +182,19 @@ impl<V: Vendor> Instance<V> {
         let memory = &self.vcpu.vm.memory;
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
-        let start = image::load(self.image, &self.command_line, memory)?;
+        let parts = Parts {
+            kind: Kind::Auto,
+            image: self.image,
+            initrd: None,
+            command_line: &self.command_line,
+            rsdp: None,
+        };
+        let start = image::load(&parts, memory)?;
         self.vcpu.registers = Registers::default();
-        self.vcpu.registers.set(crate::vm::Gpr::Rbx, start.information.into());
+        for (register, value) in start.registers {
+            self.vcpu.registers.set(register, value);
+        }
+        self.vcpu.set_long_mode(start.mode == Mode::Long);
         vendor.reset(&mut self.state, start, self.vcpu.tsc_offset);
         Ok(())
     }

@@ -27,6 +27,14 @@ impl AccessRights {
     pub const DPL: AccessRights = AccessRights::from_bits_retain(3 << 5);
     /// Flat readable 32-bit code of ring 0, accessed.
     pub const FLAT_CODE_32: AccessRights = AccessRights::from_bits_retain(0xc09b);
+    /// Flat readable 64-bit code of ring 0, accessed.
+    pub const FLAT_CODE_64: AccessRights = AccessRights::from_bits_retain(0xa09b);
+    /// Readable 16-bit code, accessed, as real mode has it.
+    pub const REAL_CODE: AccessRights = AccessRights::from_bits_retain(0x009b);
+    /// Writable data up to a limit in bytes, as real mode has it.
+    pub const REAL_DATA: AccessRights = AccessRights::from_bits_retain(0x0093);
+    /// An LDT.
+    pub const LDT: AccessRights = AccessRights::from_bits_retain(0x0082);
     /// Flat writable data.
     pub const FLAT_DATA: AccessRights = AccessRights::from_bits_retain(0xc093);
     /// A busy 32-bit or 64-bit TSS.

@@ -112,8 +112,7 @@ pub trait Vendor: Sized + Sync + 'static {
     /// The VM's memory.
     fn translations(state: &mut Self::State) -> &mut Translations<Self::Nested>;
 
-    /// Brings the vCPU to its start: the PVH entry, 32-bit protected mode with flat segments, paging
-    /// and interrupts off.
+    /// Brings the vCPU to its start.
     fn reset(&self, state: &mut Self::State, start: Start, tsc_offset: u64);
 
     /// Puts a vCPU on this CPU for the time of `f`, with all of its state that only this vendor

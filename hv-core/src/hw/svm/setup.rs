@@ -6,8 +6,8 @@ use super::guest::State;
 use super::hardware::place;
 use super::intercept::Clean;
 use super::policy::Controls;
-use super::vmcb::{Control, Segment, V_INTR_MASKING};
-use crate::hw::check::efer;
+use super::vmcb::{Control, Segment, V_INTR_MASKING, Vmcb};
+use crate::hw::check::{cr0, efer};
 use crate::hw::start;
 use crate::vm::image::Start;
 
@@ -27,28 +27,35 @@ pub fn controls(control: &mut Control, controls: &Controls) {
 
 /// Writes the state that the guest starts in.
 pub fn guest(state: &mut State, start: Start, tsc_offset: u64) {
-    state.hidden_cr0 = 0;
     state.nmi_blocked = false;
     state.stepping = None;
     state.hurry = None;
-    let control = &mut state.vmcb.control;
+    let Vmcb { control, save } = &mut *state.vmcb;
     controls(control, &state.controls);
     control.changed(Clean::all());
     control.tsc_offset = tsc_offset;
     control.event_injection = 0;
     control.exit_interrupt_info = 0;
     control.interrupt_shadow = 0;
-    let save = &mut state.vmcb.save;
     save.zero();
     for (register, value) in start::registers(start) {
         *place(save, register).0 = value;
     }
     save.efer |= efer::SVME;
+    state.hidden_cr0 = save.cr0 & cr0::CACHE;
+    save.cr0 &= !cr0::CACHE;
+    let hides = u16::from(state.hidden_cr0 != 0);
+    control.cr_reads |= hides;
+    control.cr_writes |= hides;
     save.dr6 = start::DR6;
     let [es, cs, ss, ds] = [&mut save.es, &mut save.cs, &mut save.ss, &mut save.ds];
     let [fs, gs, ldtr, tr] = [&mut save.fs, &mut save.gs, &mut save.ldtr, &mut save.tr];
-    let segments = [es, cs, ss, ds, fs, gs, ldtr, tr].into_iter().zip(start::SEGMENTS);
-    for (segment, (rights, limit)) in segments {
-        *segment = Segment { selector: 0, attributes: rights.attributes(), limit, base: 0 };
+    let from = start::state(start.mode);
+    for (to, &segment) in [es, cs, ss, ds, fs, gs, ldtr, tr].into_iter().zip(&from.segments) {
+        let start::Segment { selector, base, limit, rights } = segment;
+        *to = Segment { selector, attributes: rights.attributes(), limit, base };
+    }
+    for (to, (base, limit)) in [(&mut save.gdtr, from.gdt), (&mut save.idtr, from.idt)] {
+        *to = Segment { selector: 0, attributes: 0, limit, base };
     }
 }

@@ -89,16 +89,17 @@ pub fn host(guest: &mut Guest<'_>, segments: &HostSegments) {
 /// Writes the state that the guest starts in.
 pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
     let v = &mut guest.vmcs;
-    for (segment, (rights, limit)) in Segment::ALL.into_iter().zip(start::SEGMENTS) {
-        v.write(segment.selector(), 0);
-        v.write(segment.base(), 0);
-        v.write(segment.limit(), limit);
-        v.write(segment.access_rights(), rights.bits());
+    let state = start::state(start.mode);
+    for (to, segment) in Segment::ALL.into_iter().zip(&state.segments) {
+        v.write(to.selector(), segment.selector);
+        v.write(to.base(), segment.base);
+        v.write(to.limit(), segment.limit);
+        v.write(to.access_rights(), segment.rights.bits());
     }
-    v.write(field::GUEST_GDTR_BASE, 0);
-    v.write(field::GUEST_GDTR_LIMIT, 0);
-    v.write(field::GUEST_IDTR_BASE, 0);
-    v.write(field::GUEST_IDTR_LIMIT, 0);
+    v.write(field::GUEST_GDTR_BASE, state.gdt.0);
+    v.write(field::GUEST_GDTR_LIMIT, state.gdt.1);
+    v.write(field::GUEST_IDTR_BASE, state.idt.0);
+    v.write(field::GUEST_IDTR_LIMIT, state.idt.1);
     v.write(field::GUEST_INTERRUPTIBILITY_STATE, 0);
     v.write(field::GUEST_ACTIVITY_STATE, Activity::Active as u32);
     v.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
