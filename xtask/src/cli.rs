@@ -161,6 +161,9 @@ pub struct RunArgs {
     /// Write the log to this file; `-` shows the hypervisor's log on standard error as well
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub log: Option<PathBuf>,
+    /// Show at the end of each VM what cost most exits: reasons, and ten ports, MSRs and pages each
+    #[arg(long, conflicts_with = "bare")]
+    pub top: bool,
     /// End the run after this many seconds; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub limit: u64,

@@ -2,7 +2,8 @@
 
 use hv_core::host::link::{Channel, Frame};
 use hv_core::host::report::{End, Mark, MarkCounter, Panic};
-use zerocopy::FromBytes;
+use hv_core::host::stat::{Stat, TopEntry};
+use zerocopy::{FromBytes, Immutable};
 
 use crate::hvlog::Line;
 
@@ -15,6 +16,10 @@ pub enum Event {
     Log(Line),
     /// A measured section begins or ends.
     Mark { vm: u8, section: Section },
+    /// A VM's exits by reason until now.
+    Stat { vm: u8, stat: Box<Stat> },
+    /// The ports, MSRs and pages that cost a VM most exits.
+    Top { vm: u8, entries: Vec<TopEntry> },
     /// A VM has ended: its [`hv_core::host::report::Cause`], its code, and the whole report.
     End { vm: u8, cause: u32, code: u64, text: String },
     /// The hypervisor itself has failed.
@@ -40,6 +45,8 @@ pub enum Content<'a> {
     Log(&'a [u8]),
     Console(u8, &'a [u8]),
     Mark(u8, Section),
+    Stat(u8, Box<Stat>),
+    Top(u8, Vec<TopEntry>),
     End(u8, End, String),
     Panic(Panic, String),
     Done,
@@ -58,9 +65,14 @@ pub fn content<'a>(frame: &Frame<'a>) -> Result<Content<'a>, &'static str> {
         Channel::Console => Content::Console(vm, payload),
         Channel::Mark => {
             let (mark, rest) = Mark::read_from_prefix(payload).map_err(|_| "a mark")?;
-            let counters = counters(rest).ok_or("the counters of a mark")?;
+            let counters = all(rest).ok_or("the counters of a mark")?;
             Content::Mark(vm, Section { mark, counters })
         }
+        Channel::Stat => {
+            let stat = Stat::read_from_bytes(payload).map_err(|_| "exits by reason")?;
+            Content::Stat(vm, Box::new(stat))
+        }
+        Channel::Top => Content::Top(vm, all(payload).ok_or("a list of places")?),
         Channel::End => {
             let (end, rest) = End::read_from_prefix(payload).map_err(|_| "an end report")?;
             Content::End(vm, end, text(rest))
@@ -73,21 +85,22 @@ pub fn content<'a>(frame: &Frame<'a>) -> Result<Content<'a>, &'static str> {
     })
 }
 
-fn counters(mut bytes: &[u8]) -> Option<Vec<MarkCounter>> {
-    let mut counters = Vec::new();
+/// As many `T` as the bytes hold; `None` if some are left over.
+fn all<T: FromBytes + Immutable + Copy>(mut bytes: &[u8]) -> Option<Vec<T>> {
+    let mut found = Vec::new();
     while !bytes.is_empty() {
-        let (counter, rest) = MarkCounter::read_from_prefix(bytes).ok()?;
-        counters.push(counter);
+        let (one, rest) = T::read_from_prefix(bytes).ok()?;
+        found.push(one);
         bytes = rest;
     }
-    Some(counters)
+    Some(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use hv_core::host::link::HYPERVISOR;
-    use zerocopy::IntoBytes;
+    use zerocopy::{FromZeros, IntoBytes};
 
     #[test]
     fn a_mark_comes_with_all_its_counters() {
@@ -103,8 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn exits_and_places_arrive_whole() {
+        let mut stat = Stat::new_zeroed();
+        (stat.ticks, stat.exits[3].count) = (77, 5);
+        let frame = Frame { vm: 1, channel: Channel::Stat, payload: stat.as_bytes() };
+        assert_eq!(content(&frame), Ok(Content::Stat(1, Box::new(stat))));
+        let entries = [TopEntry { place: 1, reserved: 0, number: 0x3f8, count: 9 }; 2];
+        let frame = Frame { vm: 1, channel: Channel::Top, payload: entries.as_bytes() };
+        assert_eq!(content(&frame), Ok(Content::Top(1, entries.to_vec())));
+        let cut = Frame { payload: &entries.as_bytes()[1..], ..frame };
+        assert_eq!(content(&cut), Err("a list of places"));
+    }
+
+    #[test]
     fn short_payloads_are_named() {
-        for channel in [Channel::Mark, Channel::End, Channel::Panic] {
+        let all = [Channel::Mark, Channel::End, Channel::Panic, Channel::Stat, Channel::Top];
+        for channel in all {
             let frame = Frame { vm: HYPERVISOR, channel, payload: &[1, 2, 3] };
             assert!(content(&frame).is_err(), "{channel:?}");
         }

@@ -28,6 +28,7 @@ mod report;
 mod run;
 mod serial;
 mod session;
+mod stat;
 mod symbols;
 mod terminal;
 mod transcript;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hv_core::host::report::Cause;
+use hv_core::host::stat::Moment;
 
 use crate::boot::complaints;
 use crate::cli::RunArgs;
@@ -16,7 +17,7 @@ use crate::machine::Purpose;
 use crate::session::{Ended, Session, Step};
 use crate::terminal::{Keyboard, RawMode};
 use crate::workspace::Workspace;
-use crate::{build, plan, vmfile};
+use crate::{build, plan, stat, vmfile};
 
 /// The exit status of a run that took too long, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
@@ -51,13 +52,13 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
     let mut session = Session::start(&boot)?;
     let raw = RawMode::enter()?;
     let keyboard = session.take_input().map(Keyboard::start);
-    let mut outcome = Outcome { code: None, bare: args.bare };
+    let mut outcome = Outcome { code: None, bare: args.bare, aloud, top: args.top };
     let ended = loop {
         if keyboard.as_ref().is_some_and(Keyboard::leaves) {
             break None;
         }
         match session.next(Duration::from_millis(50))? {
-            Step::Event(event) => outcome.see(event, aloud)?,
+            Step::Event(event) => outcome.see(event)?,
             Step::Idle => {}
             Step::Ended(ended) => break Some(ended),
         }
@@ -73,17 +74,25 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
 struct Outcome {
     code: Option<u8>,
     bare: bool,
+    /// The hypervisor's log is shown.
+    aloud: bool,
+    /// What cost most exits is shown.
+    top: bool,
 }
 
 impl Outcome {
-    fn see(&mut self, event: Event, aloud: bool) -> Result<()> {
+    fn see(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Console { bytes, .. } => {
                 let mut out = io::stdout().lock();
                 out.write_all(&bytes)?;
                 out.flush()?;
             }
-            Event::Log(line) if aloud => say(&line.to_string()),
+            Event::Log(line) if self.aloud => say(&line.to_string()),
+            Event::Stat { stat, .. } if self.top && stat.moment == Moment::End as u32 => {
+                say(&stat::exits(&stat));
+            }
+            Event::Top { entries, .. } if self.top => say(&stat::top(&entries)),
             Event::End { cause, code, text, .. } => {
                 let shutdown = cause == Cause::Shutdown as u32;
                 let code = if shutdown { code as u8 } else { 1 };
@@ -98,7 +107,12 @@ impl Outcome {
                 say(&text);
             }
             Event::Malformed(text) => say(&text),
-            Event::Machine(_) | Event::Log(_) | Event::Mark { .. } | Event::Done => {}
+            Event::Machine(_)
+            | Event::Log(_)
+            | Event::Mark { .. }
+            | Event::Stat { .. }
+            | Event::Top { .. }
+            | Event::Done => {}
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::event::{Content, Event, content};
 use crate::hvlog::{self, Strings};
 use crate::logfile::Log;
 use crate::report;
+use crate::stat;
 use crate::symbols::Symbols;
 
 /// What is known of the images that run, to make their output readable.
@@ -118,6 +119,14 @@ impl Reader<'_> {
                     &format!("section {} {phase} at {}", section.mark.id, section.mark.tsc),
                 );
                 happened.push(Event::Mark { vm, section });
+            }
+            Ok(Content::Stat(vm, stat)) => {
+                self.log.line(&self.name(vm), &stat::exits(&stat));
+                happened.push(Event::Stat { vm, stat });
+            }
+            Ok(Content::Top(vm, entries)) => {
+                self.log.line(&self.name(vm), &stat::top(&entries));
+                happened.push(Event::Top { vm, entries });
             }
             Ok(Content::End(vm, end, message)) => {
                 let name = self.name(vm);

@@ -29,6 +29,10 @@ pub enum Channel {
     Panic = 4,
     /// The hypervisor has nothing left to run; no payload. The last frame.
     Done = 5,
+    /// One [`super::stat::Stat`]: a VM's exits by reason, before its [`Channel::End`] and at its marks.
+    Stat = 6,
+    /// The [`super::stat::TopEntry`]s of a VM, before its [`Channel::End`].
+    Top = 7,
 }
 
 impl Channel {
@@ -41,6 +45,8 @@ impl Channel {
             3 => Channel::End,
             4 => Channel::Panic,
             5 => Channel::Done,
+            6 => Channel::Stat,
+            7 => Channel::Top,
             _ => return None,
         })
     }

@@ -5,3 +5,4 @@ pub mod acpi;
 pub mod bundle;
 pub mod link;
 pub mod report;
+pub mod stat;

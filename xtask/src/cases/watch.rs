@@ -99,7 +99,11 @@ impl Seen {
                 self.ends.push(VmEnd { vm, cause, code, report: text });
             }
             Event::Panic { text } | Event::Malformed(text) => self.faults.push(text),
-            Event::Mark { .. } | Event::Machine(_) | Event::Done => {}
+            Event::Mark { .. }
+            | Event::Stat { .. }
+            | Event::Top { .. }
+            | Event::Machine(_)
+            | Event::Done => {}
         }
     }
 

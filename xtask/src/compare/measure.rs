@@ -84,6 +84,8 @@ impl Heard {
             Event::Panic { text } | Event::Malformed(text) => self.fail(text),
             Event::Console { .. }
             | Event::Mark { .. }
+            | Event::Stat { .. }
+            | Event::Top { .. }
             | Event::Log(_)
             | Event::Machine(_)
             | Event::Done => {}
