@@ -65,6 +65,8 @@ pub struct Instance<V: Vendor> {
     pub preempted_at: Option<u64>,
     /// Its image, for a reset.
     image: &'static [u8],
+    /// Its initial RAM disk.
+    initrd: Option<&'static [u8]>,
     command_line: String,
     /// Its RAM, to be zeroed and given back.
     ram: Range,
@@ -111,6 +113,10 @@ impl<V: Vendor> Instance<V> {
     ) -> Result<Instance<V>, MakeError<V::Missing>> {
         let vendor = &machine.vendor;
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
+        let initrd = match desc.initrd {
+            Some(name) => Some(bundle.initrd(name).ok_or(MakeError::NoImage)?),
+            None => None,
+        };
         let features = vendor.features(desc.policy, desc.without);
         let no_memory = || MakeError::NoMemory(desc.memory);
         let mut frames = machine.frames.lock();
@@ -170,6 +176,7 @@ impl<V: Vendor> Instance<V> {
             halted: false,
             preempted_at: None,
             image,
+            initrd,
             command_line: String::from(desc.command_line),
             ram,
         };
@@ -185,7 +192,7 @@ impl<V: Vendor> Instance<V> {
         let parts = Parts {
             kind: Kind::Auto,
             image: self.image,
-            initrd: None,
+            initrd: self.initrd,
             command_line: &self.command_line,
             rsdp: None,
         };

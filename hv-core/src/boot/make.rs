@@ -14,9 +14,9 @@ use spin::Mutex;
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{self, CpuidModel, Facts, XCR0_KNOWN};
-use crate::emulate::msr::MsrState;
+use crate::emulate::msr::{CpuFacts, MsrState};
 use crate::hw::Cpuid;
-use crate::hw::instructions::{ThisCpu, tsc};
+use crate::hw::instructions::{ThisCpu, rdmsr, tsc, wrmsr};
 use crate::hw::limits::Limits;
 use crate::hw::physical::zeroed_page;
 use crate::mem::frames::{Frames, PAGE, Range};
@@ -136,7 +136,7 @@ impl Basis<'_> {
             number: 0,
             apic: VirtualApic::new(apic, config),
             cpuid: model,
-            msrs: MsrState::start(!cpuid::is_intel(&ThisCpu)),
+            msrs: MsrState::start(CpuFacts::new(!cpuid::is_intel(&ThisCpu), microcode())),
             xcr0: 1,
             xcr0_may: xcr0_may(xsave),
             cr4_may: limits.cr4_may,
@@ -160,6 +160,20 @@ impl Basis<'_> {
             slice_end: 0,
             vm: Box::leak(Box::new(vm)),
         }
+    }
+}
+
+/// The revision of the CPU's microcode.
+fn microcode() -> u64 {
+    const BIOS_SIGN_ID: u32 = 0x8b;
+    // SAFETY: every CPU of Intel and AMD with 64-bit mode has the MSR, whose write of 0, followed by
+    // CPUID, asks it to show the revision (SDM vol. 3, Determining the Signature; AMD's has it anyway).
+    unsafe {
+        if cpuid::is_intel(&ThisCpu) {
+            wrmsr(BIOS_SIGN_ID, 0);
+        }
+        let _ = ThisCpu.cpuid(1, 0);
+        rdmsr(BIOS_SIGN_ID)
     }
 }
 

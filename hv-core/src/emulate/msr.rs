@@ -14,6 +14,8 @@ pub mod table;
 
 const TSC: u32 = 0x10;
 const TSC_ADJUST: u32 = 0x3b;
+/// IA32_BIOS_SIGN_ID; PATCH_LEVEL of AMD.
+const MICROCODE: u32 = 0x8b;
 const SYSENTER_CS: u32 = 0x174;
 const SYSENTER_ESP: u32 = 0x175;
 const SYSENTER_EIP: u32 = 0x176;
@@ -49,15 +51,34 @@ pub struct MsrState {
     pub xss: u64,
     /// Memory types.
     pub mtrrs: Mtrrs,
-    /// The CPU's vendor is AMD, or it follows AMD's design.
+    /// The CPU.
+    pub cpu: CpuFacts,
+}
+
+/// What MSRs tell of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuFacts {
+    /// Its vendor is AMD, or it follows AMD's design.
     pub amd: bool,
+    /// The revision of its microcode, as BIOS_SIGN_ID or PATCH_LEVEL has it.
+    pub microcode: u64,
+}
+
+impl CpuFacts {
+    /// Of the CPU with this vendor, whose microcode shows as `microcode`. An emulated CPU has none, and
+    /// no errata either: what asks for a revision finds one that has mended all.
+    pub fn new(amd: bool, microcode: u64) -> CpuFacts {
+        const NEWEST: u64 = 0x7fff_ffff;
+        let newest = if amd { NEWEST } else { NEWEST << 32 };
+        CpuFacts { amd, microcode: if microcode == 0 { newest } else { microcode } }
+    }
 }
 
 impl MsrState {
     /// As firmware leaves them.
-    pub fn start(amd: bool) -> MsrState {
+    pub fn start(cpu: CpuFacts) -> MsrState {
         let mtrrs = Mtrrs::as_firmware_leaves();
-        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0, mtrrs, amd }
+        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0, mtrrs, cpu }
     }
 }
 
@@ -93,6 +114,7 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
         TSC => now,
         TSC_ADJUST => vcpu.msrs.tsc_adjust,
         MISC_ENABLE => vcpu.msrs.misc_enable,
+        MICROCODE => vcpu.msrs.cpu.microcode,
         XSS if vcpu.vm.features.contains(Features::XSAVES) => vcpu.msrs.xss,
         apic::MSR_TSC_DEADLINE => vcpu.apic.deadline(now),
         _ if apic::MSR_X2APIC.contains(&msr) => {
@@ -100,7 +122,7 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
             return vcpu.apic.msr_read(msr, now).map_err(|_| Illegal);
         }
         _ => {
-            let fixed = || table::fixed(msr, vcpu.msrs.amd).map(|fixed| fixed.value);
+            let fixed = || table::fixed(msr, vcpu.msrs.cpu.amd).map(|fixed| fixed.value);
             return vcpu.msrs.mtrrs.read(msr).or_else(fixed).ok_or(Illegal);
         }
     })
@@ -213,11 +235,13 @@ fn write(
             }
             vcpu.msrs.misc_enable = value;
         }
+        // Its loader asks for the revision by writing 0 first.
+        MICROCODE => {}
         XSS if vcpu.vm.features.contains(Features::XSAVES) && value == 0 => {}
         _ => match vcpu.msrs.mtrrs.write(msr, value, vcpu.physical_bits) {
             Some(written) => written?,
             None => {
-                let fixed = table::fixed(msr, vcpu.msrs.amd);
+                let fixed = table::fixed(msr, vcpu.msrs.cpu.amd);
                 fixed.filter(|fixed| fixed.writable).ok_or(Illegal)?;
             }
         },

@@ -21,7 +21,7 @@ use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, V
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
-use crate::emulate::msr::MsrState;
+use crate::emulate::msr::{CpuFacts, MsrState};
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
 use crate::host::report::Vendor;
 use crate::hw::Cpuid;
@@ -446,7 +446,7 @@ impl Setup {
             number: 0,
             apic: VirtualApic::new(Box::leak(Box::new(ApicPage::new())), config),
             cpuid,
-            msrs: MsrState::start(false),
+            msrs: MsrState::start(CpuFacts::new(false, 0)),
             xcr0: 1,
             xcr0_may: 0x2e7,
             cr4_may: 0x0077_0fff & !(1 << 6 | 1 << 12 | 1 << 13),

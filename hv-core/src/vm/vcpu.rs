@@ -196,7 +196,7 @@ impl Vcpu {
         self.unregister();
         self.apic.power_up();
         self.tsc_offset = now.wrapping_neg();
-        self.msrs = MsrState::start(self.msrs.amd);
+        self.msrs = MsrState::start(self.msrs.cpu);
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;

@@ -232,7 +232,7 @@ fn msrs_that_pass_without_an_exit_need_no_check_here() {
 fn each_row_of_the_table_is_what_it_says() {
     for amd in [false, true] {
         let (mut v, mut h) = vcpu();
-        v.msrs = MsrState::start(amd);
+        v.msrs = MsrState::start(CpuFacts::new(amd, 5));
         let base = v.apic.base();
         accepted(&mut v, &mut h, apic::MSR_APIC_BASE, base | 1 << 10);
         let row = |msr| {
@@ -262,6 +262,18 @@ fn each_row_of_the_table_is_what_it_says() {
         assert!(order, "the table is in the order of the numbers");
         assert!(table::ROWS.iter().all(|row| row.first <= row.last && !row.why.is_empty()));
     }
+}
+
+/// Linux does without the TSC deadline where the microcode is too old.
+#[test]
+fn an_emulated_cpu_has_the_newest_microcode_and_a_real_one_its_own() {
+    for (amd, revision) in [(false, 0x7fff_ffff << 32), (true, 0x7fff_ffff)] {
+        assert_eq!(CpuFacts::new(amd, 0).microcode, revision);
+    }
+    let (mut v, mut h) = vcpu();
+    v.msrs.cpu = CpuFacts::new(false, 0x22 << 32);
+    accepted(&mut v, &mut h, MICROCODE, 0);
+    assert_eq!(read(&mut v, &mut h, MICROCODE), Some(0x22 << 32));
 }
 
 #[test]
