@@ -61,6 +61,10 @@ pub struct Instance<V: Vendor> {
     pub live: Live,
     /// It waits for an interrupt.
     pub halted: bool,
+    /// The TSC at which it began to wait, until it runs again.
+    pub halted_at: Option<u64>,
+    /// Ticks in which it has waited.
+    pub halted_ticks: u64,
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
     /// Its image, for a reset.
@@ -174,6 +178,8 @@ impl<V: Vendor> Instance<V> {
             state,
             live: Live::reset(),
             halted: false,
+            halted_at: None,
+            halted_ticks: 0,
             preempted_at: None,
             image,
             initrd,

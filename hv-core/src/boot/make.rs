@@ -24,6 +24,7 @@ use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
 use crate::vm::desc;
 use crate::vm::outbox::Outbox;
+use crate::vm::profile::Profile;
 use crate::vm::vcpu::Registered;
 use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
@@ -158,6 +159,7 @@ impl Basis<'_> {
             tsc_offset: started.wrapping_neg(),
             contended: false,
             slice_end: 0,
+            profile: desc.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }
     }

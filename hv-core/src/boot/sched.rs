@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 use super::machine::{Instance, Machine};
 use crate::host::link::Channel;
 use crate::host::report::{Cause, End, Registers};
+use crate::host::stat::{Moment, Stat};
 use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::output::Text;
@@ -48,6 +49,9 @@ pub fn schedule<V: Vendor>(
         let yield_at = yield_at(&vms, at);
         let Some(vm) = vms.get_mut(at) else { continue };
         vm.halted = false;
+        if let Some(since) = vm.halted_at.take() {
+            vm.halted_ticks = vm.halted_ticks.saturating_add(tsc().saturating_sub(since));
+        }
         let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
         match run_once(cpu, machine, vm, yield_at) {
             // The board of a PC answers the shutdown of its CPU by a reset.
@@ -56,6 +60,7 @@ pub fn schedule<V: Vendor>(
             }
             Leave::Halted => {
                 vm.halted = true;
+                vm.halted_at = Some(tsc());
                 if !wakes(vm)
                     && vm.vcpu.apic.timer_due().is_none()
                     && vm.vcpu.vm.time_limit == u64::MAX
@@ -212,6 +217,18 @@ fn finish<V: Vendor>(
     });
     vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
     let Some(report) = report else { return };
+    let stat = Stat {
+        moment: Moment::End as u32,
+        phase: 0,
+        id: 0,
+        ticks: tsc().saturating_sub(vm.vcpu.vm.started),
+        halted: vm.halted_ticks,
+        exits: vm.vcpu.info.exits,
+    };
+    output::send(vm.vcpu.vm.number, Channel::Stat, stat.as_bytes());
+    if let Some(profile) = &vm.vcpu.profile {
+        output::send(vm.vcpu.vm.number, Channel::Top, profile.top().as_bytes());
+    }
     let mut payload = Text::<{ size_of::<End>() + 1024 }>::new();
     payload.push(report.as_bytes());
     payload.push(text.as_bytes());

@@ -59,7 +59,7 @@ impl Stat {
 }
 
 /// What a guest reached for that cost an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Place {
     /// A port that was read.

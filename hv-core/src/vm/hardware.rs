@@ -211,6 +211,9 @@ pub trait Backend: Hardware + Sized {
     /// done.
     fn exit(&mut self, vcpu: &Vcpu) -> Exit;
 
+    /// The port of the last exit, which was an access to one.
+    fn port(&mut self) -> u16;
+
     /// Reads and writes of the control block so far, where they are instructions.
     fn counts(&self) -> (u64, u64);
 

@@ -11,6 +11,7 @@ pub mod kind;
 pub mod machine_type;
 pub mod outbox;
 pub mod policy;
+pub mod profile;
 pub mod registers;
 pub mod run;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::exit::{Exit, Leave, Outcome};
 use super::handle::{handle, inject};
 use super::hardware::{Backend, Link};
 use super::vcpu::EVENTS;
-use super::{Event, Options, Vcpu};
+use super::{Event, Options, Vcpu, profile};
 use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
 use pv_abi::exit::Reason;
@@ -113,15 +113,18 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
-        let ended = match left {
-            Left::Attend => Ok(()),
+        let (exit, outcome) = match left {
+            Left::Attend => (None, None),
             Left::All => {
                 let exit = hardware.exit(vcpu);
-                let outcome = handle(vcpu, hardware, exit);
-                end(vcpu, hardware, outcome)
+                (Some(exit), Some(handle(vcpu, hardware, exit)))
             }
-            Left::Outcome(outcome) => end(vcpu, hardware, outcome),
+            Left::Outcome(outcome) => (None, Some(outcome)),
         };
+        if vcpu.profile.is_some() {
+            profile::count(vcpu, hardware, exit.as_ref());
+        }
+        let ended = outcome.map_or(Ok(()), |outcome| end(vcpu, hardware, outcome));
         if let Err(leave) = ended {
             break leave;
         }
@@ -223,10 +226,10 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     }
     vcpu.due = u64::MAX;
     vcpu.follow_timer(now);
-    if vm.options.contains(Options::CHECK_ENTRIES) {
-        // Every entry, so nothing is put off.
+    // Every entry, or every exit: nothing is put off.
+    if vm.options.intersects(Options::CHECK_ENTRIES | Options::PROFILE) {
         vcpu.attend();
-        if !hardware.check() {
+        if vm.options.contains(Options::CHECK_ENTRIES) && !hardware.check() {
             return Err(Leave::ended(Cause::EntryFailure, 0, ""));
         }
     }

@@ -15,6 +15,7 @@ use zerocopy::FromZeros;
 
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, VendorExit};
 use super::outbox::Outbox;
+use super::profile::Profile;
 use super::run::{Frame, Left, answer};
 use super::vcpu::Registered;
 use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, Vm};
@@ -313,6 +314,13 @@ impl Backend for Fake {
         self.slices.push(due - now);
     }
 
+    fn port(&mut self) -> u16 {
+        match self.last {
+            Exit::Port(access) => access.port,
+            _ => 0,
+        }
+    }
+
     /// Does what the script says; at its end the CPU refuses the entry.
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
         loop {
@@ -467,6 +475,7 @@ impl Setup {
             tsc_offset: STARTED.wrapping_neg(),
             contended: false,
             slice_end: 0,
+            profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }
     }

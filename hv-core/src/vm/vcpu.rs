@@ -10,6 +10,7 @@ use spin::Mutex;
 
 use super::hardware::Kept;
 use super::outbox::Outbox;
+use super::profile::Profile;
 use super::{Event, Features, Gpr, Hardware, Leave, Options, Outcome, Policy, Registers};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::uart::Uart;
@@ -134,6 +135,8 @@ pub struct Vcpu {
     pub contended: bool,
     /// The host's TSC at which the slice is over.
     pub slice_end: u64,
+    /// Exits by place, if they are wanted.
+    pub profile: Option<Profile>,
     /// What the vCPU belongs to.
     pub vm: &'static Vm,
 }

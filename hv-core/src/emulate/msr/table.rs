@@ -60,7 +60,12 @@ pub const ROWS: &[Row] = &[
     row(0x1b, 0x1b, Emulate, "APIC_BASE: the virtual local APIC's"),
     row(0x3b, 0x3b, Emulate, "TSC_ADJUST: moves with the TSC"),
     row(0x79, 0x79, Ignore(0), "BIOS_UPDT_TRIG: microcode is the host's"),
-    row(0x8b, 0x8b, Emulate, "BIOS_SIGN_ID, PATCH_LEVEL: what the CPU runs with; writes are dropped"),
+    row(
+        0x8b,
+        0x8b,
+        Emulate,
+        "BIOS_SIGN_ID, PATCH_LEVEL: what the CPU runs with; writes are dropped",
+    ),
     row(0xfe, 0xfe, Emulate, "MTRRCAP"),
     row(0x174, 0x176, Pass, "SYSENTER_CS, _ESP, _EIP"),
     row(0x1a0, 0x1a0, Emulate, "MISC_ENABLE: fast strings alone can be changed"),

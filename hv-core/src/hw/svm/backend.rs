@@ -98,6 +98,10 @@ impl Backend for Guest<'_> {
         self.decode(vcpu)
     }
 
+    fn port(&mut self) -> u16 {
+        (self.state.vmcb.control.exit_info_1 >> 16) as u16
+    }
+
     #[inline(always)]
     fn counts(&self) -> (u64, u64) {
         (0, 0)

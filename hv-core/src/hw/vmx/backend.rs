@@ -81,6 +81,10 @@ impl Backend for Guest<'_> {
         self.decode()
     }
 
+    fn port(&mut self) -> u16 {
+        (self.qualification() >> 16) as u16
+    }
+
     #[inline(always)]
     fn counts(&self) -> (u64, u64) {
         self.vmcs.counts()
