@@ -21,8 +21,8 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
-use crate::vm::image::{self, ImageError, Kind, Mode, Parts};
-use crate::vm::{Features, Registers, Vcpu, desc};
+use crate::vm::image::{self, ImageError, Mode, Parts};
+use crate::vm::{Features, ImageKind, Registers, Vcpu, desc};
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
 /// otherwise by its type.
@@ -67,13 +67,15 @@ pub struct Instance<V: Vendor> {
     pub halted_ticks: u64,
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
-    /// Its image, for a reset.
+    /// Its image and initial ramdisk, for a reset.
+    kind: ImageKind,
     image: &'static [u8],
-    /// Its initial RAM disk.
     initrd: Option<&'static [u8]>,
     command_line: String,
     /// Its RAM, to be zeroed and given back.
     ram: Range,
+    /// Its ROM, to be given back.
+    rom: Option<Range>,
 }
 
 /// Why a VM cannot be made.
@@ -81,6 +83,8 @@ pub struct Instance<V: Vendor> {
 pub enum MakeError<E> {
     /// The bundle has no image of this name.
     NoImage,
+    /// The bundle has no initial ramdisk of this name.
+    NoInitrd,
     /// The image is no good.
     Image(ImageError),
     /// There is no free memory of that size.
@@ -93,6 +97,7 @@ impl<E: fmt::Display> fmt::Display for MakeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MakeError::NoImage => write!(f, "its image is not in the bundle"),
+            MakeError::NoInitrd => write!(f, "its initial ramdisk is not in the bundle"),
             MakeError::Image(error) => write!(f, "{error}"),
             MakeError::NoMemory(bytes) => {
                 write!(f, "no {bytes} contiguous bytes of memory are free: give it less")
@@ -118,16 +123,21 @@ impl<V: Vendor> Instance<V> {
         let vendor = &machine.vendor;
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
         let initrd = match desc.initrd {
-            Some(name) => Some(bundle.initrd(name).ok_or(MakeError::NoImage)?),
+            Some(name) => Some(bundle.initrd(name).ok_or(MakeError::NoInitrd)?),
             None => None,
+        };
+        let rom_place = match desc.kind {
+            ImageKind::Rom => Some(image::rom::place(image).map_err(MakeError::Image)?),
+            _ => None,
         };
         let features = vendor.features(desc.policy, desc.without);
         let no_memory = || MakeError::NoMemory(desc.memory);
         let mut frames = machine.frames.lock();
         let frames = &mut *frames;
-        let pages = Pages::allocate(frames, desc.memory).ok_or_else(no_memory)?;
+        let rom = rom_place.is_some().then_some(image);
+        let pages = Pages::allocate(frames, desc.memory, rom).ok_or_else(no_memory)?;
         let info_gpa = desc.memory;
-        let (ram, info) = (pages.ram, pages.info);
+        let Pages { ram, rom, info, .. } = pages;
         let mut tables = TableMemory(frames);
         let largest = if features.contains(Features::NESTED_1G) {
             3
@@ -143,6 +153,9 @@ impl<V: Vendor> Instance<V> {
         };
         map(0, ram.start, ram.length(), Access::Full)?;
         map(info_gpa, info, INFO_SIZE as u64, Access::ReadOnly)?;
+        if let (Some(place), Some(rom)) = (rom_place, rom) {
+            map(place.start, rom.start, rom.length(), Access::ReadExecute)?;
+        }
         if features.contains(Features::APIC_REGISTERS) {
             let apic = crate::device::apic::DEFAULT_BASE;
             map(apic, pages.apic_access, PAGE, Access::Full)?;
@@ -181,10 +194,12 @@ impl<V: Vendor> Instance<V> {
             halted_at: None,
             halted_ticks: 0,
             preempted_at: None,
+            kind: desc.kind,
             image,
             initrd,
-            command_line: String::from(desc.command_line),
+            command_line: image::command_line(desc.command_line, machine.tsc_hz / 1000),
             ram,
+            rom,
         };
         instance.load(&machine.vendor).map_err(MakeError::Image)?;
         Ok(instance)
@@ -196,7 +211,7 @@ impl<V: Vendor> Instance<V> {
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
         let parts = Parts {
-            kind: Kind::Auto,
+            kind: self.kind,
             image: self.image,
             initrd: self.initrd,
             command_line: &self.command_line,
@@ -225,10 +240,14 @@ impl<V: Vendor> Instance<V> {
         self.load(vendor)
     }
 
-    /// Gives the RAM back, zeroed.
+    /// Gives the RAM back, zeroed, and the ROM.
     pub fn release(self, machine: &Machine<V>) {
         let memory = &self.vcpu.vm.memory;
         let _ = memory.zero(0, memory.size());
-        machine.frames.lock().release(self.ram);
+        let mut frames = machine.frames.lock();
+        frames.release(self.ram);
+        if let Some(rom) = self.rom {
+            frames.release(rom);
+        }
     }
 }

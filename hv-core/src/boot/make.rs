@@ -28,11 +28,13 @@ use crate::vm::profile::Profile;
 use crate::vm::vcpu::Registered;
 use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
-/// The pages of a VM, by physical address. They are zeroed, but for its RAM.
+/// The pages of a VM, by physical address. They are zeroed, but for its RAM and its ROM.
 #[derive(Clone, Copy)]
 pub struct Pages {
     /// Its RAM.
     pub ram: Range,
+    /// Its ROM, if it has one.
+    pub rom: Option<Range>,
     /// The read-only half of the area.
     pub info: u64,
     /// The registers of the local APIC.
@@ -43,14 +45,31 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Takes them, with this much RAM; `None` if memory is short.
-    pub fn allocate(frames: &mut Frames, memory: u64) -> Option<Pages> {
+    /// Takes them, with this much RAM and with this ROM, whose size is a multiple of a page's; `None` if
+    /// memory is short.
+    pub fn allocate(frames: &mut Frames, memory: u64, rom: Option<&[u8]>) -> Option<Pages> {
         let align = if memory >= 1 << 30 { 1 << 30 } else { 2 << 20 };
         let ram = frames.allocate(memory, align).or_else(|| frames.allocate(memory, 2 << 20))?;
         let info = frames.allocate(INFO_SIZE as u64, PAGE)?.start;
         // SAFETY: just allocated, and mapped as all RAM is.
         unsafe { core::ptr::write_bytes(info as *mut u8, 0, INFO_SIZE) };
-        Some(Pages { ram, info, apic: zeroed_page(frames)?, apic_access: zeroed_page(frames)? })
+        let rom = match rom {
+            Some(bytes) => {
+                let pages = frames.allocate(bytes.len() as u64, PAGE)?;
+                // SAFETY: as above, and as long as the ROM.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(
+                        bytes.as_ptr(),
+                        pages.start as *mut u8,
+                        bytes.len(),
+                    );
+                }
+                Some(pages)
+            }
+            None => None,
+        };
+        let (apic, apic_access) = (zeroed_page(frames)?, zeroed_page(frames)?);
+        Some(Pages { ram, rom, info, apic, apic_access })
     }
 }
 
@@ -81,12 +100,16 @@ impl Basis<'_> {
     pub fn on(self, pages: Pages) -> Vcpu {
         let Basis { desc, number, features, limits, tsc_hz, xsave } = self;
         // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
-        // says; Rust objects are put into none of the RAM. Zeros are a valid `VcpuInfo`, plain data
+        // says; Rust objects are put into none of the RAM, and nothing is written to the ROM. Zeros are a valid `VcpuInfo`, plain data
         // that the guest sees read-only, and a valid `ApicPage`, which is made of atomics so that the
         // CPU may change it as well. Neither page is ever given back.
         let (memory, info, apic) = unsafe {
+            let ram = GuestMemory::new(pages.ram.start as *mut u8, pages.ram.length());
             (
-                GuestMemory::new(pages.ram.start as *mut u8, pages.ram.length()),
+                match pages.rom {
+                    Some(rom) => ram.with_rom(rom.start as *const u8, rom.length()),
+                    None => ram,
+                },
                 &mut *(pages.info as *mut VcpuInfo),
                 &*(pages.apic as *const ApicPage),
             )

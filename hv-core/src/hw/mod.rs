@@ -8,6 +8,7 @@ pub mod limits;
 pub mod msr_map;
 mod refusal;
 pub mod segment;
+pub mod start;
 pub mod svm;
 pub mod tags;
 #[cfg(test)]
@@ -42,8 +43,6 @@ pub mod physical;
 mod quick;
 #[cfg(target_os = "none")]
 pub mod speculation;
-#[cfg(target_os = "none")]
-pub mod start;
 #[cfg(target_os = "none")]
 mod switch;
 #[cfg(target_os = "none")]

@@ -126,3 +126,42 @@ pub fn registers(start: Start) -> [(Kept, u64); 13] {
         (Kept::Debugctl, 0),
     ]
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::vm::Gpr;
+
+    /// Every way to start.
+    pub fn starts() -> impl Iterator<Item = Start> {
+        let start = |(mode, entry): (_, u64)| Start::new(mode, entry, Gpr::Rbx, 0);
+        [(Mode::Real, 0xfff0), (Mode::Protected, 0x10_0000), (Mode::Long, 0x100_0200)]
+            .into_iter()
+            .map(start)
+    }
+
+    #[test]
+    fn the_segments_are_those_of_the_gdt() {
+        for mode in [Mode::Protected, Mode::Long] {
+            let (state, gdt) = (state(mode), gdt(mode));
+            assert_eq!(state.gdt, (layout::GDT, 31));
+            for segment in &state.segments[..6] {
+                let descriptor = gdt[usize::from(segment.selector >> 3)];
+                let attributes = u64::from(segment.rights.attributes());
+                assert_eq!(descriptor >> 40 & 0xff, attributes & 0xff, "{mode:?}");
+                assert_eq!(descriptor >> 52 & 0xf, attributes >> 8, "{mode:?}");
+                let limit = descriptor & 0xffff | descriptor >> 32 & 0xf_0000;
+                assert_eq!(limit << 12 | 0xfff, segment.limit.into(), "in pages");
+                assert_eq!(segment.base, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_starts_16_bytes_below_4_gib() {
+        let start = starts().next().unwrap();
+        let code = state(start.mode).segments[1];
+        assert_eq!(code.base + start.entry, 0xffff_fff0);
+        assert!(start.entry <= code.limit.into());
+    }
+}

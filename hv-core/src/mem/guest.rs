@@ -1,13 +1,14 @@
-//! The only door to guest memory.
+//! The only door to guest memory: its RAM, and its ROM if it has one.
 //!
 //! Guest memory is shared with the guest, which is hostile: it is copied, once, by volatile
 //! accesses, into values that the hypervisor owns. No reference to it ever exists.
 
+use core::ops::Range;
 use core::ptr;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-/// A range of guest-physical addresses that is not, as a whole, RAM of the VM.
+/// A range of guest-physical addresses that is not, as a whole, memory of the VM that can be accessed so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadAddress {
     /// Where the range starts.
@@ -16,11 +17,17 @@ pub struct BadAddress {
     pub length: u64,
 }
 
-/// The RAM of one VM: guest-physical addresses from 0 up, contiguous in the host.
+/// Where a ROM ends.
+const ROM_END: u64 = 4 << 30;
+
+/// The RAM of one VM: guest-physical addresses from 0 up, contiguous in the host. A ROM, which is only
+/// read, is another such piece, and ends at 4 GiB.
 #[derive(Debug)]
 pub struct GuestMemory {
     base: *mut u8,
     size: u64,
+    rom: *const u8,
+    rom_size: u64,
 }
 
 // SAFETY: the memory has no owner but the guest; every access is volatile and goes through
@@ -38,15 +45,29 @@ impl GuestMemory {
     /// The memory is mapped, readable and writable for the life of the value, 8-byte aligned, and
     /// no Rust object lives in it.
     pub const unsafe fn new(base: *mut u8, size: u64) -> GuestMemory {
-        GuestMemory { base, size }
+        GuestMemory { base, size, rom: ptr::null(), rom_size: 0 }
     }
 
-    /// Its size in bytes.
+    /// The same with a ROM of `size` bytes at `rom`, at most 4 GiB less the RAM.
+    ///
+    /// # Safety
+    ///
+    /// The ROM is mapped and readable for the life of the value, 8-byte aligned, and nobody writes to it.
+    pub const unsafe fn with_rom(self, rom: *const u8, size: u64) -> GuestMemory {
+        GuestMemory { rom, rom_size: size, ..self }
+    }
+
+    /// The RAM's size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The host's address of a guest-physical range.
+    /// Where the ROM is; empty without one.
+    pub fn rom(&self) -> Range<u64> {
+        ROM_END.saturating_sub(self.rom_size)..ROM_END
+    }
+
+    /// The host's address of a guest-physical range of RAM.
     ///
     /// # Errors
     ///
@@ -58,15 +79,31 @@ impl GuestMemory {
         }
     }
 
+    /// As [`GuestMemory::locate`], of RAM or ROM.
+    fn readable(&self, gpa: u64, length: u64) -> Result<*const u8, BadAddress> {
+        match self.locate(gpa, length) {
+            Ok(ram) => Ok(ram),
+            Err(bad) => self.in_rom(gpa, length).ok_or(bad),
+        }
+    }
+
+    fn in_rom(&self, gpa: u64, length: u64) -> Option<*const u8> {
+        let rom = self.rom();
+        let offset = gpa.checked_sub(rom.start)?;
+        let inside = gpa.checked_add(length)? <= rom.end;
+        inside.then(|| self.rom.wrapping_add(offset as usize))
+    }
+
     /// Copies bytes out of the guest, each read once.
     ///
     /// # Errors
     ///
     /// [`BadAddress`]; then nothing was read.
     pub fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        let from = self.locate(gpa, into.len() as u64)?;
+        let from = self.readable(gpa, into.len() as u64)?;
         for (i, byte) in into.iter_mut().enumerate() {
-            // SAFETY: `locate` found the whole range in the RAM that `new` vouched for.
+            // SAFETY: `readable` found the whole range in the RAM that `new` vouched for, or in the ROM that
+            // `with_rom` did.
             *byte = unsafe { ptr::read_volatile(from.wrapping_add(i)) };
         }
         Ok(())
@@ -113,10 +150,10 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`BadAddress`] if it is not RAM or not aligned.
+    /// [`BadAddress`] if it is neither RAM nor ROM, or not aligned.
     pub fn read_u64(&self, gpa: u64) -> Result<u64, BadAddress> {
-        let from = self.aligned(gpa, 8)?;
-        // SAFETY: `aligned` found 8 aligned bytes of RAM.
+        let from = self.readable(aligned(gpa, 8)?, 8)?;
+        // SAFETY: `readable` found 8 bytes, which are aligned as their address in the guest is.
         Ok(unsafe { ptr::read_volatile(from.cast::<u64>()) })
     }
 
@@ -126,8 +163,8 @@ impl GuestMemory {
     ///
     /// [`BadAddress`] if it is not RAM or not aligned.
     pub fn write_u64(&self, gpa: u64, value: u64) -> Result<(), BadAddress> {
-        let to = self.aligned(gpa, 8)?;
-        // SAFETY: `aligned` found 8 aligned bytes of RAM.
+        let to = self.locate(aligned(gpa, 8)?, 8)?;
+        // SAFETY: `locate` found 8 bytes of RAM, which are aligned as their address in the guest is.
         unsafe { ptr::write_volatile(to.cast::<u64>(), value) };
         Ok(())
     }
@@ -136,10 +173,10 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`BadAddress`] if it is not RAM or not aligned.
+    /// [`BadAddress`] if it is neither RAM nor ROM, or not aligned.
     pub fn read_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let from = self.aligned(gpa, 4)?;
-        // SAFETY: `aligned` found 4 aligned bytes of RAM.
+        let from = self.readable(aligned(gpa, 4)?, 4)?;
+        // SAFETY: as in `read_u64`.
         Ok(unsafe { ptr::read_volatile(from.cast::<u32>()) })
     }
 
@@ -149,18 +186,16 @@ impl GuestMemory {
     ///
     /// [`BadAddress`] if it is not RAM or not aligned.
     pub fn write_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        let to = self.aligned(gpa, 4)?;
-        // SAFETY: `aligned` found 4 aligned bytes of RAM.
+        let to = self.locate(aligned(gpa, 4)?, 4)?;
+        // SAFETY: as in `write_u64`.
         unsafe { ptr::write_volatile(to.cast::<u32>(), value) };
         Ok(())
     }
+}
 
-    fn aligned(&self, gpa: u64, size: u64) -> Result<*mut u8, BadAddress> {
-        if gpa & size.wrapping_sub(1) != 0 {
-            return Err(BadAddress { gpa, length: size });
-        }
-        self.locate(gpa, size)
-    }
+fn aligned(gpa: u64, size: u64) -> Result<u64, BadAddress> {
+    let is = gpa & size.wrapping_sub(1) == 0;
+    is.then_some(gpa).ok_or(BadAddress { gpa, length: size })
 }
 
 #[cfg(test)]
@@ -184,6 +219,28 @@ mod tests {
         assert_eq!(&back, b"hello");
         m.write_u64(8, 7).unwrap();
         assert_eq!((m.read_u64(8), m.read_u32(8), m.read_value::<u32>(12)), (Ok(7), Ok(7), Ok(0)));
+    }
+
+    #[test]
+    fn a_rom_ends_at_4_gib_and_is_only_read() {
+        const END: u64 = 4 << 30;
+        let (_ram, m) = memory();
+        assert!(m.rom().is_empty() && m.read_u32(END - 4).is_err(), "there is none");
+        let rom: [u64; 2] = [1, 0x1122_3344_5566_7788];
+        // SAFETY: the array outlives the value, and is not written.
+        let m = unsafe { m.with_rom(rom.as_ptr().cast(), 16) };
+        assert_eq!(m.rom(), END - 16..END);
+        assert_eq!((m.read_u64(END - 8), m.read_u32(END - 4)), (Ok(rom[1]), Ok(0x1122_3344)));
+        let mut all = [0; 16];
+        m.read(END - 16, &mut all).unwrap();
+        assert_eq!(all[..9], [1, 0, 0, 0, 0, 0, 0, 0, 0x88]);
+        for (gpa, length) in [(END - 17, 16), (END - 8, 9), (END, 1), (u64::MAX, 1)] {
+            assert!(m.read(gpa, &mut all[..length]).is_err(), "{gpa:#x}+{length}");
+        }
+        assert!(m.write(END - 8, &[0]).is_err() && m.write_u64(END - 8, 0).is_err());
+        assert!(m.write_u32(END - 8, 0).is_err() && m.zero(END - 8, 1).is_err());
+        assert!(m.locate(END - 8, 8).is_err(), "the guest's own structures are not in ROM");
+        assert_eq!((m.write_u64(8, 7), m.read_u64(8)), (Ok(()), Ok(7)), "RAM is what it was");
     }
 
     #[test]

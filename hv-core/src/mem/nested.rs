@@ -17,6 +17,8 @@ pub enum Access {
     Full,
     /// Read only.
     ReadOnly,
+    /// Read and execute: a ROM.
+    ReadExecute,
 }
 
 /// The host-physical address in an entry, whatever the format.
@@ -32,6 +34,8 @@ pub trait Format {
     const FULL: u64;
     /// What a page that may only be read has instead.
     const READ_ONLY: u64;
+    /// What a page that may be read and executed has instead.
+    const READ_EXECUTE: u64;
     /// An entry with one of these is in use.
     const PRESENT: u64;
     /// An entry of level 2 or 3 that maps a page, not a table.
@@ -47,6 +51,7 @@ pub trait Format {
         let rights = match access {
             Access::Full => Self::FULL,
             Access::ReadOnly => Self::READ_ONLY,
+            Access::ReadExecute => Self::READ_EXECUTE,
         };
         hpa | Self::LEAF | rights | if level > 1 { Self::LARGE } else { 0 }
     }
@@ -68,7 +73,14 @@ pub trait Format {
 
     /// The access that a leaf grants.
     fn access(entry: u64) -> Access {
-        if entry & Self::FULL == Self::FULL { Access::Full } else { Access::ReadOnly }
+        let rights = entry & (Self::FULL | Self::READ_ONLY | Self::READ_EXECUTE);
+        if rights == Self::FULL {
+            Access::Full
+        } else if rights == Self::READ_EXECUTE {
+            Access::ReadExecute
+        } else {
+            Access::ReadOnly
+        }
     }
 }
 

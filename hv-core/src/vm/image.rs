@@ -3,27 +3,33 @@
 //! A format is read by hand, field by field; whatever an image claims is checked against the file and the
 //! VM's memory before it is used, and nothing is allocated by it.
 
+mod body;
+mod command_line;
 mod elf;
 mod error;
-pub mod kind;
 pub mod layout;
 mod linux;
+mod multiboot;
+mod multiboot2;
 mod pvh;
+pub mod rom;
 mod room;
 pub mod start;
 
+pub use command_line::command_line;
 pub use error::ImageError;
-pub use kind::Kind;
+
 use room::Room;
 pub use start::{Mode, Start};
 
 use crate::mem::guest::GuestMemory;
+use crate::vm::ImageKind;
 
 /// What a VM is loaded from.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// What the image is.
-    pub kind: Kind,
+    pub kind: ImageKind,
     /// The image.
     pub image: &'a [u8],
     /// The initial ramdisk, or the first module.
@@ -42,8 +48,13 @@ pub struct Parts<'a> {
 pub fn load(parts: &Parts<'_>, memory: &GuestMemory) -> Result<Start, ImageError> {
     let room = &mut Room::new(memory);
     let start = match kind(parts)? {
-        kind @ (Kind::Linux | Kind::Linux32) => linux::load(parts, kind, room)?,
-        _ => pvh::load(parts, room)?,
+        ImageKind::Auto => return Err(ImageError::Unknown),
+        ImageKind::Pvh => pvh::load(parts, room)?,
+        kind @ (ImageKind::Linux | ImageKind::Linux32) => linux::load(parts, kind, room)?,
+        ImageKind::Multiboot => multiboot::load(parts, room)?,
+        ImageKind::Multiboot2 => multiboot2::load(parts, room)?,
+        // A PC has no place for a command line.
+        ImageKind::Rom => return rom::load(parts, room),
     };
     write_command_line(parts.command_line, room)?;
     start::write_tables(start.mode, memory)
@@ -51,18 +62,25 @@ pub fn load(parts: &Parts<'_>, memory: &GuestMemory) -> Result<Start, ImageError
     Ok(start)
 }
 
-/// What the image is, by its bytes if nobody says.
-fn kind(parts: &Parts<'_>) -> Result<Kind, ImageError> {
-    if parts.kind != Kind::Auto {
+/// What the image is, by its bytes if nobody says; [`ImageKind::Auto`] if they do not say it either.
+fn kind(parts: &Parts<'_>) -> Result<ImageKind, ImageError> {
+    if parts.kind != ImageKind::Auto {
         return Ok(parts.kind);
     }
     if linux::is_one(parts.image) {
-        return Ok(Kind::Linux);
+        return Ok(ImageKind::Linux);
     }
-    match elf::Elf::find(parts.image).map(pvh::entry).transpose()? {
-        Some(Some(_)) => Ok(Kind::Pvh),
-        _ => Err(ImageError::Unknown),
+    // A kernel that has several entries is entered by the first of these.
+    if elf::Elf::find(parts.image).map(pvh::entry).transpose()?.flatten().is_some() {
+        return Ok(ImageKind::Pvh);
     }
+    Ok(if multiboot2::find(parts.image).is_some() {
+        ImageKind::Multiboot2
+    } else if multiboot::find(parts.image).is_some() {
+        ImageKind::Multiboot
+    } else {
+        ImageKind::Auto
+    })
 }
 
 /// The memory is zeroed, so the line ends in a zero byte.

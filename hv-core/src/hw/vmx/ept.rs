@@ -18,6 +18,7 @@ impl Format for Ept {
     const LEAF: u64 = READ | WRITE_BACK | IGNORE_PAT;
     const FULL: u64 = WRITE | EXECUTE;
     const READ_ONLY: u64 = 0;
+    const READ_EXECUTE: u64 = EXECUTE;
     const PRESENT: u64 = READ | WRITE | EXECUTE;
 }
 
@@ -40,6 +41,14 @@ mod tests {
         assert_eq!(Ept::leaf(0x12_3000, 1, Access::Full), 0x12_3077);
         assert_eq!(Ept::leaf(0x4000_0000, 3, Access::Full), 0x4000_00f7);
         assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadOnly), 0x20_00f1);
+        assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00f5);
         assert_eq!(pointer(0x5000), 0x501e);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        for access in [Access::Full, Access::ReadOnly, Access::ReadExecute] {
+            assert_eq!(Ept::access(Ept::leaf(0x20_0000, 2, access)), access);
+        }
     }
 }

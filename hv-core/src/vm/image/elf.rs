@@ -3,6 +3,10 @@
 //! Addresses, offsets and sizes are words of 4 bytes in 32-bit files and of 8 in 64-bit ones; the
 //! places of all other fields follow from that.
 
+mod sections;
+
+use core::ops::Range;
+
 use super::room::Room;
 use super::{ImageError, number, part};
 
@@ -27,7 +31,8 @@ pub struct Segment {
     pub kind: u64,
     /// Where it is in the file.
     offset: u64,
-    /// Where it runs, before paging is on.
+    virtual_address: u64,
+    /// Where it goes.
     address: u64,
     file_size: u64,
     memory_size: u64,
@@ -82,6 +87,7 @@ impl<'a> Elf<'a> {
         Some(Segment {
             kind: number(self.image, at, 4)?,
             offset: word(0)?,
+            virtual_address: word(1)?,
             address: word(2)?,
             file_size: word(3)?,
             memory_size: word(4)?,
@@ -97,18 +103,67 @@ impl<'a> Elf<'a> {
         part(self.image, segment.offset, segment.file_size).ok_or(ImageError::Truncated)
     }
 
-    /// Puts what is to be loaded at its physical addresses.
+    /// The segments that are to be loaded.
+    fn loaded(&self) -> impl Iterator<Item = Result<Segment, ImageError>> {
+        self.segments().filter(|segment| {
+            segment.as_ref().map_or(true, |s| s.kind == LOAD && s.memory_size > 0)
+        })
+    }
+
+    /// Puts what is to be loaded at its physical addresses, each `by` bytes further up.
     ///
     /// # Errors
     ///
     /// A segment is cut off, does not fit, or lies on another.
-    pub fn load(&self, room: &mut Room<'_>) -> Result<(), ImageError> {
-        for segment in self.segments() {
+    pub fn load(&self, by: u64, room: &mut Room<'_>) -> Result<(), ImageError> {
+        for segment in self.loaded() {
             let segment = segment?;
-            if segment.kind == LOAD {
-                room.put(segment.address, self.bytes(&segment)?, segment.memory_size)?;
-            }
+            let address = segment.address.wrapping_add(by);
+            room.put(address, self.bytes(&segment)?, segment.memory_size)?;
         }
         Ok(())
     }
+
+    /// The physical addresses from its lowest segment to the end of its highest.
+    ///
+    /// # Errors
+    ///
+    /// A segment is cut off, or there is none.
+    pub fn span(&self) -> Result<Range<u64>, ImageError> {
+        let (mut lowest, mut highest) = (u64::MAX, 0);
+        for segment in self.loaded() {
+            let Segment { address, memory_size, .. } = segment?;
+            let end = address.checked_add(memory_size);
+            lowest = lowest.min(address);
+            highest = highest.max(end.ok_or(ImageError::Malformed("segment address"))?);
+        }
+        let span = lowest..highest;
+        if span.is_empty() { Err(ImageError::Malformed("list of segments")) } else { Ok(span) }
+    }
+
+    /// The physical address of its entry, which the file may give as a virtual one.
+    ///
+    /// # Errors
+    ///
+    /// It lies in no segment.
+    pub fn entry(&self) -> Result<u64, ImageError> {
+        const NOWHERE: ImageError = ImageError::Malformed("entry address");
+        let entry = number(self.image, 24, self.word).ok_or(NOWHERE)?;
+        let mut physical = None;
+        for segment in self.loaded() {
+            let Segment { virtual_address, address, memory_size, .. } = segment?;
+            let inside = |from: u64| {
+                let offset = entry.checked_sub(from)?;
+                (offset < memory_size).then(|| address.wrapping_add(offset))
+            };
+            if let Some(found) = inside(virtual_address) {
+                return Ok(found);
+            }
+            physical = physical.or(inside(address));
+        }
+        physical.ok_or(NOWHERE)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 
 use core::fmt;
 
-use super::kind::Kind;
 use super::layout::{HIGH_RAM, IMAGE_FLOOR, LOW_RAM_END};
+use super::rom;
+use crate::mem::frames::PAGE;
+use crate::vm::ImageKind;
 
 /// Why an image is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub enum ImageError {
     /// It is no kernel of a known kind.
     Unknown,
     /// It is not what the description says.
-    NotA(Kind),
+    NotA(ImageKind),
     /// A part that its headers name lies outside of the file.
     Truncated,
     /// A field of its headers has a value that means nothing.
@@ -25,8 +27,18 @@ pub enum ImageError {
     },
     /// It insists on something that this version does not do.
     Unsupported(&'static str),
+    /// It insists on a tag of its Multiboot2 header that is not understood.
+    Tag(u16),
+    /// It insists on boot information of a type that is not understood.
+    Information(u32),
     /// It has more segments than are kept apart.
     TooManySegments,
+    /// Its section headers do not fit into the boot information.
+    TooManySections,
+    /// Its size, in bytes, is not that of a ROM.
+    RomSize(u64),
+    /// The description has something that this kind of image is never given.
+    NoPlace(&'static str),
     /// A part of it would not lie in RAM, or below where images may be.
     DoesNotFit {
         /// Where the part starts.
@@ -41,11 +53,14 @@ pub enum ImageError {
         /// Its length in memory.
         length: u64,
     },
-    /// Beside the kernel there is no room for the initial ramdisk.
-    Initrd {
-        /// Its length.
+    /// Beside the kernel there is no room for the initial ramdisk, or for sections that the kernel is to
+    /// find in memory.
+    NoRoom {
+        /// The length of what has no room.
         length: u64,
     },
+    /// It is no ELF file, and its Multiboot header does not say either where it goes.
+    NoAddresses,
     /// The command line is longer than the kernel, or the place for it, takes.
     CommandLine {
         /// Its length in bytes.
@@ -60,8 +75,9 @@ impl fmt::Display for ImageError {
         match *self {
             ImageError::Unknown => write!(
                 f,
-                "the image is no kernel that can be started: neither a Linux bzImage nor an x86 ELF file \
-                 with a PVH note (XEN_ELFNOTE_PHYS32_ENTRY); is it the right file?"
+                "the image is no kernel that can be started: neither a Linux bzImage, nor an x86 ELF file \
+                 with a PVH note (XEN_ELFNOTE_PHYS32_ENTRY), nor one with a Multiboot header. Is it the \
+                 right file? For a ROM, the description must say so"
             ),
             ImageError::NotA(kind) => write!(
                 f,
@@ -83,6 +99,32 @@ impl fmt::Display for ImageError {
             ImageError::Unsupported(what) => {
                 write!(f, "the image insists on {what}, which is not there: build it without")
             }
+            ImageError::Tag(kind) => write!(
+                f,
+                "the image insists on Multiboot2 header tag {kind}, which is not supported: mark the tag \
+                 as optional"
+            ),
+            ImageError::Information(kind) => write!(
+                f,
+                "the image insists on Multiboot2 information of type {kind}, which is not understood: \
+                 mark the request as optional"
+            ),
+            ImageError::TooManySections => write!(
+                f,
+                "the image asks for its section headers and has too many: strip it, or link it into fewer"
+            ),
+            ImageError::RomSize(size) => write!(
+                f,
+                "a ROM of {size} bytes: it must be a multiple of {PAGE} from {} to {}, so fill it up",
+                rom::SIZE.start(),
+                rom::SIZE.end()
+            ),
+            ImageError::NoPlace(what) => {
+                write!(
+                    f,
+                    "this kind of image is never given {what}: leave it out of the description"
+                )
+            }
             ImageError::TooManySegments => {
                 write!(f, "the image has too many segments: link it into fewer")
             }
@@ -96,9 +138,15 @@ impl fmt::Display for ImageError {
                 "{length} bytes of the image at {address:#x} would lie on something else: link it so \
                  that its segments are apart"
             ),
-            ImageError::Initrd { length } => write!(
+            ImageError::NoRoom { length } => write!(
                 f,
-                "there is no room for an initial ramdisk of {length} bytes: give the VM more memory"
+                "beside the kernel there is no room for {length} bytes of the initial ramdisk, or of \
+                 sections that the kernel asks for: give the VM more memory"
+            ),
+            ImageError::NoAddresses => write!(
+                f,
+                "the image has a Multiboot header without addresses, and is no x86 ELF executable: \
+                 build it as one"
             ),
             ImageError::CommandLine { length, most } => write!(
                 f,

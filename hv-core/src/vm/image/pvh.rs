@@ -7,8 +7,8 @@ use super::elf::{Elf, NOTE};
 use super::layout::{self, COMMAND_LINE, INFORMATION};
 use super::room::Room;
 use super::start::{Mode, Start};
-use super::{ImageError, Kind, Parts};
-use crate::vm::Gpr;
+use super::{ImageError, Parts};
+use crate::vm::{Gpr, ImageKind};
 
 const PHYS32_ENTRY: u32 = 18;
 const MAGIC: u32 = 0x336e_c578;
@@ -85,10 +85,10 @@ fn find_entry(mut notes: &[u8]) -> Option<u32> {
 
 /// Loads an executable.
 pub fn load(parts: &Parts<'_>, room: &mut Room<'_>) -> Result<Start, ImageError> {
-    const NOT: ImageError = ImageError::NotA(Kind::Pvh);
+    const NOT: ImageError = ImageError::NotA(ImageKind::Pvh);
     let elf = Elf::find(parts.image).ok_or(NOT)?;
     let entry = entry(elf)?.ok_or(NOT)?;
-    elf.load(room)?;
+    elf.load(0, room)?;
     let mut info = StartInfo {
         magic: MAGIC,
         version: VERSION,

@@ -7,7 +7,7 @@ use super::layout::{self, HIGH_RAM, IMAGE_FLOOR};
 use crate::mem::guest::GuestMemory;
 
 /// The most parts that are kept apart. Their number comes from the image.
-const PARTS: usize = 32;
+const PARTS: usize = 64;
 const PAGE: u64 = 4096;
 
 /// The VM's memory, zeroed, and what has been put there.
@@ -28,10 +28,6 @@ impl<'a> Room<'a> {
         self.memory
     }
 
-    fn taken(&self) -> impl Iterator<Item = &Range<u64>> {
-        self.taken.iter().take(self.parts)
-    }
-
     /// Takes a range for a part of the image.
     ///
     /// # Errors
@@ -44,7 +40,7 @@ impl<'a> Room<'a> {
             return Err(does_not_fit);
         }
         let end = address.checked_add(length).ok_or(does_not_fit)?;
-        if self.taken().any(|other| address < other.end && other.start < end) {
+        if self.in_the_way(address, length).next().is_some() {
             return Err(ImageError::Overlap { address, length });
         }
         *self.taken.get_mut(self.parts).ok_or(ImageError::TooManySegments)? = address..end;
@@ -86,23 +82,51 @@ impl<'a> Room<'a> {
     /// There is no room for them.
     pub fn put_high(&mut self, bytes: &[u8], limit: u64) -> Result<u64, ImageError> {
         let length = bytes.len() as u64;
-        let none = ImageError::Initrd { length };
-        let mut end = limit.min(self.memory.size());
+        let address = self.highest(length, PAGE, HIGH_RAM..limit);
+        let address = address.ok_or(ImageError::NoRoom { length })?;
+        self.put(address, bytes, length)?;
+        Ok(address)
+    }
+
+    /// The highest free place within a range, in RAM above 1 MiB, for so many bytes.
+    pub fn highest(&self, length: u64, align: u64, within: Range<u64>) -> Option<u64> {
+        let mut end = within.end.min(self.memory.size());
         // Each turn but the last goes below a part.
         for _ in 0..=PARTS {
-            let start = end.checked_sub(length).ok_or(none)? & !PAGE.wrapping_sub(1);
-            if start < HIGH_RAM {
-                return Err(none);
+            let start = end.checked_sub(length)? & !align.wrapping_sub(1);
+            if start < within.start.max(HIGH_RAM) {
+                return None;
             }
-            let in_the_way = self.taken().filter(|other| start < other.end && other.start < end);
-            match in_the_way.map(|other| other.start).min() {
-                Some(lower) => end = lower,
-                None => {
-                    self.put(start, bytes, length)?;
-                    return Ok(start);
-                }
+            match self.in_the_way(start, length).map(|other| other.start).min() {
+                Some(below) => end = below,
+                None => return Some(start),
             }
         }
-        Err(none)
+        None
+    }
+
+    /// The lowest such place.
+    pub fn lowest(&self, length: u64, align: u64, within: Range<u64>) -> Option<u64> {
+        let mut start = within.start.max(HIGH_RAM);
+        for _ in 0..=PARTS {
+            start = start.checked_next_multiple_of(align)?;
+            if start.checked_add(length)? > within.end.min(self.memory.size()) {
+                return None;
+            }
+            match self.in_the_way(start, length).map(|other| other.end).max() {
+                Some(above) => start = above,
+                None => return Some(start),
+            }
+        }
+        None
+    }
+
+    /// What lies where these bytes would.
+    fn in_the_way(&self, start: u64, length: u64) -> impl Iterator<Item = &Range<u64>> {
+        let end = start.saturating_add(length);
+        self.taken.iter().take(self.parts).filter(move |o| start < o.end && o.start < end)
     }
 }
+
+#[cfg(test)]
+mod tests;

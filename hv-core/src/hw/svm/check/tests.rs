@@ -8,6 +8,8 @@ use zerocopy::FromBytes;
 
 use super::*;
 use crate::hw::check::tests::{Case, Checked, each_rule_is_found_alone, sound_ones_pass};
+use crate::hw::start;
+use crate::vm::hardware::Kept;
 
 struct Machine {
     vmcb: Vmcb,
@@ -45,6 +47,25 @@ fn long() -> Machine {
     (save.cr0, save.cr3, save.cr4, save.efer) = (0x8001_0011, 0x1000, 0x20, 0x1d01);
     save.cs.attributes = 0xa9b;
     machine
+}
+
+#[test]
+fn every_state_that_a_guest_starts_in_is_sound() {
+    for start in start::tests::starts() {
+        let mut machine = pvh();
+        let save = &mut machine.vmcb.save;
+        for (register, value) in start::registers(start) {
+            match register {
+                Kept::Cr0 => save.cr0 = value,
+                Kept::Cr3 => save.cr3 = value,
+                Kept::Cr4 => save.cr4 = value,
+                Kept::Efer => save.efer = value | efer::SVME,
+                _ => {}
+            }
+        }
+        save.cs.attributes = start::state(start.mode).segments[1].rights.attributes();
+        assert_eq!(machine.violations(), [], "{:?}", start.mode);
+    }
 }
 
 const SOUND: &[Case<Machine>] = &[

@@ -12,6 +12,9 @@ use super::super::field::*;
 use super::*;
 use crate::hw::check::tests::{Case, Checked, each_rule_is_found_alone, sound_ones_pass};
 use crate::hw::check::{cr0, cr4, efer};
+use crate::hw::start;
+use crate::vm::hardware::Kept;
+use crate::vm::image::Mode;
 use crate::vm::{Event, EventKind};
 
 const TIMER: PinBased = PinBased::ACTIVATE_PREEMPTION_TIMER;
@@ -221,6 +224,37 @@ const INT_80: Event = Event {
     error_code: None,
     instruction_length: 2,
 };
+
+#[test]
+fn every_state_that_a_guest_starts_in_is_sound() {
+    for start in start::tests::starts() {
+        let mut machine = machine();
+        let state = start::state(start.mode);
+        for (to, segment) in Segment::ALL.into_iter().zip(&state.segments) {
+            machine.set(to.selector(), segment.selector.into()).set(to.base(), segment.base);
+            machine.set(to.limit(), segment.limit.into());
+            machine.rights(to, segment.rights.bits().into());
+        }
+        machine.set(GUEST_GDTR_BASE, state.gdt.0).set(GUEST_GDTR_LIMIT, state.gdt.1.into());
+        machine.set(GUEST_IDTR_BASE, state.idt.0).set(GUEST_IDTR_LIMIT, state.idt.1.into());
+        for (register, value) in start::registers(start) {
+            match register {
+                // As `keep` completes them.
+                Kept::Cr0 => machine.set(GUEST_CR0, value & !cr0::CACHE | 1 << 5),
+                Kept::Cr4 => machine.set(GUEST_CR4, value | 1 << 13),
+                Kept::Cr3 => machine.set(GUEST_CR3, value),
+                Kept::Efer => machine.set(GUEST_IA32_EFER, value),
+                Kept::Rip => machine.set(GUEST_RIP, value),
+                Kept::Rflags => machine.set(GUEST_RFLAGS, value),
+                _ => continue,
+            };
+        }
+        if start.mode == Mode::Long {
+            machine.on(Entry::IA32E_MODE_GUEST);
+        }
+        assert_eq!(machine.violations(), [], "{:?}", start.mode);
+    }
+}
 
 const SOUND: &[Case<Machine>] = cases! {
     "a 64-bit guest" long |m| m;

@@ -1,7 +1,8 @@
+use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
 
-use super::super::testing::{bytes, memory, number, parts, put};
+use super::super::testing::{bytes, damage, memory, number, parts, put, survives};
 use super::*;
 use crate::mem::guest::GuestMemory;
 
@@ -69,7 +70,7 @@ fn without_a_64_bit_entry_or_when_asked_to_it_is_entered_in_32_bit_mode() {
         assert_eq!(load(&parts(image, "")).unwrap().0, expected);
     }
     let image = sound();
-    let parts = Parts { kind: Kind::Linux32, ..parts(&image, "") };
+    let parts = Parts { kind: ImageKind::Linux32, ..parts(&image, "") };
     assert_eq!(load(&parts).unwrap().0, expected);
 }
 
@@ -127,7 +128,7 @@ fn the_ramdisk_is_as_high_as_ram_and_the_kernel_allow() {
     let inside = PREFERRED + INIT_SIZE - 1;
     assert_eq!(ramdisk(&highest(inside)), Ok(PREFERRED - 0x2000), "below what the kernel needs");
     assert_eq!(ramdisk(&highest(0x10_1800)), Ok(0x10_0000));
-    assert_eq!(ramdisk(&highest(0x10_17ff)), Err(ImageError::Initrd { length: 0x1801 }));
+    assert_eq!(ramdisk(&highest(0x10_17ff)), Err(ImageError::NoRoom { length: 0x1801 }));
 }
 
 #[test]
@@ -177,8 +178,8 @@ fn kernels_that_cannot_be_started_are_refused_by_name() {
     let error = ImageError::DoesNotFit { address: PREFERRED, length };
     assert_eq!(refused(&with(0x260, length, 4)), error);
     for change in [with(0x1fe, 0x55aa, 2), with(0x202, 0, 4)] {
-        let parts = Parts { kind: Kind::Linux, ..parts(&change, "") };
-        assert_eq!(load(&parts).map(|(s, _)| s), Err(ImageError::NotA(Kind::Linux)));
+        let parts = Parts { kind: ImageKind::Linux, ..parts(&change, "") };
+        assert_eq!(load(&parts).map(|(s, _)| s), Err(ImageError::NotA(ImageKind::Linux)));
     }
 }
 
@@ -198,4 +199,21 @@ fn a_command_line_is_as_long_as_the_kernel_takes() {
     assert!(load(&parts(&image, &"x".repeat(16))).is_ok());
     let error = load(&parts(&image, &"x".repeat(17))).map(|(s, _)| s);
     assert_eq!(error, Err(ImageError::CommandLine { length: 17, most: 16 }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_damage_is_answered(damage in damage(), short: bool) {
+        let mut image = sound();
+        // So that an undamaged one fits.
+        put(&mut image, 0x258, 0x20_0000, 8);
+        put(&mut image, 0x260, 0x10_0000, 4);
+        let damage: Vec<_> = damage
+            .into_iter()
+            .map(|(at, value, size)| if short { (0x1f0 + at % 0xa0, value, size) } else { (at, value, size) })
+            .collect();
+        survives(&image, &damage, ImageKind::Linux);
+    }
 }
