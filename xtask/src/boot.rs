@@ -1,7 +1,7 @@
 //! What a machine boots: described, and put into a run's folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,8 +15,8 @@ use crate::transcript::Images;
 pub enum Payload {
     /// The hypervisor with its bundle, if any, and its command line.
     Hypervisor { bundle: Option<Vec<u8>>, arguments: String },
-    /// A guest without a hypervisor, with its command line.
-    Bare { arguments: String },
+    /// A guest without a hypervisor, with its command line and its initial RAM disk.
+    Bare { arguments: String, initrd: Option<PathBuf> },
 }
 
 /// A run to start.
@@ -57,9 +57,12 @@ pub fn complaints(folder: &Path) -> String {
 pub fn medium(boot: &Boot) -> Result<Medium> {
     let folder: &Path = &boot.folder;
     match &boot.payload {
-        Payload::Bare { arguments } => {
-            let (_, elf) = boot.images.vms.first().context("there is no guest to run")?;
-            Ok(Medium::Kernel { elf: elf.clone(), module: None, arguments: arguments.clone() })
+        Payload::Bare { arguments, initrd } => {
+            let (_, image) = boot.images.vms.first().context("there is no guest to run")?;
+            // The machine runs in a folder of its own.
+            let image = path::absolute(image)?;
+            let module = initrd.as_deref().map(path::absolute).transpose()?;
+            Ok(Medium::Kernel { elf: image, module, arguments: arguments.clone() })
         }
         Payload::Hypervisor { bundle, arguments } => {
             let elf = boot.images.hypervisor.clone().context("there is no hypervisor to run")?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use hv_core::vm::feature::Features;
+use hv_core::vm::kind::ImageKind;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 use crate::machine::{BootPath, Choice};
@@ -40,11 +42,17 @@ pub enum Command {
     /// Run one guest, or the VMs of a description file, with the console on the terminal
     ///
     /// What is typed goes to the first VM. Ctrl-A x ends the run, Ctrl-A Ctrl-A types a Ctrl-A.
+    /// `linux` is Debian's kernel as it is, fetched by apt and not installed, with a shell of busybox;
+    /// paravane.run=NAME,... on its command line has it do work and power off instead: boot, forks,
+    /// dd, pipe, sleep.
     /// The exit status is the guest's shutdown code; anything else than a shutdown is told and
     /// gives 1, a run that takes too long 124.
     #[command(after_long_help = "Examples:
   cargo xtask run bench --policy trap-all --append 'workload=cpuid'
+  cargo xtask run linux
+  cargo xtask run linux --append 'quiet paravane.run=forks' --top
   cargo xtask run path/to/kernel.elf --machine bochs-vmx --log -
+  cargo xtask run path/to/bios.bin --kind rom --machine-type pc
   cargo xtask run --config guests/machines/two.toml
   cargo xtask run --bare bench --append 'workload=cpuid'")]
     Run(RunArgs),
@@ -114,25 +122,40 @@ impl HardwareArgs {
 /// The one VM of a command that runs one guest.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
-    /// The execution policy
-    #[arg(long, value_parser = policies(), default_value = "pv")]
-    pub policy: Policy,
+    /// The execution policy; pv if not given, for linux hw-assist
+    #[arg(long, value_parser = policies())]
+    pub policy: Option<Policy>,
     /// Take a CPU feature away; can be repeated
     #[arg(long, value_name = "FEATURE", value_parser = feature)]
     pub without: Vec<Features>,
-    /// The guest's command line
+    /// The guest's command line; for linux, what stands behind console=ttyS0 panic=-1 cryptomgr.notests
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     pub append: String,
-    /// The guest's memory
-    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "64M")]
-    pub memory: u64,
+    /// The guest's memory; 64M if not given, for linux 256M
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<u64>,
+    /// The devices of the VM: minimal (UART, local APIC, ACPI) or pc (and what every PC has)
+    #[arg(long, value_name = "TYPE", value_parser = machines(), default_value = "minimal")]
+    pub machine_type: MachineType,
+    /// What the image is; a ROM has to be called one
+    #[arg(long, value_parser = kinds(), default_value = "auto")]
+    pub kind: ImageKind,
+    /// For linux: this kernel instead of Debian's, with no initial RAM disk but that of --initrd
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+    /// For linux: Debian's kernel for every PC instead of that for VMs; it boots more slowly
+    #[arg(long, conflicts_with = "kernel")]
+    pub generic: bool,
+    /// The initial RAM disk; if not given, linux gets one with busybox and a shell
+    #[arg(long, value_name = "PATH")]
+    pub initrd: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// The guest in the bundle: a reference guest (bench, hostile) or the path of an ELF file
+    /// The guest in the bundle: bench, hostile, linux, linux-generic, or the path of an image
     #[arg(default_value = "bench")]
     pub image: String,
     /// Take the VMs from this description file instead
@@ -142,7 +165,7 @@ pub struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A reference guest (bench, hostile) or the path of an ELF file
+    /// bench, hostile, linux, linux-generic, or the path of an image (ELF, bzImage, ROM)
     #[arg(value_name = "GUEST", default_value = "bench")]
     pub image: String,
     #[command(flatten)]
@@ -153,10 +176,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub hardware: HardwareArgs,
     /// Run the VMs of this description file
-    #[arg(long, value_name = "TOML", conflicts_with_all = ["image", "policy", "without", "append", "memory"])]
+    #[arg(long, value_name = "TOML", conflicts_with_all = ["image", "GuestArgs"])]
     pub config: Option<PathBuf>,
     /// Run the guest without the hypervisor, on QEMU's own emulation
-    #[arg(long, conflicts_with_all = ["config", "policy", "without", "boot"])]
+    #[arg(long, conflicts_with_all = ["config", "policy", "without", "machine_type", "boot"])]
     pub bare: bool,
     /// Write the log to this file; `-` shows the hypervisor's log on standard error as well
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
@@ -223,6 +246,16 @@ pub struct TestArgs {
 
 fn policies() -> impl TypedValueParser<Value = Policy> {
     PossibleValuesParser::new(Policy::ALL.map(Policy::name)).try_map(|name| vmfile::policy(&name))
+}
+
+fn machines() -> impl TypedValueParser<Value = MachineType> {
+    PossibleValuesParser::new(MachineType::ALL.map(MachineType::name))
+        .try_map(|name| vmfile::machine(&name))
+}
+
+fn kinds() -> impl TypedValueParser<Value = ImageKind> {
+    PossibleValuesParser::new(ImageKind::ALL.map(ImageKind::name))
+        .try_map(|name| vmfile::kind(&name))
 }
 
 fn feature(name: &str) -> Result<Features, String> {

@@ -85,7 +85,8 @@ pub fn ensure(needs: &[&[Need]]) -> Result<()> {
         );
     }
     let root = nix::unistd::geteuid().is_root();
-    let may_install = root || (program("sudo").is_some() && agreed(&packages)?);
+    let question = format!("Packages are missing: {}. Install them with sudo?", packages.join(" "));
+    let may_install = root || (program("sudo").is_some() && agreed(&question)?);
     if !may_install {
         bail!("packages are missing. Install them with\n    {by_hand}");
     }
@@ -116,11 +117,18 @@ fn apt(root: bool, args: &[&str]) -> bool {
     command.stdout(io::stderr()).status().is_ok_and(|status| status.success())
 }
 
-fn agreed(packages: &[&str]) -> Result<bool> {
+/// Updates the lists of packages, as root, or by sudo after asking; gives whether it was done.
+pub fn update_lists() -> Result<bool> {
+    let root = nix::unistd::geteuid().is_root();
+    let may = root || (program("sudo").is_some() && agreed("Update the package lists with sudo?")?);
+    Ok(may && apt(root, &["update", "-q"]))
+}
+
+fn agreed(question: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
         return Ok(false);
     }
-    eprint!("Packages are missing: {}. Install them with sudo? [y/N] ", packages.join(" "));
+    eprint!("{question} [y/N] ");
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -6,14 +6,18 @@ use anyhow::Result;
 
 use crate::cli::BuildArgs;
 use crate::workspace::Workspace;
-use crate::{build, elf, iso, plan, vmfile};
+use crate::{build, elf, iso, linux, plan, vmfile};
 
 /// Builds and prints what was made.
 pub fn run(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
-    let vms = match &args.config {
+    let mut vms = match &args.config {
         Some(path) => vmfile::read(path)?,
-        None => vec![plan::vm(&args.image, &args.guest)],
+        None => vec![plan::vm(&args.image, &args.guest)?],
     };
+    if linux::is_name(&args.image) && args.config.is_none() {
+        // Where it will be booted is not known.
+        vms.iter_mut().for_each(|vm| linux::tell_the_clock(vm, None));
+    }
     let plan = plan::make(workspace, vms)?;
     let folder = workspace.run_folder("build")?;
     let hypervisor = build::hypervisor(workspace)?;

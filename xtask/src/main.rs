@@ -20,6 +20,7 @@ mod event;
 mod hvlog;
 mod image;
 mod iso;
+mod linux;
 mod logfile;
 mod machine;
 mod members;

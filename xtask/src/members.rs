@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use hv_core::host::bundle::{Kind, NAME};
 
 use crate::bundle::Member;
+use crate::vmfile::VmSpec;
 
 /// Files for a bundle. Two of one kind cannot have one name, so whose file is used is never a guess.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +46,17 @@ impl Files {
             );
         }
         Ok(())
+    }
+
+    /// Adds what a VM names and is not there: paths of files.
+    pub fn add_paths(&mut self, vm: &VmSpec) -> Result<()> {
+        if self.path(Kind::Image, &vm.image).is_none() {
+            self.add(Kind::Image, &vm.image, (&vm.image).into())?;
+        }
+        match &vm.initrd {
+            Some(initrd) => self.add(Kind::Initrd, initrd, initrd.into()),
+            None => Ok(()),
+        }
     }
 
     /// Where the file is that VMs call `called`.

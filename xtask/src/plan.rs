@@ -16,9 +16,9 @@ use crate::cli::{CompareArgs, GuestArgs, HardwareArgs};
 use crate::machine::{Choice, Hardware, Machine, Purpose};
 use crate::members::Files;
 use crate::transcript::Images;
-use crate::vmfile::{CommandLine, FeatureName, KindName, Memory, PolicyName, VmSpec};
+use crate::vmfile::{CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, VmSpec};
 use crate::workspace::Workspace;
-use crate::{build, bundle, members};
+use crate::{build, bundle, linux, members};
 
 /// Images that are built, and the VMs that run them.
 #[derive(Clone, Debug)]
@@ -35,14 +35,13 @@ pub fn make(workspace: &Workspace, mut vms: Vec<VmSpec>) -> Result<Plan> {
     let hypervisor = build::hypervisor(workspace)?;
     let mut files = Files::default();
     for vm in &mut vms {
+        linux::resolve(workspace, vm)?;
         let path = build::guest(workspace, &vm.image)?;
         if vm.kind.0 == ImageKind::Auto && is_bzimage(&path)? {
             vm.kind = KindName(ImageKind::Linux);
         }
         files.add(Kind::Image, &vm.image, path)?;
-        if let Some(initrd) = &vm.initrd {
-            files.add(Kind::Initrd, initrd, initrd.into())?;
-        }
+        files.add_paths(vm)?;
     }
     let images = Images { hypervisor: Some(hypervisor), vms: running(&vms, &files)? };
     Ok(Plan { bundle: pack(&vms, &files, |_| {})?, vms, images, files })
@@ -82,14 +81,25 @@ fn pack(vms: &[VmSpec], files: &Files, change: fn(&mut VmDesc)) -> Result<Vec<u8
 }
 
 impl Plan {
-    /// The same images with these VMs.
+    /// The same images with these VMs; what else they name are paths.
     pub fn with_vms(&self, vms: Vec<VmSpec>) -> Result<Plan> {
+        let mut files = self.files.clone();
+        for vm in &vms {
+            files.add_paths(vm)?;
+        }
         Ok(Plan {
-            bundle: pack(&vms, &self.files, |_| {})?,
-            images: Images { vms: running(&vms, &self.files)?, ..self.images.clone() },
+            bundle: pack(&vms, &files, |_| {})?,
+            images: Images { vms: running(&vms, &files)?, ..self.images.clone() },
             vms,
-            files: self.files.clone(),
+            files,
         })
+    }
+
+    /// The first VM with the path of its image, to be run without a hypervisor.
+    pub fn standalone(&self) -> Result<VmSpec> {
+        let vm = self.vms.first().zip(self.images.vms.first());
+        let (vm, (_, path)) = vm.context("there is no VM")?;
+        Ok(VmSpec { image: linux::text(path)?, ..vm.clone() })
     }
 
     /// Packs the bundle again after changing its descriptions in ways that no description file
@@ -102,8 +112,10 @@ impl Plan {
     /// A boot of these VMs on `hardware`, with its files in `folder`.
     pub fn boot(&self, hardware: Hardware, folder: &Path, limit: Duration) -> Result<Boot> {
         fs::create_dir_all(folder)?;
+        let memory = self.vms.iter().map(|vm| vm.memory.0).sum::<u64>();
         Ok(Boot {
-            hardware,
+            // Kernels and RAM disks are in memory twice: in the bundle, and in their VMs.
+            hardware: hardware.holding(memory + self.bundle.len() as u64),
             payload: Payload::Hypervisor {
                 bundle: Some(self.bundle.clone()),
                 arguments: String::new(),
@@ -117,20 +129,18 @@ impl Plan {
     }
 }
 
-/// A boot of one guest without the hypervisor, on QEMU's own emulation.
-pub fn bare(
-    elf: &Path,
-    arguments: &str,
-    memory: u64,
-    folder: &Path,
-    limit: Duration,
-) -> Result<Boot> {
+/// A boot of one guest without the hypervisor. Its image is a path, and nothing but its command line, its
+/// initial RAM disk and its memory counts.
+pub fn bare(vm: &VmSpec, machine: Machine, folder: &Path, limit: Duration) -> Result<Boot> {
     fs::create_dir_all(folder)?;
-    let name = elf.file_stem().map_or("guest".into(), |stem| stem.to_string_lossy().into_owned());
+    let standard = machine.hardware(0);
     Ok(Boot {
-        hardware: Hardware { memory_mib: (memory >> 20).max(64), ..Machine::QemuTcg.hardware(0) },
-        payload: Payload::Bare { arguments: arguments.to_owned() },
-        images: Images { hypervisor: None, vms: vec![(name, elf.to_owned())] },
+        hardware: Hardware { memory_mib: (vm.memory.0 >> 20).max(64), ..standard },
+        payload: Payload::Bare {
+            arguments: vm.command_line.0.clone(),
+            initrd: vm.initrd.as_ref().map(PathBuf::from),
+        },
+        images: Images { hypervisor: None, vms: vec![(vm.name.clone(), PathBuf::from(&vm.image))] },
         limit,
         input: false,
         folder: folder.to_owned(),
@@ -182,14 +192,35 @@ pub fn standard_hardware(machine: Machine, vms: &[VmSpec]) -> Hardware {
 }
 
 /// The VM that a command line asks for.
-pub fn vm(image: &str, args: &GuestArgs) -> VmSpec {
-    VmSpec {
-        command_line: CommandLine(args.append.clone()),
-        memory: Memory(args.memory),
-        policy: PolicyName(args.policy),
+pub fn vm(image: &str, args: &GuestArgs) -> Result<VmSpec> {
+    let called = if args.generic { "linux-generic" } else { image };
+    let linux = linux::is_name(called);
+    ensure!(
+        linux && linux::is_name(image) || !args.generic && args.kernel.is_none(),
+        "--kernel and --generic are for the image linux, and this is {image}"
+    );
+    let standard = if linux { linux::vm() } else { VmSpec::guest(image) };
+    let vm = VmSpec {
+        image: match &args.kernel {
+            Some(kernel) => linux::text(kernel)?,
+            None => called.to_owned(),
+        },
+        kind: KindName(args.kind),
+        initrd: args.initrd.as_deref().map(linux::text).transpose()?,
+        command_line: match linux {
+            true => CommandLine(linux::line(&args.append)),
+            false => CommandLine(args.append.clone()),
+        },
+        machine: MachineName(args.machine_type),
+        memory: args.memory.map_or(standard.memory, Memory),
+        policy: args.policy.map_or(standard.policy, PolicyName),
         without: args.without.iter().copied().map(FeatureName).collect(),
-        ..VmSpec::guest(image)
+        ..standard
+    };
+    if linux && vm.initrd.is_none() && args.kernel.is_none() {
+        linux::check_work(&vm.command_line.0)?;
     }
+    Ok(vm)
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use hv_core::host::stat::Moment;
 use crate::boot::complaints;
 use crate::cli::RunArgs;
 use crate::event::Event;
-use crate::machine::Purpose;
+use crate::machine::{Machine, Purpose};
 use crate::session::{Ended, Session, Step};
 use crate::terminal::{Keyboard, RawMode};
 use crate::workspace::Workspace;
-use crate::{build, plan, stat, vmfile};
+use crate::{build, linux, plan, stat, vmfile};
 
 /// The exit status of a run that took too long, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
@@ -27,14 +27,19 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
     let folder = workspace.run_folder("run")?;
     let limit = Duration::from_secs(if args.limit == 0 { 365 * 86_400 } else { args.limit });
     let mut boot = if args.bare {
-        let elf = build::guest(workspace, &args.image)?;
-        plan::bare(&elf, &args.guest.append, args.guest.memory, &folder, limit)?
+        let mut vm = plan::vm(&args.image, &args.guest)?;
+        linux::resolve(workspace, &mut vm)?;
+        vm.image = linux::text(&build::guest(workspace, &vm.image)?)?;
+        plan::bare(&vm, Machine::QemuTcg, &folder, limit)?
     } else {
-        let vms = match &args.config {
+        let mut vms = match &args.config {
             Some(path) => vmfile::read(path)?,
-            None => vec![plan::vm(&args.image, &args.guest)],
+            None => vec![plan::vm(&args.image, &args.guest)?],
         };
         let hardware = plan::hardware(args.machine, &args.hardware, Purpose::Run, &vms)?;
+        if linux::is_name(&args.image) && args.config.is_none() {
+            vms.iter_mut().for_each(|vm| linux::tell_the_clock(vm, Some(hardware.vendor)));
+        }
         plan::make(workspace, vms)?.boot(hardware, &folder, limit)?
     };
     boot.input = true;

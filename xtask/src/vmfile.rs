@@ -19,7 +19,7 @@ mod values;
 
 pub use values::{
     CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus, features,
-    memory, policy,
+    kind, machine, memory, policy,
 };
 
 #[derive(Deserialize)]

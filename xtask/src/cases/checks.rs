@@ -371,10 +371,10 @@ pub fn crash_is_reported(stage: &Stage<'_>) -> Result<()> {
 /// The cases of the hostile guest that end it, and how. The guest itself is asked, so that no case
 /// is forgotten here.
 fn hostile_cases(stage: &Stage<'_>) -> Result<Vec<(String, Cause)>> {
-    let plan = stage.lab.plan.with_vms(vec![VmSpec::guest("hostile")])?;
-    let elf = &plan.images.vms.first().context("no hostile guest")?.1;
+    let list = VmSpec { command_line: "case=list".into(), ..VmSpec::guest("hostile") };
+    let list = stage.lab.plan.with_vms(vec![list])?.standalone()?;
     let folder = stage.folder.join("list");
-    let boot = plan::bare(elf, "case=list", 64 << 20, &folder, Duration::from_secs(60))?;
+    let boot = plan::bare(&list, Machine::QemuTcg, &folder, Duration::from_secs(60))?;
     let mut console = Vec::new();
     Session::start(&boot)?.run(|event| {
         if let Event::Console { bytes, .. } = event {

@@ -6,7 +6,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
-use super::{Case, Kind, checks};
+use super::{Case, Kind, checks, linux};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
@@ -60,6 +60,12 @@ pub const CASES: &[Case] = &[
         about: "an operation exits equally often on VT-x and AMD-V, but for a vendor's own features",
         on: &[BochsSvm],
         kind: Checks(checks::vendors_exit_alike),
+    },
+    Case {
+        name: "linux-boots-to-a-shell",
+        about: "Debian's kernel as it is boots to a shell, which takes a command and powers off",
+        on: EACH_VENDOR,
+        kind: Checks(linux::boots_to_a_shell),
     },
     Case {
         name: "bench-runs-bare",

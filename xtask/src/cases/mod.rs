@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 mod checks;
 mod host;
+mod linux;
 mod list;
 mod trial;
 mod watch;
@@ -69,6 +70,25 @@ pub struct Lab {
     pub plan: Plan,
     /// A folder for each test stands in it.
     pub folder: PathBuf,
+    workspace: Workspace,
+    /// A VM with Debian's kernel, fetched when the first case wants it, or why there is none.
+    linux: OnceLock<Result<VmSpec, String>>,
+}
+
+impl Lab {
+    /// A VM that boots Debian's kernel on this machine, with `append` on its command line.
+    pub fn linux(&self, machine: Machine, append: &str) -> Result<VmSpec> {
+        let fetch = || {
+            let mut vm = crate::linux::vm();
+            let fetched = crate::linux::resolve(&self.workspace, &mut vm);
+            fetched.map(|()| vm).map_err(|error| format!("{error:#}"))
+        };
+        let fetched = self.linux.get_or_init(fetch).clone();
+        let mut vm = fetched.map_err(|error| anyhow!("no kernel to boot: {error}"))?;
+        vm.command_line.0 = crate::linux::line(append);
+        crate::linux::tell_the_clock(&mut vm, Some(machine.hardware(0).vendor));
+        Ok(vm)
+    }
 }
 
 /// Where a case takes place.
@@ -196,7 +216,12 @@ fn print_list() {
 fn prepare(workspace: &Workspace, folder: PathBuf) -> Result<Lab> {
     deps::ensure(&[deps::ISO, deps::BOCHS, deps::QEMU, deps::UEFI])?;
     let guests = build::GUESTS.iter().map(|name| VmSpec::guest(name)).collect();
-    Ok(Lab { plan: plan::make(workspace, guests)?, folder })
+    Ok(Lab {
+        plan: plan::make(workspace, guests)?,
+        folder,
+        workspace: workspace.clone(),
+        linux: OnceLock::new(),
+    })
 }
 
 fn run_tests(lab: &Lab, tests: &[Test], jobs: u32, count: &mut Count) {
@@ -246,7 +271,7 @@ fn attempt(lab: &Lab, test: &Test) -> Verdict {
         (Kind::Checks(check), Some(stage)) => check(&stage),
         (Kind::Reads(read), None) => read(lab),
         // The tests of the list refuse such a case.
-        _ => Err(anyhow::anyhow!("the case has a machine and takes none, or the reverse")),
+        _ => Err(anyhow!("the case has a machine and takes none, or the reverse")),
     };
     match result {
         Ok(()) => Verdict::Passed,

@@ -113,9 +113,7 @@ impl Trial {
         };
         let limit = Duration::from_secs(self.limit);
         let boot = if self.bare {
-            let vm = &plan.vms[0];
-            let elf = plan.images.vms[0].1.clone();
-            plan::bare(&elf, &vm.command_line.0, vm.memory.0, &stage.folder, limit)?
+            plan::bare(&plan.standalone()?, stage.machine, &stage.folder, limit)?
         } else {
             plan.change_descriptions(self.desc)?;
             let mut boot = plan.boot(hardware, &stage.folder, limit)?;

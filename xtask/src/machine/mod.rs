@@ -203,17 +203,27 @@ impl Machine {
             boot: model.boot,
             cpu_model: model.cpu_model.to_owned(),
             cpus: 1,
-            // Room for the hypervisor, the bundle and the firmware beside the VMs.
-            memory_mib: ((vm_memory >> 20) + 192).next_multiple_of(256).max(512),
+            memory_mib: memory_for(vm_memory),
             repeatable: model.repeatable == Repeatable::Always,
         }
     }
+}
+
+/// The memory in MiB of a machine for so many bytes of VMs and bundle: with room for the hypervisor and the
+/// firmware.
+fn memory_for(bytes: u64) -> u64 {
+    (bytes.div_ceil(1 << 20) + 192).next_multiple_of(256).max(512)
 }
 
 impl Hardware {
     /// The same for figures: repeatable where the machine can be.
     pub fn for_figures(self) -> Hardware {
         Hardware { repeatable: self.machine.model().repeatable != Repeatable::Never, ..self }
+    }
+
+    /// The same with memory for so many bytes of VMs and bundle at least.
+    pub fn holding(self, bytes: u64) -> Hardware {
+        Hardware { memory_mib: self.memory_mib.max(memory_for(bytes)), ..self }
     }
 
     /// What one tick of its TSC is.

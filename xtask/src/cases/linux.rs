@@ -1,0 +1,86 @@
+//! Cases with a distribution's kernel.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hv_core::host::report::Cause;
+
+use super::Stage;
+use crate::event::Event;
+use crate::linux::{GREETING, PROMPT};
+use crate::session::{Ended, Session, Step};
+use crate::vmfile::VmSpec;
+
+/// What is done when something is on the console: behind what was seen before.
+const STEPS: [(&str, &str); 3] = [
+    (GREETING, ""),
+    // The answer is not in the question, which the terminal repeats.
+    (PROMPT, "echo $((6 * 7)) processes: $(ls -d /proc/[0-9]* | wc -l)\r"),
+    ("42 processes:", "poweroff\r"),
+];
+
+/// Debian's kernel boots to a shell, the shell takes a command, and the guest powers off.
+pub fn boots_to_a_shell(stage: &Stage<'_>) -> Result<()> {
+    let vm = stage.lab.linux(stage.machine, "quiet")?;
+    talk(stage, vm, &STEPS)
+}
+
+/// Boots `vm`, types what `steps` say, and wants the guest to power off then.
+fn talk(stage: &Stage<'_>, vm: VmSpec, steps: &[(&str, &str)]) -> Result<()> {
+    let plan = stage.lab.plan.with_vms(vec![vm])?;
+    let hardware = stage.real_time(&plan.vms);
+    let mut boot = plan.boot(hardware, &stage.folder, Duration::from_secs(240))?;
+    boot.input = true;
+    let mut session = Session::start(&boot)?;
+    let mut input = session.take_input().context("the machine takes no input")?;
+    let (mut console, mut seen, mut steps, mut end) = (Vec::new(), 0, steps.iter(), None);
+    let mut next = steps.next();
+    let ended = loop {
+        match session.next(Duration::from_secs(1))? {
+            Step::Event(Event::Console { bytes, .. }) => console.extend(bytes),
+            Step::Event(Event::End { cause, code, text, .. }) => end = Some((cause, code, text)),
+            Step::Event(Event::Panic { text } | Event::Malformed(text)) => bail!("{text}"),
+            Step::Event(_) | Step::Idle => {}
+            Step::Ended(ended) => break ended,
+        }
+        while let Some((text, answer)) = next
+            && let Some(at) = find(&console[seen..], text)
+        {
+            seen += at + text.len();
+            input.send(0, answer.as_bytes())?;
+            next = steps.next();
+        }
+    };
+    // The image is large and can be made again.
+    let _ = std::fs::remove_file(boot.folder.join("paravane.iso"));
+    let log = boot.log.display();
+    if let Some((text, _)) = next {
+        let report = end.map_or(format!("{ended:?}"), |(_, _, text)| text);
+        bail!("the console has no {text:?}; log: {log}\n{report}");
+    }
+    let (cause, code, report) = end.with_context(|| format!("{ended:?}; log: {log}"))?;
+    ensure!(
+        cause == Cause::Shutdown as u32 && code == 0 && ended == Ended::Done,
+        "no power-off with code 0, and then {ended:?}; log: {log}\n{report}"
+    );
+    Ok(())
+}
+
+fn find(text: &[u8], part: &str) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_is_found_in_its_own_question() {
+        for (index, (_, typed)) in STEPS.iter().enumerate() {
+            let wanted = STEPS.get(index + 1).map_or("", |(text, _)| text);
+            assert!(wanted.is_empty() || !typed.contains(wanted), "{typed}");
+        }
+        assert_eq!(find(b"abcabd", "abd"), Some(3));
+        assert_eq!(find(b"ab", "abd"), None);
+    }
+}

@@ -1,0 +1,88 @@
+#!/bin/busybox sh
+# The guest's first process. It says that it runs; then it does the work that the kernel's command line
+# asks for in `paravane.run=NAME,...`, or gives a shell. In the end it powers off.
+
+mount -t proc proc /proc
+read up rest < /proc/uptime
+echo "paravane: init after $up s"
+
+export PATH=/bin HOME=/root
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /tmp
+
+# Nothing more than the boot.
+run_boot() {
+    :
+}
+
+# A hundred processes, one after the other, each with a program of its own.
+run_forks() {
+    i=0
+    while [ $i -lt 100 ]; do
+        /bin/true
+        i=$((i + 1))
+    done
+}
+
+# 16 MiB through memory, in blocks of 4 KiB.
+run_dd() {
+    dd if=/dev/zero of=/tmp/file bs=4k count=4096 2>/dev/null
+    dd if=/tmp/file of=/dev/null bs=4k 2>/dev/null
+    rm /tmp/file
+}
+
+# A byte to and fro between two processes, 500 times.
+run_pipe() {
+    mkfifo /tmp/to /tmp/fro
+    while read word; do echo "$word"; done < /tmp/to > /tmp/fro &
+    exec 3> /tmp/to 4< /tmp/fro
+    i=0
+    while [ $i -lt 500 ]; do
+        echo x >&3
+        read word <&4
+        i=$((i + 1))
+    done
+    exec 3>&- 4<&-
+    wait $!
+    rm /tmp/to /tmp/fro
+}
+
+# A hundred waits of 10 ms for what does not come.
+run_sleep() {
+    mkfifo /tmp/never
+    exec 3<> /tmp/never
+    i=0
+    while [ $i -lt 100 ]; do
+        read -t 0.01 word <&3
+        i=$((i + 1))
+    done
+    exec 3>&-
+    rm /tmp/never
+}
+
+read line < /proc/cmdline
+work=
+for word in $line; do
+    case $word in
+        paravane.run=*) work=${word#paravane.run=} ;;
+    esac
+done
+
+if [ -z "$work" ]; then
+    # A session of its own, with the console as its terminal, so that Ctrl-C and jobs work.
+    setsid cttyhack sh -l
+else
+    IFS=,
+    for name in $work; do
+        case $name in
+            boot | forks | dd | pipe | sleep)
+                echo "workload $name begin"
+                run_$name
+                echo "workload $name end"
+                ;;
+            *) echo "workload $name unknown" ;;
+        esac
+    done
+fi
+poweroff -f

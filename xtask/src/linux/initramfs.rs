@@ -1,0 +1,61 @@
+//! The initial RAM file system of `linux`: busybox and a script that is the first process.
+
+use super::cpio::Archive;
+
+const INIT: &str = include_str!("init.sh");
+const PROFILE: &str = include_str!("profile.sh");
+
+/// The line by which the first process says that it runs, up to the time that it took.
+pub const GREETING: &str = "paravane: init after ";
+
+/// What the shell says when it waits for a command.
+pub const PROMPT: &str = "linux# ";
+
+/// What `paravane.run=` on the kernel's command line can ask for, in the words of `init.sh`.
+pub const WORKLOADS: [&str; 5] = ["boot", "forks", "dd", "pipe", "sleep"];
+
+/// The archive. `applets` are the names by which busybox knows what it is asked for.
+pub fn make(busybox: &[u8], applets: &[&str]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+        archive.folder(folder);
+    }
+    // The kernel opens the console before there is a devtmpfs.
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    archive.device("dev/ttyS0", 4, 64);
+    archive.program("bin/busybox", busybox);
+    for applet in applets.iter().filter(|name| **name != "busybox") {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    archive.program("etc/profile", PROFILE.as_bytes());
+    archive.program("init", INIT.as_bytes());
+    archive.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_has_what_the_kernel_and_the_script_look_for() {
+        let archive = make(b"\x7fELF", &["busybox", "sh", "mount"]);
+        let has = |text: &str| archive.windows(text.len()).any(|part| part == text.as_bytes());
+        for name in
+            ["init\0", "dev/console\0", "bin/busybox\0", "bin/sh\0", "bin/mount\0", "proc\0"]
+        {
+            assert!(has(name), "{name:?}");
+        }
+        assert_eq!(archive.windows(12).filter(|part| *part == b"bin/busybox\0").count(), 1);
+    }
+
+    #[test]
+    fn the_script_knows_every_workload_and_greets() {
+        assert!(INIT.contains(&format!("echo \"{GREETING}")));
+        assert!(PROFILE.contains(&format!("PS1='{PROMPT}'")));
+        assert!(INIT.contains(&format!("            {})\n", WORKLOADS.join(" | "))));
+        for name in WORKLOADS {
+            assert!(INIT.contains(&format!("\nrun_{name}() {{\n")), "{name}");
+        }
+    }
+}
