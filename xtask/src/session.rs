@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ impl Session {
                 Serial::Terminal(path)
             }
         };
-        let mut command = boot.hardware.command(&boot.folder, &medium, &serial)?;
+        let mut command = ends_with_us(&boot.hardware.command(&boot.folder, &medium, &serial)?);
         let log = File::create(&boot.log)
             .with_context(|| format!("cannot write {}", boot.log.display()))?;
         let errors = File::create(boot.folder.join("stderr.txt"))?;
@@ -172,6 +172,23 @@ impl Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The same command, ended by the kernel when the thread that starts it is gone, however that comes: an
+/// emulator that nobody listens to would run for ever.
+fn ends_with_us(command: &Command) -> Command {
+    // From util-linux, which every Debian has.
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    wrapped
 }
 
 impl Drop for Session {
