@@ -37,6 +37,8 @@ pub struct Machine<V: Vendor> {
     pub xsave: bool,
     /// Whether the CPU has RDTSCP, and so TSC_AUX.
     pub rdtscp: bool,
+    /// Seconds since 1970, when the hypervisor started.
+    pub epoch: u64,
     /// The CPUs' local APIC timers.
     pub timer: Timer,
     /// Free memory. Taken when a VM starts or ends, never on the exit path.
@@ -185,6 +187,7 @@ impl<V: Vendor> Instance<V> {
             limits: vendor.limits(),
             tsc_hz: machine.tsc_hz,
             xsave: machine.xsave,
+            epoch: machine.epoch,
         };
         let mut instance = Instance {
             vcpu: vcpu.on(pages),

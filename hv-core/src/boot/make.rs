@@ -12,6 +12,7 @@ use pv_abi::exit::Reason;
 use spin::Mutex;
 
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
+use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{self, CpuidModel, Facts, XCR0_KNOWN};
 use crate::emulate::msr::{CpuFacts, MsrState};
@@ -93,12 +94,14 @@ pub struct Basis<'a> {
     pub tsc_hz: u64,
     /// Whether guests can have XSAVE.
     pub xsave: bool,
+    /// Seconds since 1970.
+    pub epoch: u64,
 }
 
 impl Basis<'_> {
     /// The vCPU, whose VM has these pages and nobody else.
     pub fn on(self, pages: Pages) -> Vcpu {
-        let Basis { desc, number, features, limits, tsc_hz, xsave } = self;
+        let Basis { desc, number, features, limits, tsc_hz, xsave, epoch } = self;
         // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
         // says; Rust objects are put into none of the RAM, and nothing is written to the ROM. Zeros are a valid `VcpuInfo`, plain data
         // that the guest sees read-only, and a valid `ApicPage`, which is made of atomics so that the
@@ -136,6 +139,8 @@ impl Basis<'_> {
         };
         let started = tsc();
         let limit = desc.time_limit_ms.saturating_mul(tsc_hz / 1000);
+        let board = Board::new(desc.machine, epoch, desc.memory);
+        let wired = board.has_interrupts();
         let vm = Vm {
             number,
             name: String::from(desc.name),
@@ -145,6 +150,8 @@ impl Basis<'_> {
             memory,
             generation: Generation::default(),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            board: Mutex::new(board),
+            wired,
             tsc_hz,
             info_gpa: desc.memory,
             started,
@@ -170,6 +177,9 @@ impl Basis<'_> {
             may_call: false,
             offers_eoi,
             nmi: false,
+            extint: false,
+            board_due: if wired { 0 } else { u64::MAX },
+            levels_changed: false,
             delayed: None,
             call: 0,
             reason: Reason::Mark,

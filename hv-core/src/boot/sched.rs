@@ -64,6 +64,7 @@ pub fn schedule<V: Vendor>(
                 if !wakes(vm)
                     && vm.vcpu.apic.timer_due().is_none()
                     && vm.vcpu.vm.time_limit == u64::MAX
+                    && vm.vcpu.board_due == u64::MAX
                 {
                     // Nothing is left that could end the halt.
                     let message = "the guest waits for an interrupt that nothing can raise";
@@ -107,7 +108,7 @@ fn yield_at<V: Vendor>(vms: &[Instance<V>], at: usize) -> Option<u64> {
             return now.saturating_add(slice);
         }
         let timer = vm.vcpu.timer_due(now).unwrap_or(u64::MAX);
-        timer.min(vm.vcpu.vm.time_limit).min(vm.vcpu.send_at)
+        timer.min(vm.vcpu.vm.time_limit).min(vm.vcpu.send_at).min(vm.vcpu.board_due)
     };
     vms.iter().enumerate().filter(|&(i, _)| i != at).map(|(_, vm)| wanted(vm)).min()
 }
@@ -122,11 +123,12 @@ fn remove<V: Vendor>(machine: &Machine<V>, vms: &mut Vec<Instance<V>>, at: usize
 fn wakes<V: Vendor>(vm: &mut Instance<V>) -> bool {
     let delivers = vm.vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
     let now = tsc();
+    let link = &mut output::Host { vm: vm.vcpu.vm.number };
     // What a halted VM has written is sent in time, whoever runs.
     if now >= vm.vcpu.send_at {
-        vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
+        vm.vcpu.send_output(link);
     }
-    vm.vcpu.wakes(now, delivers) || now >= vm.vcpu.vm.time_limit
+    vm.vcpu.wakes(link, now, delivers) || now >= vm.vcpu.vm.time_limit
 }
 
 /// Halts this CPU until the first timer of its VMs, and sends what they have written meanwhile.
@@ -134,7 +136,7 @@ fn idle<V: Vendor>(machine: &Machine<V>, vms: &mut [Instance<V>]) {
     let mut until = tsc().saturating_add(machine.tsc_hz / 10);
     for vm in vms {
         vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
-        until = until.min(vm.vcpu.vm.time_limit);
+        until = until.min(vm.vcpu.vm.time_limit).min(vm.vcpu.board_due);
         if let Some(due) = vm.vcpu.timer_due(tsc()) {
             until = until.min(due);
         }

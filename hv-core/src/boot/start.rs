@@ -25,7 +25,7 @@ use crate::hw::speculation::Speculation;
 use crate::hw::svm::vendor::Svm;
 use crate::hw::vendor::Vendor;
 use crate::hw::vmx::vendor::Vmx;
-use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time};
+use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time, wall_clock};
 use crate::mem::frames::{PAGE, Range};
 use crate::vm::desc::VmDesc;
 
@@ -132,6 +132,7 @@ fn bring_up<V: Vendor>(
         speculation: Speculation::of(&ThisCpu),
         xsave: cpu::enable_xsave(&ThisCpu),
         rdtscp,
+        epoch: wall_clock::seconds_since_1970(),
         timer,
         frames: Mutex::new(info.frames),
         queues: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],

@@ -149,6 +149,11 @@ impl Uart {
         if self.mcr & MCR_LOOPBACK != 0 { 0 } else { self.capacity().saturating_sub(self.count) }
     }
 
+    /// Whether the receiver has room, and the guest waits for its interrupt instead of looking.
+    pub fn listens(&self) -> bool {
+        self.ier & IER_RECEIVED != 0 && self.receive_room() > 0
+    }
+
     /// Whether the interrupt output is active. As in a PC, OUT2 (MCR bit 3) gates it, which
     /// loopback takes away as well.
     pub fn interrupt(&self) -> bool {

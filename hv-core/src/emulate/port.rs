@@ -1,9 +1,10 @@
-//! Port I/O: COM1, and nothing anywhere else.
+//! Port I/O: COM1, and the devices of the VM's board.
 
+use crate::device::power::Effect;
 use crate::device::uart::Uart;
 use crate::host::report::Cause;
 use crate::vm::exit::PortAccess;
-use crate::vm::{Gpr, Hardware, Leave, Outcome, Vcpu};
+use crate::vm::{Gpr, Hardware, Leave, Options, Outcome, Vcpu};
 
 const COM1: u16 = 0x3f8;
 const REGISTERS: u16 = 8;
@@ -35,18 +36,69 @@ pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -
                 vcpu.output_waits(hardware);
             }
         }
-        // Nobody drives the bus: it reads as ones. A 32-bit IN clears the upper half of RAX.
         (None, true) => {
-            let value = match access.size {
-                1 => rax | 0xff,
-                2 => rax | 0xffff,
-                _ => 0xffff_ffff,
+            let value = read_board(vcpu, hardware, access.port, access.size);
+            // A 32-bit IN clears the upper half of RAX.
+            let kept = match access.size {
+                1 => rax & !0xff | value & 0xff,
+                2 => rax & !0xffff | value & 0xffff,
+                _ => value,
             };
-            vcpu.registers.set(Gpr::Rax, value);
+            vcpu.registers.set(Gpr::Rax, kept);
         }
-        (None, false) => {}
+        (None, false) => return write_board(vcpu, hardware, access.port, access.size, rax as u32),
+    }
+    if vcpu.vm.wired {
+        settle(vcpu, hardware);
     }
     Outcome::Advance
+}
+
+#[inline(never)]
+fn read_board(vcpu: &mut Vcpu, hardware: &mut impl Hardware, port: u16, size: u8) -> u64 {
+    let now = vcpu.device_time(hardware.tsc());
+    vcpu.vm.board.lock().read(port, size, now).into()
+}
+
+#[inline(never)]
+fn write_board(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    port: u16,
+    size: u8,
+    value: u32,
+) -> Outcome {
+    let now = vcpu.device_time(hardware.tsc());
+    let effect = vcpu.vm.board.lock().write(port, size, value, now);
+    if vcpu.vm.wired {
+        settle(vcpu, hardware);
+    }
+    power(vcpu, effect)
+}
+
+/// An access may have changed the interrupt of a device.
+#[inline(never)]
+fn settle(vcpu: &mut Vcpu, hardware: &mut impl Hardware) {
+    let now = hardware.tsc();
+    vcpu.settle_board(hardware, now);
+}
+
+/// How an instruction ends that asked for this.
+fn power(vcpu: &Vcpu, effect: Effect) -> Outcome {
+    let leave = match effect {
+        // Address bit 20 always counts: software that wants it masked is older than the CPUs that run
+        // this.
+        Effect::None | Effect::A20(_) | Effect::Sci => return Outcome::Advance,
+        Effect::PowerOff => Leave::ended(Cause::Shutdown, 0, ""),
+        Effect::Exit(code) => Leave::ended(Cause::Shutdown, code.into(), ""),
+        Effect::Reset | Effect::Init if vcpu.vm.options.contains(Options::MAY_RESET) => Leave::Reset,
+        Effect::Reset | Effect::Init => Leave::ended(
+            Cause::Shutdown,
+            0,
+            "the guest reset its machine, and its description does not let it start again",
+        ),
+    };
+    Outcome::AdvanceAndLeave(leave)
 }
 
 /// Gives the UART what was typed, one byte at a time, as it has room.

@@ -51,6 +51,8 @@ pub mod time;
 pub mod translations;
 #[cfg(target_os = "none")]
 pub mod vendor;
+#[cfg(target_os = "none")]
+pub mod wall_clock;
 
 /// Executes CPUID.
 pub trait Cpuid {

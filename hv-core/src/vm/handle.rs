@@ -53,8 +53,9 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             }
         }
         Exit::EoiInduced { vector } => {
-            let _ = vcpu.apic.eoi_exit(vector);
-            vcpu.attend();
+            let effect = vcpu.apic.eoi_exit(vector);
+            let _ = vcpu.apply(effect, hardware);
+            vcpu.look_at_events();
             Outcome::Resume
         }
         Exit::Hlt => halt(hardware),

@@ -138,9 +138,9 @@ pub trait Hardware: Link {
     /// Tells the CPU which vectors wait and are in service, where it delivers interrupts itself.
     fn set_interrupt_status(&mut self, _requesting: u8, _servicing: u8) {}
 
-    /// Asks for an exit at the end of interrupts with this vector, where the CPU ends them itself; or
-    /// no longer.
-    fn set_eoi_exit(&mut self, _vector: u8, _exits: bool) {}
+    /// Asks for an exit at the end of interrupts with these vectors, a bit for each, where the CPU ends
+    /// them itself.
+    fn set_eoi_exits(&mut self, _vectors: [u64; 4]) {}
 
     /// Whether the CPU delivers interrupts itself.
     fn delivers_interrupts(&self) -> bool {

@@ -17,6 +17,7 @@ pub mod run;
 #[cfg(test)]
 pub mod testing;
 pub mod vcpu;
+mod wires;
 
 pub use desc::Options;
 pub use event::{Combined, Event, EventKind};

@@ -216,11 +216,15 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
         vcpu.send_output(hardware);
     }
     expire_timer(vcpu, now);
+    if now >= vcpu.board_due {
+        vcpu.settle_board(hardware, now);
+    }
     vcpu.settle_eoi();
     hardware.sync_translations(&vm.generation);
     interrupts(vcpu, hardware);
 
-    vcpu.horizon = now.saturating_add(vm.ticks(HORIZON_US)).min(vm.time_limit).min(vcpu.send_at);
+    let far = now.saturating_add(vm.ticks(HORIZON_US));
+    vcpu.horizon = far.min(vm.time_limit).min(vcpu.send_at).min(vcpu.board_due);
     if vcpu.contended {
         vcpu.horizon = vcpu.horizon.min(vcpu.slice_end);
     }
@@ -274,7 +278,18 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
             window = true;
         }
     }
+    if vcpu.extint_waits() {
+        if !busy && hardware.interruptible() {
+            hardware.inject(Event::interrupt(vcpu.acknowledge_extint()));
+            busy = true;
+        } else {
+            window = true;
+        }
+    }
     if hardware.delivers_interrupts() {
+        if core::mem::take(&mut vcpu.levels_changed) {
+            hardware.set_eoi_exits(vcpu.apic.level_vectors());
+        }
         hardware.set_interrupt_status(vcpu.apic.rvi(), vcpu.apic.svi());
     } else if let Some(vector) = vcpu.apic.deliverable() {
         if !busy && hardware.interruptible() {
@@ -308,13 +323,19 @@ impl Vcpu {
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`; `virtual_delivery`
     /// if the CPU delivers interrupts itself.
-    pub fn wakes(&mut self, now: u64, virtual_delivery: bool) -> bool {
+    pub fn wakes(&mut self, link: &mut impl Link, now: u64, virtual_delivery: bool) -> bool {
         self.settle_eoi();
         expire_timer(self, now);
+        if now >= self.board_due {
+            self.settle_board(link, now);
+        }
         if virtual_delivery {
             self.apic.resume_software();
         }
-        self.nmi || self.delayed.is_some() || self.apic.deliverable().is_some()
+        self.nmi
+            || self.delayed.is_some()
+            || self.extint_waits()
+            || self.apic.deliverable().is_some()
     }
 }
 

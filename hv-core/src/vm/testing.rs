@@ -13,6 +13,7 @@ use pv_abi::exit::Reason;
 use spin::Mutex;
 use zerocopy::FromZeros;
 
+use super::machine_type::MachineType;
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, VendorExit};
 use super::outbox::Outbox;
 use super::profile::Profile;
@@ -20,6 +21,7 @@ use super::run::{Frame, Left, answer};
 use super::vcpu::Registered;
 use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, Vm};
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
+use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::{CpuFacts, MsrState};
@@ -398,6 +400,7 @@ pub struct Setup {
     pub features: Features,
     pub host: HostCpu,
     pub time_limit: u64,
+    pub machine: MachineType,
 }
 
 impl Default for Setup {
@@ -408,6 +411,7 @@ impl Default for Setup {
             features: Features::all(),
             host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020, intel: true },
             time_limit: u64::MAX,
+            machine: MachineType::Minimal,
         }
     }
 }
@@ -429,6 +433,8 @@ impl Setup {
             vcpus: 1,
         };
         let cpuid = CpuidModel::build(info, &self.host, &facts);
+        let board = Board::new(self.machine, 0, RAM);
+        let wired = board.has_interrupts();
         let vm = Vm {
             number: 1,
             name: String::from("vm"),
@@ -438,6 +444,8 @@ impl Setup {
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            board: Mutex::new(board),
+            wired,
             tsc_hz: TSC_HZ,
             info_gpa: INFO_GPA,
             started: STARTED,
@@ -464,6 +472,9 @@ impl Setup {
             may_call: self.options.contains(Options::ABI),
             offers_eoi: true,
             nmi: false,
+            extint: false,
+            board_due: if wired { 0 } else { u64::MAX },
+            levels_changed: false,
             delayed: None,
             call: 0,
             reason: Reason::Mark,

@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::profile::Profile;
 use super::{Event, Features, Gpr, Hardware, Leave, Options, Outcome, Policy, Registers};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
+use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
@@ -46,6 +47,10 @@ pub struct Vm {
     pub generation: Generation,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
+    /// Its other devices.
+    pub board: Mutex<Board>,
+    /// The interrupts of its devices are wired to interrupt controllers.
+    pub wired: bool,
     /// The host's TSC in Hz.
     pub tsc_hz: u64,
     /// Where the read-only half of the vCPU's area is mapped, as a guest-physical address.
@@ -113,6 +118,12 @@ pub struct Vcpu {
     pub offers_eoi: bool,
     /// An NMI waits.
     pub nmi: bool,
+    /// An interrupt controller of the board asks for the CPU.
+    pub extint: bool,
+    /// The host's TSC at which the board must be looked at; `u64::MAX` for never.
+    pub board_due: u64,
+    /// The set of vectors that are triggered by a level may have changed.
+    pub levels_changed: bool,
     /// An interrupt whose delivery raised an exception, which goes first.
     pub delayed: Option<Event>,
     /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
@@ -203,6 +214,10 @@ impl Vcpu {
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;
+        self.extint = false;
+        self.board_due = if self.vm.wired { 0 } else { u64::MAX };
+        self.levels_changed = true;
+        self.vm.board.lock().reset(self.device_time(now));
         self.delayed = None;
         self.open = false;
         self.call = 0;
@@ -269,6 +284,7 @@ impl Vcpu {
             // A guest whose stored deadline is followed is to hear whether it still is.
             Effect::Timer | Effect::Posted(_) if self.registered.armed != 0 => self.attend(),
             Effect::Timer => self.follow_timer(hardware.tsc()),
+            Effect::Eoi { vector, broadcast: true } => self.end_on_board(vector),
             // Where nothing waits, nothing becomes deliverable.
             Effect::Priority | Effect::Eoi { .. } => {
                 if hardware.delivers_interrupts() || self.apic.deliverable().is_some() {

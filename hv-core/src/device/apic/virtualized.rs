@@ -56,6 +56,14 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.page.highest(Vectors::Isr).unwrap_or(0)
     }
 
+    /// The vectors whose ends software wants to see, a bit for each: those triggered by a level.
+    pub fn level_vectors(&self) -> [u64; 4] {
+        [0u8, 2, 4, 6].map(|word| {
+            let half = |word| u64::from(self.page.vectors(Vectors::Tmr, word));
+            half(word.wrapping_add(1)) << 32 | half(word)
+        })
+    }
+
     /// Takes over from the CPU, which changes requests and services behind software's back: to be
     /// called before [`VirtualApic::deliverable`], [`VirtualApic::eoi`] and whatever may end an
     /// interrupt.

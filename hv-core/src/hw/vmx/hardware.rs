@@ -224,11 +224,9 @@ impl Hardware for Guest<'_> {
         self.vmcs.write(field::GUEST_INTERRUPT_STATUS, status);
     }
 
-    fn set_eoi_exit(&mut self, vector: u8, exits: bool) {
-        if self.has(Features::VIRTUAL_INTERRUPTS) {
-            let (bitmap, bit) = (field::eoi_exit_bitmap(vector >> 6), 1 << (vector & 63));
-            let old = self.vmcs.get(bitmap);
-            self.vmcs.write(bitmap, if exits { old | bit } else { old & !bit });
+    fn set_eoi_exits(&mut self, vectors: [u64; 4]) {
+        for (bits, index) in vectors.into_iter().zip(0..) {
+            self.vmcs.write(field::eoi_exit_bitmap(index), bits);
         }
     }
 

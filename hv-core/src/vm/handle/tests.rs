@@ -272,7 +272,7 @@ fn writes_that_the_cpu_has_done_are_completed() {
     let _ = v.apic.post(0x60, Trigger::Level);
     v.due = 1000;
     assert_eq!(handle(&mut v, &mut h, Exit::EoiInduced { vector: 0x60 }), Outcome::Resume);
-    assert_eq!(v.due, 0);
+    assert_eq!(v.due, EVENTS);
     // INIT to itself, by the ICR.
     v.apic.page().set(0x310, 0);
     v.apic.page().set(0x300, 0x4500);

@@ -1,0 +1,110 @@
+//! The wires between a vCPU and the board of its VM: interrupts one way, their ends and the passing of
+//! time the other.
+
+use super::hardware::Link;
+use super::Vcpu;
+use crate::device::apic::{Effect, Trigger};
+use crate::device::ioapic::Message;
+
+/// How often a guest that waits for its serial port's interrupt has the line looked at, in microseconds.
+const SERIAL_POLL_US: u64 = 10_000;
+
+/// Devices are looked at no more often than this, in microseconds, but for the guest's own accesses.
+const SHORTEST_US: u64 = 20;
+
+impl Vcpu {
+    /// Nanoseconds from the start of the VM to the host's TSC `host`: the time that its devices know.
+    pub fn device_time(&self, host: u64) -> u64 {
+        let ticks = u128::from(host.saturating_sub(self.vm.started));
+        let ns = ticks.saturating_mul(1_000_000_000).checked_div(self.vm.tsc_hz.into());
+        u64::try_from(ns.unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
+    /// The host's TSC at which the devices' time is `ns`, or just behind.
+    fn host_time(&self, ns: u64) -> u64 {
+        let ticks = u128::from(ns).saturating_mul(self.vm.tsc_hz.into()).div_ceil(1_000_000_000);
+        self.vm.started.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+    }
+
+    /// Brings the board up to the host's TSC `now`, takes what has arrived on the serial line, and
+    /// delivers what comes of both.
+    pub fn settle_board(&mut self, link: &mut impl Link, now: u64) {
+        let vm = self.vm;
+        let time = self.device_time(now);
+        let mut serial_due = u64::MAX;
+        let mut serial = false;
+        if let Some(uart) = &vm.uart {
+            let mut uart = uart.lock();
+            while uart.listens()
+                && let Some(byte) = link.receive()
+            {
+                uart.receive(&[byte]);
+            }
+            serial = uart.interrupt();
+            if uart.listens() {
+                serial_due = now.saturating_add(vm.ticks(SERIAL_POLL_US));
+            }
+        }
+        let mut board = vm.board.lock();
+        board.settle(serial, time, &mut |message| self.take_message(message));
+        self.extint = board.intr();
+        let due = board.due(time).map_or(u64::MAX, |ns| self.host_time(ns));
+        // A timer that is faster than the hypervisor must not keep the guest from running.
+        let soonest = now.saturating_add(vm.ticks(SHORTEST_US));
+        self.board_due = due.min(serial_due).max(soonest);
+        self.look_at_events();
+    }
+
+    /// An interrupt message of the I/O APIC.
+    fn take_message(&mut self, message: Message) {
+        if !self.apic.is_addressed(&message.ipi(), false) {
+            return;
+        }
+        self.levels_changed |= message.trigger == Trigger::Level;
+        match message.deliver(&mut self.apic) {
+            Effect::Nmi => self.nmi = true,
+            // LINT0 brings what the PICs have; a message of this mode says no more than that.
+            Effect::ExtInt => self.extint = true,
+            // A vector waits in the IRR; INIT to the only vCPU is dropped.
+            _ => {}
+        }
+    }
+
+    /// The interrupt with this vector was triggered by a level, and is over.
+    pub fn end_on_board(&mut self, vector: u8) {
+        let vm = self.vm;
+        let mut board = vm.board.lock();
+        board.end_of_interrupt(vector, &mut |message| self.take_message(message));
+        self.look_at_events();
+    }
+
+    /// The vector of the external interrupt controller, which is then in service there.
+    pub fn acknowledge_extint(&mut self) -> u8 {
+        let mut board = self.vm.board.lock();
+        let vector = board.acknowledge();
+        self.extint = board.intr();
+        vector
+    }
+
+    /// Whether the external interrupt controller has an interrupt that the vCPU takes.
+    pub fn extint_waits(&self) -> bool {
+        self.extint && self.apic.passes_extint()
+    }
+
+    /// A read of 1, 2 or 4 bytes at an offset of the I/O APIC's page, if the VM has one.
+    pub fn read_io_apic(&mut self, offset: u16) -> Option<u32> {
+        self.vm.board.lock().io_apic().map(|io_apic| io_apic.read(offset))
+    }
+
+    /// A write there; `false` if the VM has none.
+    pub fn write_io_apic(&mut self, offset: u16, value: u32) -> bool {
+        let vm = self.vm;
+        let mut board = vm.board.lock();
+        let Some(io_apic) = board.io_apic() else { return false };
+        for message in io_apic.write(offset, value) {
+            self.take_message(message);
+        }
+        self.look_at_events();
+        true
+    }
+}
