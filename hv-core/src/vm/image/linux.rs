@@ -2,11 +2,11 @@
 
 mod header;
 
-pub use header::is_one;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
 use header::SetupHeader;
+pub use header::is_one;
 
 use super::layout::{self, COMMAND_LINE, HIGH_RAM, INFORMATION};
 use super::room::Room;

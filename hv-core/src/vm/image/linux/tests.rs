@@ -76,13 +76,17 @@ fn without_a_64_bit_entry_or_when_asked_to_it_is_entered_in_32_bit_mode() {
 
 #[test]
 fn boot_params_say_what_the_kernel_asks_for() {
-    let image = sound();
+    // What another loader left in the fields of loaders.
+    let mut image = sound();
+    put(&mut image, 0x226, 0xffff, 2);
+    put(&mut image, 0x250, u64::MAX, 8);
     let parts = Parts { rsdp: Some(0xe_0010), ..parts(&image, "console=ttyS0") };
     let (_, memory) = load(&parts).unwrap();
     let at = |offset, size| number(&memory, INFORMATION + offset, size);
     assert_eq!(bytes(&memory, at(0x228, 4), 14), b"console=ttyS0\0");
     assert_eq!(at(0x70, 8), 0xe_0010, "the RSDP");
     assert_eq!(at(0x210, 1), 0xff, "a loader without a number");
+    assert_eq!((at(0x226, 2), at(0x250, 8)), (0, 0), "nor an extension of it, nor `setup_data`");
     assert_eq!(at(0x214, 4), PREFERRED, "where the kernel is");
     assert_eq!((at(0x206, 2), at(0x1fe, 2)), (0x20f, 0xaa55), "the header is copied");
     assert_eq!(at(0x1e0, 4), (RAM >> 10) - 1024, "KiB above 1 MiB");

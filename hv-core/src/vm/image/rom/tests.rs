@@ -38,7 +38,9 @@ fn a_rom_starts_at_the_reset_vector_and_its_end_is_below_1_mib_as_well() {
 
 #[test]
 fn a_rom_of_another_size_is_refused() {
-    for size in [0, 1, 4096, (64 << 10) - 4096, (64 << 10) + 1, (16 << 20) + 4096] {
+    for size in
+        [0, 1, 4096, (64 << 10) - 4096, (64 << 10) + 1, (64 << 10) + 2048, (16 << 20) + 4096]
+    {
         let image = vec![0; size];
         assert_eq!(load(&image, &memory(2 << 20)), Err(ImageError::RomSize(size as u64)));
     }
