@@ -2,4 +2,5 @@
 
 pub mod apic;
 pub mod pic;
+pub mod pit;
 pub mod uart;
