@@ -1,4 +1,5 @@
 //! The devices that an unmodified guest expects, as state machines without hardware.
 
 pub mod apic;
+pub mod ioapic;
 pub mod uart;
