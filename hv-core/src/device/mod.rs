@@ -2,4 +2,5 @@
 
 pub mod apic;
 pub mod ioapic;
+pub mod power;
 pub mod uart;
