@@ -2,5 +2,6 @@
 
 pub mod apic;
 pub mod ioapic;
+pub mod keyboard;
 pub mod power;
 pub mod uart;
