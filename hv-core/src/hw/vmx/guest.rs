@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use super::capability::Capabilities;
 use super::check::Violation;
-use super::controls::{AccessRights, Entry, Interruptibility, PendingDebug, Primary};
+use super::controls::{AccessRights, Entry, Interruptibility, PENDING_STEP, Primary};
 use super::enter::Switch;
 use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
@@ -139,8 +139,7 @@ impl Guest<'_> {
     pub(super) fn single_step(&mut self) {
         if self.vmcs.get(field::GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0 {
             let pending = self.vmcs.get(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
-            self.vmcs
-                .write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | PendingDebug::BS.bits());
+            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | PENDING_STEP);
         }
     }
 }
