@@ -3,6 +3,7 @@
 
 mod bits;
 pub mod check;
+pub mod exit_codes;
 pub mod find;
 pub mod limits;
 pub mod msr_map;

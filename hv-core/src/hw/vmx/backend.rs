@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::check;
 use super::enter::enter;
-use super::exit_reason::Basic;
+use super::exit_reason::code;
 use super::field::{self, VmcsWrite};
 use super::guest::Guest;
 use crate::host::report::Vendor;
@@ -27,20 +27,15 @@ use crate::vm::run::{Frame, Left, answer};
 ///
 /// `frame` is the one that [`Backend::enter`] passed to the switch, which nobody else uses now.
 pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
-    const VMCALL: u32 = Basic::Vmcall as u32;
-    const CPUID: u32 = Basic::Cpuid as u32;
-    const RDMSR: u32 = Basic::Rdmsr as u32;
-    const WRMSR: u32 = Basic::Wrmsr as u32;
-    const IO: u32 = Basic::Io as u32;
     // SAFETY: as the caller vouches.
     let frame = unsafe { &mut *frame };
     frame.vcpu.exited = tsc();
-    match frame.hardware.vmcs.get(field::EXIT_REASON) {
-        VMCALL => quick::hypercall(frame),
-        CPUID => quick::cpuid(frame),
-        RDMSR => quick::rdmsr(frame),
-        WRMSR => quick::wrmsr(frame),
-        IO => answer_port(frame),
+    match u64::from(frame.hardware.vmcs.get(field::EXIT_REASON)) {
+        code::VMCALL => quick::hypercall(frame),
+        code::CPUID => quick::cpuid(frame),
+        code::RDMSR => quick::rdmsr(frame),
+        code::WRMSR => quick::wrmsr(frame),
+        code::IO => answer_port(frame),
         _ => false,
     }
 }

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use super::capability::EptVpid;
 use super::controls::{AccessRights, Entry, Interruptibility, Primary, Secondary};
-use super::exit_reason::Basic;
+use super::exit_reason::{basic, code};
 use super::field::{self, Field, Natural, Segment, VmcsWrite};
 use super::guest::Guest;
 use super::setup;
@@ -282,7 +282,7 @@ impl Hardware for Guest<'_> {
     }
 
     fn serve_host(&mut self) {
-        if self.vmcs.get(field::EXIT_REASON) == Basic::ExceptionOrNmi as u32 {
+        if basic(self.vmcs.get(field::EXIT_REASON).into()) == code::EXCEPTION_OR_NMI {
             // The exit took the NMI and left NMIs blocked; the handler's IRET opens them.
             // SAFETY: vector 2 has a handler that returns.
             unsafe { asm!("int 2") };
