@@ -16,6 +16,8 @@ pub(crate) mod testing;
 pub mod vmx;
 
 #[cfg(target_os = "none")]
+pub mod common;
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod exceptions;

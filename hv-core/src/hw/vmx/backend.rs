@@ -66,7 +66,7 @@ impl Backend for Guest<'_> {
         let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };
         let left = frame.left;
         if !entered {
-            self.state.refused = true;
+            self.state.common.refused = true;
             return None;
         }
         Some(left)
@@ -86,7 +86,7 @@ impl Backend for Guest<'_> {
     }
 
     fn vendor_exit(&mut self) -> VendorExit {
-        let (code, detail) = if self.state.refused {
+        let (code, detail) = if self.state.common.refused {
             (u64::MAX, [0, self.vmcs.get(field::VM_INSTRUCTION_ERROR).into()])
         } else {
             (self.vmcs.get(field::EXIT_REASON).into(), [self.qualification(), 0])
@@ -95,15 +95,11 @@ impl Backend for Guest<'_> {
     }
 
     fn check(&mut self) -> bool {
-        self.state.violation = check::first(&self.vmcs, self.caps);
-        self.state.refused = self.state.violation.is_some();
-        !self.state.refused
+        self.state.common.refused = check::first(&self.vmcs, self.caps).is_some();
+        !self.state.common.refused
     }
 
     fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
-        if let Some(violation) = self.state.violation {
-            return write!(to, "{violation}");
-        }
         list(to, |found| check::each(&self.vmcs, self.caps, found))
     }
 }

@@ -9,6 +9,7 @@ pub use allowed::{Allowed, MissingControls};
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
 use crate::hw::bits::{bits, report};
+use crate::hw::limits::{CR4_KNOWN, Limits, has};
 use crate::hw::refusal::refusals;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::feature::Features;
@@ -102,18 +103,15 @@ pub struct Capabilities {
     pub cr4_must: u64,
     /// Bits of CR4 that may be 1 in VMX operation.
     pub cr4_may: u64,
-    /// Width of physical addresses in bits.
-    pub physical_bits: u8,
+    /// What guests may have.
+    pub limits: Limits,
     /// Width of linear addresses in bits.
     pub linear_bits: u8,
-    /// EFER.NXE exists.
-    pub no_execute: bool,
 }
 
 /// Whether CPUID shows VMX.
 pub fn announced(cpuid: &impl Cpuid) -> bool {
-    let [_, _, ecx, _] = cpuid.announced(1, 0);
-    ecx & 1 << 5 != 0
+    has(cpuid, 1, 0, 2, 5)
 }
 
 impl Capabilities {
@@ -165,8 +163,7 @@ impl Capabilities {
             return Err(Refusal::NoPreemptionTimer);
         }
 
-        let [_, _, _, extended_features] = cpuid.announced(0x8000_0001, 0);
-        let (physical_bits, linear_bits) = cpuid.address_widths();
+        let cr4_may = msrs.read_msr(msr::IA32_VMX_CR4_FIXED1);
         Ok(Capabilities {
             revision: basic as u32 & !(1 << 31),
             feature_control,
@@ -180,10 +177,9 @@ impl Capabilities {
             cr0_must: msrs.read_msr(msr::IA32_VMX_CR0_FIXED0),
             cr0_may: msrs.read_msr(msr::IA32_VMX_CR0_FIXED1),
             cr4_must: msrs.read_msr(msr::IA32_VMX_CR4_FIXED0),
-            cr4_may: msrs.read_msr(msr::IA32_VMX_CR4_FIXED1),
-            physical_bits,
-            linear_bits,
-            no_execute: extended_features & 1 << 20 != 0,
+            cr4_may,
+            limits: Limits { cr4_may: cr4_may & CR4_KNOWN, ..Limits::announced(cpuid) },
+            linear_bits: cpuid.address_widths().1,
         })
     }
 

@@ -61,7 +61,10 @@ impl Fake {
 fn a_rich_cpu_is_read_whole() {
     let caps = Fake::rich().capabilities().unwrap();
     assert_eq!((caps.revision, caps.preemption_timer_shift), (0x2b, 5));
-    assert_eq!((caps.physical_bits, caps.linear_bits, caps.no_execute), (40, 48, true));
+    assert_eq!(
+        (caps.limits.physical_bits, caps.linear_bits, caps.limits.no_execute),
+        (40, 48, true)
+    );
     assert_eq!(caps.features(), Features::all());
     assert!(caps.report().all(|(.., there)| there));
     let narrow = Fake::rich().clear(msr::IA32_VMX_EPT_VPID_CAP, EptVpid::EPT_1G.bits());
@@ -75,7 +78,10 @@ fn without_widths_in_cpuid_the_old_ones_count() {
     narrow.leaves.retain(|leaf, _| *leaf < 0x8000_0001);
     narrow.leaves.insert(0x8000_0000, [0x8000_0000, 0, 0, 0]);
     let caps = narrow.capabilities().unwrap();
-    assert_eq!((caps.physical_bits, caps.linear_bits, caps.no_execute), (36, 48, false));
+    assert_eq!(
+        (caps.limits.physical_bits, caps.linear_bits, caps.limits.no_execute),
+        (36, 48, false)
+    );
 }
 
 #[test]

@@ -73,13 +73,13 @@ rules! {
         CountNotZero "there must be no CR3 targets and no MSR lists", for count in COUNTS =>
             c.clear(count, u64::MAX);
         PageAddress "a page's address must be a multiple of 4096 within the physical-address width",
-            for address in c.pages() => c.clear(address, 0xfff | above(c.caps.physical_bits));
+            for address in c.pages() => c.clear(address, 0xfff | above(c.caps.limits.physical_bits));
         ApicVirtualization "the TPR shadow, APIC-register virtualization, virtual-interrupt delivery, and one of x2APIC mode and APIC accesses, must come together or not at all" =>
             c.with(SECONDARY_CONTROLS, PRIMARY_CONTROLS, c.apic_sound());
         VpidZero "VPID 0 is the host's own", if c.has(Secondary::ENABLE_VPID) =>
             c.that(VIRTUAL_PROCESSOR_IDENTIFIER, c.get(VIRTUAL_PROCESSOR_IDENTIFIER) != 0);
         EptPointer "the EPT pointer must have write-back structures, a walk of length 4, nothing else, and be within the physical-address width" => {
-            let wrong = (c.get(EPT_POINTER) ^ ept::pointer(0)) & (0xfff | above(c.caps.physical_bits));
+            let wrong = (c.get(EPT_POINTER) ^ ept::pointer(0)) & (0xfff | above(c.caps.limits.physical_bits));
             c.none_of(EPT_POINTER, wrong)
         };
     }

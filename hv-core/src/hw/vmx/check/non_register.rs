@@ -72,6 +72,6 @@ rules! {
         PdpteReserved "reserved bits of a present PDPTE must be 0",
             for entry in [0, 1, 2, 3].map(guest_pdpte),
             if c.pae_paging() && c.any(entry, PDPTE_PRESENT) =>
-            c.clear(entry, PDPTE_RESERVED | above(c.caps.physical_bits));
+            c.clear(entry, PDPTE_RESERVED | above(c.caps.limits.physical_bits));
     }
 }

@@ -45,13 +45,13 @@ rules! {
         HostCr4Fixed "CR4 must be as IA32_VMX_CR4_FIXED0 and FIXED1 allow" =>
             c.none_of(HOST_CR4, c.wrong_cr4(HOST_CR4));
         HostCr3Width "CR3 must be within the physical-address width" =>
-            c.clear(HOST_CR3, above(c.caps.physical_bits));
+            c.clear(HOST_CR3, above(c.caps.limits.physical_bits));
         HostSysenterCanonical "SYSENTER addresses must be canonical",
             for field in [HOST_IA32_SYSENTER_ESP, HOST_IA32_SYSENTER_EIP] =>
             c.canonical(field, c.caps.linear_bits);
         HostPat "each byte of IA32_PAT must be a memory type" => c.pat(HOST_IA32_PAT);
         HostEferReserved "reserved bits of IA32_EFER must be 0" =>
-            c.clear(HOST_IA32_EFER, efer::reserved(c.caps.no_execute));
+            c.clear(HOST_IA32_EFER, efer::reserved(c.caps.limits.no_execute));
         HostEferLongMode "a 64-bit host needs IA32_EFER.LMA and LME" =>
             c.none_of(HOST_IA32_EFER, !c.get(HOST_IA32_EFER) & LONG);
     }
@@ -84,14 +84,14 @@ rules! {
         GuestPcide "CR4.PCIDE is for IA-32e mode guests", if !c.has(Entry::IA32E_MODE_GUEST) =>
             c.clear(GUEST_CR4, cr4::PCIDE);
         GuestCr3Width "CR3 must be within the physical-address width" =>
-            c.clear(GUEST_CR3, above(c.caps.physical_bits));
+            c.clear(GUEST_CR3, above(c.caps.limits.physical_bits));
         GuestDr7Upper "bits 63:32 of DR7 must be 0" => c.clear(GUEST_DR7, above(32));
         GuestSysenterCanonical "SYSENTER addresses must be canonical",
             for field in [GUEST_IA32_SYSENTER_ESP, GUEST_IA32_SYSENTER_EIP] =>
             c.canonical(field, c.caps.linear_bits);
         GuestPat "each byte of IA32_PAT must be a memory type" => c.pat(GUEST_IA32_PAT);
         GuestEferReserved "reserved bits of IA32_EFER must be 0" =>
-            c.clear(GUEST_IA32_EFER, efer::reserved(c.caps.no_execute));
+            c.clear(GUEST_IA32_EFER, efer::reserved(c.caps.limits.no_execute));
         GuestEferLma "IA32_EFER.LMA must equal IA-32e mode guest" => {
             let sound = c.any(GUEST_IA32_EFER, efer::LMA) == c.has(Entry::IA32E_MODE_GUEST);
             c.with(GUEST_IA32_EFER, ENTRY_CONTROLS, sound)

@@ -18,6 +18,7 @@ use crate::vm::{Event, EventKind, Features, Policy};
 const ORDINARY: [Segment; 6] =
     [Segment::Es, Segment::Cs, Segment::Ss, Segment::Ds, Segment::Fs, Segment::Gs];
 const NOT_CANONICAL: u64 = 1 << 47;
+const APIC: Features = Features::APIC_REGISTERS;
 
 struct Machine {
     vmcs: Model,
@@ -76,20 +77,27 @@ impl Machine {
     fn shadow(&mut self, state: u64) -> &mut Self {
         self.set(GUEST_INTERRUPTIBILITY_STATE, state)
     }
+
+    /// The controls of a policy.
+    fn obey(&mut self, policy: Policy, without: Features) -> &mut Self {
+        let features = policy::features(policy, self.caps.features(), without);
+        let controls = policy::controls(policy, features, &self.caps).unwrap();
+        let apic = Secondary::VIRTUALIZE_APIC_ACCESSES;
+        let mode = if features.contains(APIC) { apic } else { Secondary::empty() };
+        self.set(PIN_BASED_CONTROLS, controls.pin_based.bits().into())
+            .set(PRIMARY_CONTROLS, controls.primary.bits().into())
+            .set(SECONDARY_CONTROLS, (controls.secondary | mode).bits().into())
+            .set(EXIT_CONTROLS, controls.exit.bits().into())
+            .set(ENTRY_CONTROLS, controls.entry.bits().into())
+    }
 }
 
-/// The controls of a policy and a sound host state, and a guest without any.
+/// Sound controls and host state, and a guest without any.
 fn machine() -> Machine {
     let caps = Fake::rich().capabilities().unwrap();
-    let features = Features::all();
-    let controls = policy::controls(Policy::HwAssist, features, &caps).unwrap();
     let mut machine = Machine { vmcs: Model::default(), caps };
     machine
-        .on(controls.pin_based)
-        .on(controls.primary)
-        .on(controls.secondary | Secondary::VIRTUALIZE_APIC_ACCESSES)
-        .on(controls.exit)
-        .on(controls.entry)
+        .obey(Policy::HwAssist, Features::empty())
         .set(MSR_BITMAPS_ADDRESS, 0x1000)
         .set(IO_BITMAP_A_ADDRESS, 0x2000)
         .set(IO_BITMAP_B_ADDRESS, 0x3000)
@@ -271,7 +279,7 @@ const BROKEN: &[Case<Machine>] = cases! {
     "HostSysenterCanonical" long |m| m.set(HOST_IA32_SYSENTER_EIP, NOT_CANONICAL);
     "HostPat" long |m| m.set(HOST_IA32_PAT, 2 << 56);
     "HostEferReserved" long |m| m.or(HOST_IA32_EFER, 1 << 1);
-    "HostEferReserved" long |m| { m.caps.no_execute = false; m.not(GUEST_IA32_EFER, 1 << 11) };
+    "HostEferReserved" long |m| { m.caps.limits.no_execute = false; m.not(GUEST_IA32_EFER, 1 << 11) };
     "HostEferLongMode" long |m| m.not(HOST_IA32_EFER, 1 << 10);
     "HostSelectorFlags" long |m| m.set(HOST_GS_SELECTOR, 3);
     "HostSelectorFlags" long |m| m.or(HOST_TR_SELECTOR, 4);
@@ -364,6 +372,19 @@ const BROKEN: &[Case<Machine>] = cases! {
 #[test]
 fn sound_vmcss_pass() {
     sound_ones_pass(SOUND);
+}
+
+#[test]
+fn the_controls_of_every_policy_pass() {
+    let ask = [Primary::INTERRUPT_WINDOW_EXITING, Primary::NMI_WINDOW_EXITING, Primary::empty()];
+    let without = Features::all().iter().chain([Features::empty(), Features::all()]);
+    for (policy, without) in without.flat_map(|without| Policy::ALL.map(|p| (p, without))) {
+        for window in ask {
+            let mut machine = pvh();
+            machine.obey(policy, without).on(window);
+            assert_eq!(machine.violations(), [], "{policy:?} without {without:?}");
+        }
+    }
 }
 
 #[test]
