@@ -32,13 +32,13 @@ macro_rules! exit_codes {
             ALL.iter().find(|(first, last, ..)| (*first..=*last).contains(&code)).map(|row| row.2)
         }
 
-        /// The neutral reason.
-        pub const fn neutral(code: u64) -> Option<pv_abi::exit::Reason> {
+        /// The neutral reason; that of a code without a name is `Other`.
+        pub const fn neutral(code: u64) -> pv_abi::exit::Reason {
             use pv_abi::exit::Reason;
-            Some(match $canonical(code) {
+            match $canonical(code) {
                 $($first $(..=$last)? => Reason::$neutral,)*
-                _ => return None,
-            })
+                _ => Reason::Other,
+            }
         }
     };
 }

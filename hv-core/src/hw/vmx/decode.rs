@@ -86,8 +86,15 @@ impl Guest<'_> {
         qualification::port(self.qualification()).map_or(Exit::Other, Exit::Port)
     }
 
-    fn rare_exit(&mut self, reason: u64) -> Exit {
+    /// Why the guest exited.
+    pub(super) fn decode(&mut self) -> Exit {
+        let reason = basic(self.vmcs.get(field::EXIT_REASON).into());
         match reason {
+            code::VMCALL => Exit::Hypercall,
+            code::CPUID => Exit::Cpuid,
+            code::RDMSR => Exit::Rdmsr,
+            code::WRMSR => Exit::Wrmsr,
+            code::IO => self.port(),
             code::EXCEPTION_OR_NMI => self.exception_or_nmi(),
             code::INVLPG => Exit::Invlpg { linear: Some(self.qualification()) },
             code::RDTSCP => Exit::Rdtsc { with_aux: true },
@@ -112,19 +119,7 @@ impl Guest<'_> {
             code::EPT_MISCONFIGURATION => {
                 Exit::NestedMisconfig { gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS) }
             }
-            _ => neutral(reason).map_or(Exit::Other, Exit::plain),
-        }
-    }
-
-    /// Why the guest exited.
-    pub(super) fn decode(&mut self) -> Exit {
-        match basic(self.vmcs.get(field::EXIT_REASON).into()) {
-            code::VMCALL => Exit::Hypercall,
-            code::CPUID => Exit::Cpuid,
-            code::RDMSR => Exit::Rdmsr,
-            code::WRMSR => Exit::Wrmsr,
-            code::IO => self.port(),
-            reason => self.rare_exit(reason),
+            _ => Exit::plain(neutral(reason)),
         }
     }
 }
