@@ -13,9 +13,8 @@ fn controls(must: u32, may: u32) -> u64 {
 }
 
 impl Fake {
-    /// A CPU with everything that this file has names for.
+    /// A CPU with everything that has a name here, and with controls that have none.
     pub fn rich() -> Fake {
-        let secondary = Secondary::all().bits();
         Fake {
             msrs: BTreeMap::from([
                 (msr::IA32_FEATURE_CONTROL, 5),
@@ -29,7 +28,7 @@ impl Fake {
                 (msr::IA32_VMX_CR0_FIXED1, 0xffff_ffff),
                 (msr::IA32_VMX_CR4_FIXED0, 0x2000),
                 (msr::IA32_VMX_CR4_FIXED1, 0x0037_27ff),
-                (msr::IA32_VMX_PROCBASED_CTLS2, controls(0, secondary)),
+                (msr::IA32_VMX_PROCBASED_CTLS2, controls(0, !(1 << 21))),
                 (msr::IA32_VMX_EPT_VPID_CAP, EptVpid::all().bits()),
             ]),
             leaves: BTreeMap::from([

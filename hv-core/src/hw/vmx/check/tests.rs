@@ -235,11 +235,14 @@ const SOUND: &[Case<Machine>] = cases! {
 const BROKEN: &[Case<Machine>] = cases! {
     "PinBasedControls" long |m| m.not(PIN_BASED_CONTROLS, 1 << 1);
     "PinBasedControls" long |m| m.or(PIN_BASED_CONTROLS, 1 << 8);
+    "PinBasedControls" long |m| m.or(PIN_BASED_CONTROLS, 1 << 7);
     "PinBasedControls" long |m| m.off(PinBased::NMI_EXITING);
     "PrimaryControls" long |m| m.not(PRIMARY_CONTROLS, 1 << 1);
     "PrimaryControls" long |m| m.or(PRIMARY_CONTROLS, 1 << 18);
+    "PrimaryControls" long |m| m.or(PRIMARY_CONTROLS, 1 << 27);
     "PrimaryControls" long |m| m.off(Primary::ACTIVATE_SECONDARY_CONTROLS);
     "SecondaryControls" long |m| m.or(SECONDARY_CONTROLS, 1 << 21);
+    "SecondaryControls" long |m| m.or(SECONDARY_CONTROLS, 1 << 17);
     "SecondaryControls" long |m| m.off(Secondary::UNRESTRICTED_GUEST);
     "CountNotZero" long |m| m.set(EXIT_MSR_LOAD_COUNT, 1);
     "PageAddress" long |m| m.set(APIC_ACCESS_ADDRESS, 1 << 40);
@@ -255,9 +258,11 @@ const BROKEN: &[Case<Machine>] = cases! {
     "EptPointer" long |m| m.or(EPT_POINTER, 1 << 40);
     "ExitControls" long |m| m.not(EXIT_CONTROLS, 1);
     "ExitControls" long |m| m.or(EXIT_CONTROLS, 1 << 26);
+    "ExitControls" long |m| m.or(EXIT_CONTROLS, 1 << 12);
     "ExitControls" long |m| m.off(Exit::HOST_ADDRESS_SPACE_SIZE);
     "EntryControls" long |m| m.not(ENTRY_CONTROLS, 1);
     "EntryControls" long |m| m.or(ENTRY_CONTROLS, 1 << 19);
+    "EntryControls" long |m| m.or(ENTRY_CONTROLS, 1 << 16);
     "EntryControls" long |m| m.off(Entry::LOAD_IA32_PAT);
     "EventType" long |m| m.information(0x8000_0120);
     "EventType" long |m| m.information(0x8000_0700);
