@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hv_core::host::link::HYPERVISOR;
 use hv_core::host::report::{Cause, End, NO_VECTOR, Panic, Registers, Vendor};
 use hv_core::hw::svm::exit_code;
-use hv_core::hw::vmx::exit_reason::{Basic, ExitReason};
+use hv_core::hw::vmx::exit_reason;
 use pv_abi::exit::Reason;
 
 use crate::symbols::Symbols;
@@ -95,10 +95,8 @@ pub fn end(vm: u8, name: &str, end: &End, message: &str, symbols: Option<&Symbol
 /// The vendor's own exit code, by the name in its manual.
 fn vendor_exit(vendor: u64, code: u64) -> String {
     let (vendor, name) = match Vendor::from_number(vendor) {
-        Some(Vendor::Vmx) => {
-            let reason = u32::try_from(code).map(|field| ExitReason(field).basic());
-            ("VMX ", reason.map_or(Some("not entered"), |r| r.ok().map(Basic::name)))
-        }
+        Some(Vendor::Vmx) if code == u64::MAX => ("VMX ", Some("not entered")),
+        Some(Vendor::Vmx) => ("VMX ", exit_reason::name(code)),
         Some(Vendor::Svm) => ("SVM ", exit_code::name(code)),
         None => ("", None),
     };

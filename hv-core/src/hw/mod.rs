@@ -3,6 +3,7 @@
 
 mod bits;
 pub mod check;
+pub mod exit_codes;
 pub mod find;
 pub mod limits;
 pub mod msr_map;
@@ -15,6 +16,8 @@ pub mod tags;
 pub(crate) mod testing;
 pub mod vmx;
 
+#[cfg(target_os = "none")]
+pub mod common;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]

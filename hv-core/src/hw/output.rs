@@ -106,19 +106,31 @@ pub fn send_unlocked(vm: u8, channel: Channel, payload: &[u8]) {
     }
 }
 
-/// The link, as the vCPU of one VM uses it.
-pub struct Host {
+/// What sends and receives for one VM.
+pub trait OfVm {
     /// The VM's number.
-    pub vm: u8,
+    fn vm(&self) -> u8;
 }
 
-impl crate::vm::hardware::Link for Host {
+impl<T: OfVm> crate::vm::hardware::Link for T {
     fn send(&mut self, frames: &[u8]) {
         send_raw(frames);
     }
 
     fn receive(&mut self) -> Option<u8> {
-        super::input::console_byte(self.vm)
+        super::input::console_byte(self.vm())
+    }
+}
+
+/// The link for a VM that is on no CPU.
+pub struct Host {
+    /// The VM's number.
+    pub vm: u8,
+}
+
+impl OfVm for Host {
+    fn vm(&self) -> u8 {
+        self.vm
     }
 }
 

@@ -1,8 +1,9 @@
 //! The vendors' own exit codes behind a neutral reason.
 
 use hv_core::host::report::Vendor;
-use hv_core::hw::svm::exit_code::{self, code};
-use hv_core::hw::vmx::exit_reason::Basic;
+use hv_core::hw::exit_codes::Row;
+use hv_core::hw::svm::exit_code;
+use hv_core::hw::vmx::exit_reason;
 use pv_abi::exit::Reason;
 use serde::Serialize;
 
@@ -13,47 +14,37 @@ pub struct Code {
     pub name: &'static str,
 }
 
+/// What the details make of a code that commonly has another reason, and the host's own timer of an
+/// interrupt.
+const VMX_ALSO: &[(Reason, u64)] = &[
+    (Reason::PortIn, exit_reason::code::IO),
+    (Reason::CrRead, exit_reason::code::CONTROL_REGISTER),
+    (Reason::Nmi, exit_reason::code::EXCEPTION_OR_NMI),
+];
+const SVM_ALSO: &[(Reason, u64)] = &[
+    (Reason::PortIn, exit_code::code::IOIO),
+    (Reason::MsrWrite, exit_code::code::MSR),
+    (Reason::NestedMisconfig, exit_code::code::NPF),
+    (Reason::TimeSlice, exit_code::code::INTR),
+    (Reason::NmiWindow, exit_code::code::INTR),
+];
+
 /// The codes that `reason` stands for. Some share a code, and more than the code tells them apart.
 pub fn of(vendor: Vendor, reason: Reason) -> Vec<Code> {
-    match vendor {
-        Vendor::Vmx => vmx(reason),
-        Vendor::Svm => svm(reason),
-    }
-}
-
-fn vmx(reason: Reason) -> Vec<Code> {
-    /// What the qualification makes of an exit reason that is commonly another.
-    const ALSO: &[(Reason, Basic)] = &[
-        (Reason::PortIn, Basic::Io),
-        (Reason::CrRead, Basic::ControlRegister),
-        (Reason::Nmi, Basic::ExceptionOrNmi),
-    ];
-    let stands = |basic: &&Basic| basic.neutral() == reason || ALSO.contains(&(reason, **basic));
-    let code = |basic: &Basic| Code { code: (*basic as u16).to_string(), name: basic.name() };
-    Basic::ALL.iter().filter(stands).map(code).collect()
-}
-
-fn svm(reason: Reason) -> Vec<Code> {
-    /// What the host's own timer makes of an interrupt.
-    const ALSO: &[(Reason, u64)] =
-        &[(Reason::TimeSlice, code::INTR), (Reason::NmiWindow, code::INTR)];
-    /// EXITINFO1 in all ways that a reason depends on.
-    const INFO: [u64; 3] = [0, 1 << 0, 1 << 3];
-    let stands = |&code: &u64| {
-        INFO.iter().any(|&info| exit_code::neutral(code, info) == Some(reason))
-            || ALSO.contains(&(reason, code))
+    let (all, also) = match vendor {
+        Vendor::Vmx => (exit_reason::ALL, VMX_ALSO),
+        Vendor::Svm => (exit_code::ALL, SVM_ALSO),
     };
-    let codes: Vec<u64> =
-        (0..=code::VMGEXIT).chain([code::BUSY, code::INVALID]).filter(stands).collect();
-    let ranges = codes.chunk_by(|a, b| exit_code::name(*a) == exit_code::name(*b));
-    let named = ranges.filter_map(|range| {
-        let code = match range {
-            [first, .., last] => format!("{first:#x}-{last:#x}"),
-            _ => format!("{:#x}", range.first()?),
-        };
-        Some(Code { code, name: exit_code::name(*range.first()?)? })
-    });
-    named.collect()
+    let stands = |row: &&Row| row.3 == reason || also.contains(&(reason, row.0));
+    let number = |code: u64| match vendor {
+        Vendor::Vmx => code.to_string(),
+        Vendor::Svm => format!("{code:#x}"),
+    };
+    let code = |&(first, last, name, _): &Row| match first == last {
+        true => Code { code: number(first), name },
+        false => Code { code: format!("{}-{}", number(first), number(last)), name },
+    };
+    all.iter().filter(stands).map(code).collect()
 }
 
 #[cfg(test)]

@@ -86,8 +86,8 @@ impl Backend for Guest<'_> {
         // was turned on. The frame, with all that it borrows, outlives the call.
         unsafe { enter(registers, vmcb, host, (&raw mut frame).cast()) };
         let left = frame.left;
-        self.state.refused = canonical(self.state.vmcb.control.exit_code) == code::INVALID;
-        if self.state.refused {
+        self.state.common.refused = canonical(self.state.vmcb.control.exit_code) == code::INVALID;
+        if self.state.common.refused {
             self.cpu.tags.forget();
             return None;
         }
@@ -102,17 +102,10 @@ impl Backend for Guest<'_> {
         (self.state.vmcb.control.exit_info_1 >> 16) as u16
     }
 
-    #[inline(always)]
-    fn counts(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn set_counts(&mut self, _: (u64, u64)) {}
-
     fn vendor_exit(&mut self) -> VendorExit {
         let control = &self.state.vmcb.control;
         // The checker refuses before the CPU does: what is in the VMCB is of the exit before.
-        let (code, detail) = match self.state.refused {
+        let (code, detail) = match self.state.common.refused {
             true => (code::INVALID, [0; 2]),
             false => (control.exit_code, [control.exit_info_1, control.exit_info_2]),
         };
@@ -120,8 +113,8 @@ impl Backend for Guest<'_> {
     }
 
     fn check(&mut self) -> bool {
-        self.state.refused = check::first(&self.state.vmcb, &self.caps.limits).is_some();
-        !self.state.refused
+        self.state.common.refused = check::first(&self.state.vmcb, &self.caps.limits).is_some();
+        !self.state.common.refused
     }
 
     fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {

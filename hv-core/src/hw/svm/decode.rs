@@ -194,7 +194,7 @@ impl Guest<'_> {
             code::RDTSCP => Exit::Rdtsc { with_aux: true },
             // Its length depends on an operand in memory.
             code::INVPCID if !self.next_rip => Exit::Undecoded,
-            _ => neutral(exit_code, 0).map_or(Exit::Other, Exit::plain),
+            _ => Exit::plain(neutral(exit_code)),
         }
     }
 }

@@ -1,25 +1,9 @@
-//! Exit codes (APM vol. 2, appendix "SVM Intercept Exit Codes").
+//! Exit codes (APM vol. 2, appendix "SVM Intercept Exit Codes"), by their names without `VMEXIT_`.
 
-use pv_abi::exit::Reason;
+use crate::hw::exit_codes::exit_codes;
 
-macro_rules! codes {
-    ($($first:literal $(..=$last:literal)? $name:ident $neutral:ident;)*) => {
-        /// The codes, by the manual's names without `VMEXIT_`; of a range, the first.
-        #[allow(missing_docs)]
-        pub mod code {
-            $(pub const $name: u64 = $first;)*
-        }
-
-        const fn entry(exit_code: u64) -> Option<(&'static str, Reason)> {
-            match canonical(exit_code) {
-                $($first $(..=$last)? => Some((stringify!($name), Reason::$neutral)),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-codes! {
+exit_codes! {
+    canonical;
     0x00..=0x0f CR_READ CrRead;
     0x10..=0x1f CR_WRITE CrWrite;
     0x20..=0x2f DR_READ DrAccess;
@@ -94,35 +78,19 @@ pub const fn canonical(exit_code: u64) -> u64 {
     if low < 0 { low as i64 as u64 } else { exit_code }
 }
 
-/// The manual's name, without `VMEXIT_`; that of the range where there is one.
-pub fn name(exit_code: u64) -> Option<&'static str> {
-    entry(exit_code).map(|(name, _)| name)
-}
-
-/// The neutral reason, which EXITINFO1 refines.
-pub fn neutral(exit_code: u64, exit_info_1: u64) -> Option<Reason> {
-    const IN: u64 = 1 << 0;
-    const WRMSR: u64 = 1 << 0;
-    const RESERVED_BIT: u64 = 1 << 3;
-    Some(match exit_code {
-        code::IOIO if exit_info_1 & IN != 0 => Reason::PortIn,
-        code::MSR if exit_info_1 & WRMSR != 0 => Reason::MsrWrite,
-        code::NPF if exit_info_1 & RESERVED_BIT != 0 => Reason::NestedMisconfig,
-        _ => entry(exit_code)?.1,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use pv_abi::exit::Reason;
+
     use super::*;
 
     #[test]
     fn every_code_is_known_or_one_that_the_manual_skips() {
         for code in 0..=0xa5 {
-            assert!(name(code).is_some() && neutral(code, 0).is_some(), "{code:#x}");
+            assert!(name(code).is_some(), "{code:#x}");
         }
         for code in [0xa7, 0x3ff, 0x404, 0x7fff_ffff, 0x1_0000_0072] {
-            assert_eq!((name(code), neutral(code, !0)), (None, None), "{code:#x}");
+            assert_eq!((name(code), neutral(code)), (None, Reason::Other), "{code:#x}");
         }
     }
 
@@ -134,34 +102,16 @@ mod tests {
             (0x37, "DR_WRITE", Reason::DrAccess),
             (0x4e, "EXCEPTION", Reason::Exception),
             (0x6a, "IDTR_WRITE", Reason::DescriptorTable),
-            (0x72, "CPUID", Reason::Cpuid),
-            (0x7f, "SHUTDOWN", Reason::TripleFault),
             (0x81, "VMMCALL", Reason::Hypercall),
-            (0x8d, "XSETBV", Reason::Xsetbv),
             (0xa2, "INVPCID", Reason::Invpcid),
             (0x400, "NPF", Reason::NestedPageFault),
+            (0xffff_fffe, "BUSY", Reason::EntryFailure),
+            (0xffff_ffff, "INVALID", Reason::EntryFailure),
+            (u64::MAX, "INVALID", Reason::EntryFailure),
         ];
         for (code, text, reason) in cases {
-            assert_eq!((name(code), neutral(code, 0)), (Some(text), Some(reason)));
+            assert_eq!((name(code), neutral(code)), (Some(text), reason), "{code:#x}");
         }
-    }
-
-    #[test]
-    fn the_first_information_field_tells_the_direction() {
-        let both = |code| [neutral(code, 0), neutral(code, 1)].map(Option::unwrap);
-        assert_eq!(both(code::IOIO), [Reason::PortOut, Reason::PortIn]);
-        assert_eq!(both(code::MSR), [Reason::MsrRead, Reason::MsrWrite]);
-        assert_eq!(both(code::HLT), [Reason::Hlt; 2]);
-        assert_eq!(neutral(code::NPF, 0x1_0000_000d), Some(Reason::NestedMisconfig));
-    }
-
-    #[test]
-    fn failed_entries_are_known_by_half_the_code_too() {
-        for code in [u64::MAX, 0xffff_ffff] {
-            assert_eq!((name(code), canonical(code)), (Some("INVALID"), code::INVALID));
-            assert_eq!(neutral(code, 0), Some(Reason::EntryFailure));
-        }
-        assert_eq!(name(0xffff_fffe), Some("BUSY"));
-        assert_eq!(canonical(code::NPF), 0x400);
+        assert_eq!(canonical(0xffff_ffff), code::INVALID);
     }
 }

@@ -9,9 +9,9 @@ use super::npt::Npt;
 use super::policy::Controls;
 use super::vendor::Cpu;
 use super::vmcb::{TLB_FLUSH_ALL, TLB_FLUSH_ASID, V_IGNORE_TPR, V_INTR_MASKING, V_IRQ, Vmcb};
+use crate::hw::common::Common;
 use crate::hw::local_apic::Timer;
-use crate::hw::tags::{Choice, Flush, Tag};
-use crate::hw::translations::Translations;
+use crate::hw::tags::{Choice, Flush};
 use crate::vm::Exit;
 
 /// The VMCB of a vCPU.
@@ -61,12 +61,8 @@ pub struct State {
     pub vmcb: VmcbPage,
     /// What exits by its policy.
     pub controls: Controls,
-    /// The VM's memory.
-    pub translations: Translations<Npt>,
-    /// The tag of its translations.
-    pub tag: Tag,
-    /// The VM's number.
-    pub vm: u8,
+    /// What it has with any vendor.
+    pub common: Common<Npt>,
     /// CR0.CD and NW as the guest wrote them: they have no effect.
     pub hidden_cr0: u64,
     /// From an NMI to its IRET.
@@ -75,8 +71,6 @@ pub struct State {
     pub stepping: Option<u64>,
     /// An event waits for the next instruction: the timer ends guest mode behind it, as this exit.
     pub hurry: Option<Exit>,
-    /// The last entry was refused, by the CPU or by the checker.
-    pub refused: bool,
 }
 
 /// A vCPU that runs on this CPU.
@@ -133,7 +127,7 @@ impl Guest<'_> {
 
     /// Gives the guest a tag of this CPU's.
     pub(super) fn tag(&mut self, flush: bool) {
-        let Choice { tag: asid, flush } = self.cpu.tags.choose(&mut self.state.tag, flush);
+        let Choice { tag: asid, flush } = self.cpu.tags.choose(&mut self.state.common.tag, flush);
         let tlb_control = match flush {
             Flush::Nothing => 0,
             Flush::Tag => TLB_FLUSH_ASID,

@@ -8,12 +8,13 @@ use super::guest::Guest;
 use super::intercept::Clean;
 use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Save, Segment};
 use crate::hw::check::{DEBUGCTL_BTF, cr0, efer, rflags};
-use crate::hw::instructions::{rdmsr, tsc, wrmsr};
+use crate::hw::common::common_hardware;
+use crate::hw::instructions::{rdmsr, wrmsr};
+use crate::hw::output::OfVm;
 use crate::hw::segment::{AccessRights, mode};
-use crate::hw::{live, local_apic, output};
-use crate::mem::tlb::{Generation, MustFlush};
+use crate::hw::{live, local_apic};
 use crate::mem::walk::Fetched;
-use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::vm::hardware::{Kept, LiveMsr, Mode};
 use crate::vm::{Event, EventKind, Exit, Hardware};
 
 const DR6_BS: u64 = 1 << 14;
@@ -52,6 +53,8 @@ fn live(save: &mut Save, msr: LiveMsr) -> Option<&mut u64> {
 }
 
 impl Hardware for Guest<'_> {
+    common_hardware!();
+
     #[inline(always)]
     fn kept(&mut self, register: Kept) -> u64 {
         let value = *place(&mut self.state.vmcb.save, register).0;
@@ -217,20 +220,9 @@ impl Hardware for Guest<'_> {
         }
     }
 
-    #[inline(always)]
-    fn tsc(&self) -> u64 {
-        tsc()
-    }
-
     fn set_tsc_offset(&mut self, offset: u64) {
         self.state.vmcb.control.tsc_offset = offset;
         self.state.vmcb.control.changed(Clean::INTERCEPTS);
-    }
-
-    fn set_xcr0(&mut self, value: u64) {
-        // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
-        // set wherever XSAVE exists.
-        unsafe { live::set_xcr0(value) };
     }
 
     fn debug_register(&mut self, number: u8) -> u64 {
@@ -269,29 +261,15 @@ impl Hardware for Guest<'_> {
         }
     }
 
-    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
-        self.state.translations.show_info(show)
-    }
-
     fn serve_host(&mut self) {
         // An NMI was taken when the world switch set the global interrupt flag.
         local_apic::take_interrupts();
         self.armed = 0;
     }
-
-    fn sync_translations(&mut self, generation: &Generation) {
-        if self.state.translations.seen.behind(generation) {
-            self.flush();
-        }
-    }
 }
 
-impl Link for Guest<'_> {
-    fn send(&mut self, frames: &[u8]) {
-        output::Host { vm: self.state.vm }.send(frames);
-    }
-
-    fn receive(&mut self) -> Option<u8> {
-        output::Host { vm: self.state.vm }.receive()
+impl OfVm for Guest<'_> {
+    fn vm(&self) -> u8 {
+        self.state.common.vm
     }
 }

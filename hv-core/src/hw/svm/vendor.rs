@@ -12,17 +12,17 @@ use super::setup;
 use super::vmcb::TLB_FLUSH_ALL;
 use crate::emulate::msr::table;
 use crate::hw::check::efer;
+use crate::hw::common::Common;
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::{rdmsr, wrmsr};
 use crate::hw::limits::Limits;
 use crate::hw::live;
 use crate::hw::local_apic::Timer;
 use crate::hw::physical::zeroed_page;
-use crate::hw::tags::{Tag, Tags};
+use crate::hw::tags::Tags;
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{self, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
-use crate::mem::tlb::Seen;
 use crate::vm::image::Start;
 use crate::vm::{Features, Policy};
 
@@ -135,25 +135,21 @@ impl Vendor for Svm {
         Ok(State {
             vmcb,
             controls,
-            translations: made.translations,
-            tag: Tag::NONE,
-            vm: made.vm,
+            common: Common::new(made),
             hidden_cr0: 0,
             nmi_blocked: false,
             stepping: None,
             hurry: None,
-            refused: false,
         })
     }
 
     fn translations(state: &mut State) -> &mut Translations<Npt> {
-        &mut state.translations
+        &mut state.common.translations
     }
 
     fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
         setup::guest(state, start, tsc_offset);
-        // Old translations must not outlive the guest that made them.
-        state.translations.seen = Seen::NEVER;
+        state.common.reset();
     }
 
     fn with_guest<T>(

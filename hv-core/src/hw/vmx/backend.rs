@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::check;
 use super::enter::enter;
-use super::exit_reason::Basic;
+use super::exit_reason::code;
 use super::field::{self, VmcsWrite};
 use super::guest::Guest;
 use crate::host::report::Vendor;
@@ -27,20 +27,15 @@ use crate::vm::run::{Frame, Left, answer};
 ///
 /// `frame` is the one that [`Backend::enter`] passed to the switch, which nobody else uses now.
 pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> bool {
-    const VMCALL: u32 = Basic::Vmcall as u32;
-    const CPUID: u32 = Basic::Cpuid as u32;
-    const RDMSR: u32 = Basic::Rdmsr as u32;
-    const WRMSR: u32 = Basic::Wrmsr as u32;
-    const IO: u32 = Basic::Io as u32;
     // SAFETY: as the caller vouches.
     let frame = unsafe { &mut *frame };
     frame.vcpu.exited = tsc();
-    match frame.hardware.vmcs.get(field::EXIT_REASON) {
-        VMCALL => quick::hypercall(frame),
-        CPUID => quick::cpuid(frame),
-        RDMSR => quick::rdmsr(frame),
-        WRMSR => quick::wrmsr(frame),
-        IO => answer_port(frame),
+    match u64::from(frame.hardware.vmcs.get(field::EXIT_REASON)) {
+        code::VMCALL => quick::hypercall(frame),
+        code::CPUID => quick::cpuid(frame),
+        code::RDMSR => quick::rdmsr(frame),
+        code::WRMSR => quick::wrmsr(frame),
+        code::IO => answer_port(frame),
         _ => false,
     }
 }
@@ -71,7 +66,7 @@ impl Backend for Guest<'_> {
         let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };
         let left = frame.left;
         if !entered {
-            self.state.refused = true;
+            self.state.common.refused = true;
             return None;
         }
         Some(left)
@@ -95,7 +90,7 @@ impl Backend for Guest<'_> {
     }
 
     fn vendor_exit(&mut self) -> VendorExit {
-        let (code, detail) = if self.state.refused {
+        let (code, detail) = if self.state.common.refused {
             (u64::MAX, [0, self.vmcs.get(field::VM_INSTRUCTION_ERROR).into()])
         } else {
             (self.vmcs.get(field::EXIT_REASON).into(), [self.qualification(), 0])
@@ -104,15 +99,11 @@ impl Backend for Guest<'_> {
     }
 
     fn check(&mut self) -> bool {
-        self.state.violation = check::first(&self.vmcs, self.caps);
-        self.state.refused = self.state.violation.is_some();
-        !self.state.refused
+        self.state.common.refused = check::first(&self.vmcs, self.caps).is_some();
+        !self.state.common.refused
     }
 
     fn explain(&mut self, to: &mut dyn fmt::Write) -> fmt::Result {
-        if let Some(violation) = self.state.violation {
-            return write!(to, "{violation}");
-        }
         list(to, |found| check::each(&self.vmcs, self.caps, found))
     }
 }

@@ -9,6 +9,7 @@ pub use allowed::{Allowed, MissingControls};
 
 use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
 use crate::hw::bits::{bits, report};
+use crate::hw::limits::{CR4_KNOWN, Limits, has};
 use crate::hw::refusal::refusals;
 use crate::hw::{Cpuid, ReadMsr};
 use crate::vm::feature::Features;
@@ -33,7 +34,6 @@ pub mod msr {
     pub const IA32_VMX_TRUE_PROCBASED_CTLS: u32 = 0x48e;
     pub const IA32_VMX_TRUE_EXIT_CTLS: u32 = 0x48f;
     pub const IA32_VMX_TRUE_ENTRY_CTLS: u32 = 0x490;
-    pub const IA32_VMX_VMFUNC: u32 = 0x491;
 }
 
 bits! {
@@ -46,35 +46,16 @@ bits! {
 
     /// IA32_VMX_EPT_VPID_CAP.
     EptVpid: u64 {
-        0 EPT_EXECUTE_ONLY "Pages that can be executed and not read";
         6 EPT_WALK_4 "Page walks of length 4";
-        7 EPT_WALK_5 "Page walks of length 5";
-        8 EPT_UNCACHEABLE "Uncacheable EPT structures";
         14 EPT_WRITE_BACK "Write-back EPT structures";
         16 EPT_2M "2 MiB pages";
         17 EPT_1G "1 GiB pages";
         20 INVEPT "INVEPT";
-        21 EPT_ACCESSED_DIRTY "Accessed and dirty flags";
-        22 EPT_ADVANCED_EXIT_INFORMATION "Exit qualifications of EPT violations tell more of the guest's page tables";
-        23 EPT_SUPERVISOR_SHADOW_STACK "Supervisor shadow-stack control";
         25 INVEPT_SINGLE_CONTEXT "INVEPT of one EPT";
-        26 INVEPT_ALL_CONTEXT "INVEPT of all";
         32 INVVPID "INVVPID";
         40 INVVPID_ADDRESS "INVVPID of one address";
         41 INVVPID_SINGLE_CONTEXT "INVVPID of one VPID";
         42 INVVPID_ALL_CONTEXT "INVVPID of all";
-        43 INVVPID_SINGLE_CONTEXT_RETAINING_GLOBALS "INVVPID of one VPID but for global pages";
-    }
-
-    /// The flags of IA32_VMX_MISC.
-    Misc: u64 {
-        5 STORES_LMA "VM exits store EFER.LMA into the entry control IA-32e mode guest";
-        6 ACTIVITY_HLT "Activity state HLT";
-        7 ACTIVITY_SHUTDOWN "Activity state shutdown";
-        8 ACTIVITY_WAIT_FOR_SIPI "Activity state wait-for-SIPI";
-        14 PROCESSOR_TRACE "Processor trace works in VMX operation";
-        29 VMWRITE_ANY_FIELD "VMWRITE may write the VM-exit information";
-        30 INJECT_LENGTH_0 "Events by instruction may be injected with instruction length 0";
     }
 }
 
@@ -98,8 +79,6 @@ refusals! {
 pub struct Capabilities {
     /// To be written to the first 4 bytes of VMXON regions and VMCSs.
     pub revision: u32,
-    /// Hardware exceptions may be injected with or without error code whatever their vector.
-    pub any_error_code: bool,
     /// What firmware left in IA32_FEATURE_CONTROL.
     pub feature_control: FeatureControl,
     /// Pin-based controls.
@@ -114,14 +93,8 @@ pub struct Capabilities {
     pub entry: Allowed<Entry>,
     /// EPT and VPID.
     pub ept_vpid: EptVpid,
-    /// Activity states and others.
-    pub misc: Misc,
     /// The VMX-preemption timer counts when this bit of the TSC changes.
     pub preemption_timer_shift: u8,
-    /// CR3-target values.
-    pub cr3_targets: u32,
-    /// VM functions that can be enabled.
-    pub vm_functions: u64,
     /// Bits of CR0 that must be 1 in VMX operation.
     pub cr0_must: u64,
     /// Bits of CR0 that may be 1 in VMX operation.
@@ -130,20 +103,15 @@ pub struct Capabilities {
     pub cr4_must: u64,
     /// Bits of CR4 that may be 1 in VMX operation.
     pub cr4_may: u64,
-    /// Width of physical addresses in bits.
-    pub physical_bits: u8,
-    /// Width of the addresses of VMX structures in bits: 32 on some old CPUs.
-    pub structure_bits: u8,
+    /// What guests may have.
+    pub limits: Limits,
     /// Width of linear addresses in bits.
     pub linear_bits: u8,
-    /// EFER.NXE exists.
-    pub no_execute: bool,
 }
 
 /// Whether CPUID shows VMX.
 pub fn announced(cpuid: &impl Cpuid) -> bool {
-    let [_, _, ecx, _] = cpuid.announced(1, 0);
-    ecx & 1 << 5 != 0
+    has(cpuid, 1, 0, 2, 5)
 }
 
 impl Capabilities {
@@ -195,17 +163,9 @@ impl Capabilities {
             return Err(Refusal::NoPreemptionTimer);
         }
 
-        let vm_functions = if secondary.can(Secondary::ENABLE_VM_FUNCTIONS) {
-            msrs.read_msr(msr::IA32_VMX_VMFUNC)
-        } else {
-            0
-        };
-        let misc = msrs.read_msr(msr::IA32_VMX_MISC);
-        let [_, _, _, extended_features] = cpuid.announced(0x8000_0001, 0);
-        let (physical_bits, linear_bits) = cpuid.address_widths();
+        let cr4_may = msrs.read_msr(msr::IA32_VMX_CR4_FIXED1);
         Ok(Capabilities {
             revision: basic as u32 & !(1 << 31),
-            any_error_code: basic & 1 << 56 != 0,
             feature_control,
             pin_based,
             primary,
@@ -213,18 +173,13 @@ impl Capabilities {
             exit: Allowed::from_msr(exit),
             entry: Allowed::from_msr(entry),
             ept_vpid,
-            misc: Misc::from_bits_retain(misc),
-            preemption_timer_shift: misc as u8 & 0x1f,
-            cr3_targets: (misc >> 16) as u32 & 0x1ff,
-            vm_functions,
+            preemption_timer_shift: msrs.read_msr(msr::IA32_VMX_MISC) as u8 & 0x1f,
             cr0_must: msrs.read_msr(msr::IA32_VMX_CR0_FIXED0),
             cr0_may: msrs.read_msr(msr::IA32_VMX_CR0_FIXED1),
             cr4_must: msrs.read_msr(msr::IA32_VMX_CR4_FIXED0),
-            cr4_may: msrs.read_msr(msr::IA32_VMX_CR4_FIXED1),
-            physical_bits,
-            structure_bits: if basic & 1 << 48 != 0 { 32 } else { physical_bits },
-            linear_bits,
-            no_execute: extended_features & 1 << 20 != 0,
+            cr4_may,
+            limits: Limits { cr4_may: cr4_may & CR4_KNOWN, ..Limits::announced(cpuid) },
+            linear_bits: cpuid.address_widths().1,
         })
     }
 
@@ -268,13 +223,11 @@ impl Capabilities {
 
     /// Every named capability, for the boot log: its set, its name, and whether it is there.
     pub fn report(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
-        let Capabilities { ept_vpid, misc, .. } = *self;
         (self.pin_based.report())
             .chain(self.primary.report())
             .chain(self.secondary.report())
             .chain(self.exit.report())
             .chain(self.entry.report())
-            .chain(report("EPT and VPID", ept_vpid))
-            .chain(report("miscellaneous", misc))
+            .chain(report("EPT and VPID", self.ept_vpid))
     }
 }

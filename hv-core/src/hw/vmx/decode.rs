@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use super::controls::Interruptibility;
-use super::exit_reason::{Basic, ExitReason};
+use super::exit_reason::{basic, code, neutral};
 use super::field;
 use super::guest::Guest;
 use super::qualification::{self, NMI_UNBLOCKED};
@@ -86,16 +86,23 @@ impl Guest<'_> {
         qualification::port(self.qualification()).map_or(Exit::Other, Exit::Port)
     }
 
-    fn rare_exit(&mut self, basic: Basic) -> Exit {
-        match basic {
-            Basic::ExceptionOrNmi => self.exception_or_nmi(),
-            Basic::Invlpg => Exit::Invlpg { linear: Some(self.qualification()) },
-            Basic::Rdtscp => Exit::Rdtsc { with_aux: true },
-            Basic::ControlRegister => {
+    /// Why the guest exited.
+    pub(super) fn decode(&mut self) -> Exit {
+        let reason = basic(self.vmcs.get(field::EXIT_REASON).into());
+        match reason {
+            code::VMCALL => Exit::Hypercall,
+            code::CPUID => Exit::Cpuid,
+            code::RDMSR => Exit::Rdmsr,
+            code::WRMSR => Exit::Wrmsr,
+            code::IO => self.port(),
+            code::EXCEPTION_OR_NMI => self.exception_or_nmi(),
+            code::INVLPG => Exit::Invlpg { linear: Some(self.qualification()) },
+            code::RDTSCP => Exit::Rdtsc { with_aux: true },
+            code::CONTROL_REGISTER => {
                 Exit::Cr(qualification::control_register(self.qualification()))
             }
-            Basic::MovDr => qualification::debug_register(self.qualification()),
-            Basic::ApicAccess => {
+            code::MOV_DR => qualification::debug_register(self.qualification()),
+            code::APIC_ACCESS => {
                 self.reinject();
                 match qualification::apic_access(self.qualification()) {
                     Some(offset) => Exit::ApicAccess { offset },
@@ -106,27 +113,13 @@ impl Guest<'_> {
                     }),
                 }
             }
-            Basic::ApicWrite => Exit::ApicWrite { offset: self.qualification() as u16 },
-            Basic::VirtualizedEoi => Exit::EoiInduced { vector: self.qualification() as u8 },
-            Basic::EptViolation => self.ept_violation(),
-            Basic::EptMisconfiguration => {
+            code::APIC_WRITE => Exit::ApicWrite { offset: self.qualification() as u16 },
+            code::VIRTUALIZED_EOI => Exit::EoiInduced { vector: self.qualification() as u8 },
+            code::EPT_VIOLATION => self.ept_violation(),
+            code::EPT_MISCONFIGURATION => {
                 Exit::NestedMisconfig { gpa: self.vmcs.get(field::GUEST_PHYSICAL_ADDRESS) }
             }
-            _ => Exit::plain(basic.neutral()),
-        }
-    }
-
-    /// Why the guest exited.
-    pub(super) fn decode(&mut self) -> Exit {
-        let reason = ExitReason(self.vmcs.get(field::EXIT_REASON));
-        match reason.basic() {
-            Ok(Basic::Vmcall) => Exit::Hypercall,
-            Ok(Basic::Cpuid) => Exit::Cpuid,
-            Ok(Basic::Rdmsr) => Exit::Rdmsr,
-            Ok(Basic::Wrmsr) => Exit::Wrmsr,
-            Ok(Basic::Io) => self.port(),
-            Ok(basic) => self.rare_exit(basic),
-            Err(_) => Exit::Other,
+            _ => Exit::plain(neutral(reason)),
         }
     }
 }

@@ -1,152 +1,112 @@
 //! Exit reasons: SDM vol. 3, appendix "VMX Basic Exit Reasons".
 
-use pv_abi::exit::Reason;
+use crate::hw::exit_codes::exit_codes;
 
-macro_rules! reasons {
-    ($($number:literal $name:ident $neutral:ident $label:literal;)*) => {
-        /// A basic exit reason.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u16)]
-        pub enum Basic {
-            $(#[doc = concat!($label, ".")] $name = $number,)*
-        }
-
-        impl Basic {
-            /// Every basic exit reason that has a name.
-            pub const ALL: &'static [Basic] = &[$(Basic::$name),*];
-
-            /// The reason with this number.
-            pub const fn from_number(number: u16) -> Option<Basic> {
-                match number { $($number => Some(Basic::$name),)* _ => None }
-            }
-
-            /// The manual's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Basic::$name => $label,)* }
-            }
-
-            /// The neutral reason. Where the qualification decides (`Exception` or NMI, port in or
-            /// out, control register read or write), this is the commoner one and the decoded
-            /// qualification says more.
-            pub const fn neutral(self) -> Reason {
-                match self { $(Basic::$name => Reason::$neutral,)* }
-            }
-        }
-    };
+exit_codes! {
+    basic;
+    0 EXCEPTION_OR_NMI Exception "Exception or non-maskable interrupt (NMI)";
+    1 EXTERNAL_INTERRUPT ExternalInterrupt "External interrupt";
+    2 TRIPLE_FAULT TripleFault "Triple fault";
+    3 INIT_SIGNAL Reset "INIT signal";
+    4 STARTUP_IPI Reset "Start-up IPI (SIPI)";
+    5 IO_SMI Reset "I/O system-management interrupt (SMI)";
+    6 OTHER_SMI Reset "Other SMI";
+    7 INTERRUPT_WINDOW InterruptWindow "Interrupt window";
+    8 NMI_WINDOW NmiWindow "NMI window";
+    9 TASK_SWITCH TaskSwitch "Task switch";
+    10 CPUID Cpuid;
+    11 GETSEC VirtInstruction;
+    12 HLT Hlt;
+    13 INVD Wbinvd;
+    14 INVLPG Invlpg;
+    15 RDPMC Rdpmc;
+    16 RDTSC Rdtsc;
+    17 RSM Reset;
+    18 VMCALL Hypercall;
+    19 VMCLEAR VirtInstruction;
+    20 VMLAUNCH VirtInstruction;
+    21 VMPTRLD VirtInstruction;
+    22 VMPTRST VirtInstruction;
+    23 VMREAD VirtInstruction;
+    24 VMRESUME VirtInstruction;
+    25 VMWRITE VirtInstruction;
+    26 VMXOFF VirtInstruction;
+    27 VMXON VirtInstruction;
+    28 CONTROL_REGISTER CrWrite "Control-register accesses";
+    29 MOV_DR DrAccess "MOV DR";
+    30 IO PortOut "I/O instruction";
+    31 RDMSR MsrRead;
+    32 WRMSR MsrWrite;
+    33 INVALID_GUEST_STATE EntryFailure "VM-entry failure due to invalid guest state";
+    34 MSR_LOADING EntryFailure "VM-entry failure due to MSR loading";
+    36 MWAIT Mwait;
+    37 MONITOR_TRAP_FLAG SingleStep "Monitor trap flag";
+    39 MONITOR Mwait;
+    40 PAUSE Pause;
+    41 ENTRY_MACHINE_CHECK EntryFailure "VM-entry failure due to machine-check event";
+    43 TPR_BELOW_THRESHOLD TprThreshold "TPR below threshold";
+    44 APIC_ACCESS ApicAccess "APIC access";
+    45 VIRTUALIZED_EOI EoiInduced "Virtualized EOI";
+    46 GDTR_OR_IDTR DescriptorTable "Access to GDTR or IDTR";
+    47 LDTR_OR_TR DescriptorTable "Access to LDTR or TR";
+    48 EPT_VIOLATION NestedPageFault "EPT violation";
+    49 EPT_MISCONFIGURATION NestedMisconfig "EPT misconfiguration";
+    50 INVEPT VirtInstruction;
+    51 RDTSCP Rdtsc;
+    52 PREEMPTION_TIMER TimeSlice "VMX-preemption timer expired";
+    53 INVVPID VirtInstruction;
+    54 WBINVD Wbinvd "WBINVD or WBNOINVD";
+    55 XSETBV Xsetbv;
+    56 APIC_WRITE ApicWrite "APIC write";
+    57 RDRAND Random;
+    58 INVPCID Invpcid;
+    59 VMFUNC VirtInstruction;
+    60 ENCLS Other;
+    61 RDSEED Random;
+    62 PAGE_MODIFICATION_LOG_FULL Other "Page-modification log full";
+    63 XSAVES Other;
+    64 XRSTORS Other;
+    65 PCONFIG Other;
+    66 SUB_PAGE NestedPageFault "SPP-related event";
+    67 UMWAIT Mwait;
+    68 TPAUSE Mwait;
+    69 LOADIWKEY Other;
+    70 ENCLV Other;
+    72 ENQCMD_TRANSLATION Other "ENQCMD PASID translation failure";
+    73 ENQCMDS_TRANSLATION Other "ENQCMDS PASID translation failure";
+    74 BUS_LOCK Other "Bus lock";
+    75 INSTRUCTION_TIMEOUT TimeSlice "Instruction timeout";
+    76 SEAMCALL VirtInstruction;
+    77 TDCALL VirtInstruction;
+    78 RDMSRLIST MsrRead;
+    79 WRMSRLIST MsrWrite;
 }
 
-reasons! {
-    0 ExceptionOrNmi Exception "Exception or non-maskable interrupt (NMI)";
-    1 ExternalInterrupt ExternalInterrupt "External interrupt";
-    2 TripleFault TripleFault "Triple fault";
-    3 InitSignal Reset "INIT signal";
-    4 StartupIpi Reset "Start-up IPI (SIPI)";
-    5 IoSmi Reset "I/O system-management interrupt (SMI)";
-    6 OtherSmi Reset "Other SMI";
-    7 InterruptWindow InterruptWindow "Interrupt window";
-    8 NmiWindow NmiWindow "NMI window";
-    9 TaskSwitch TaskSwitch "Task switch";
-    10 Cpuid Cpuid "CPUID";
-    11 Getsec VirtInstruction "GETSEC";
-    12 Hlt Hlt "HLT";
-    13 Invd Wbinvd "INVD";
-    14 Invlpg Invlpg "INVLPG";
-    15 Rdpmc Rdpmc "RDPMC";
-    16 Rdtsc Rdtsc "RDTSC";
-    17 Rsm Reset "RSM";
-    18 Vmcall Hypercall "VMCALL";
-    19 Vmclear VirtInstruction "VMCLEAR";
-    20 Vmlaunch VirtInstruction "VMLAUNCH";
-    21 Vmptrld VirtInstruction "VMPTRLD";
-    22 Vmptrst VirtInstruction "VMPTRST";
-    23 Vmread VirtInstruction "VMREAD";
-    24 Vmresume VirtInstruction "VMRESUME";
-    25 Vmwrite VirtInstruction "VMWRITE";
-    26 Vmxoff VirtInstruction "VMXOFF";
-    27 Vmxon VirtInstruction "VMXON";
-    28 ControlRegister CrWrite "Control-register accesses";
-    29 MovDr DrAccess "MOV DR";
-    30 Io PortOut "I/O instruction";
-    31 Rdmsr MsrRead "RDMSR";
-    32 Wrmsr MsrWrite "WRMSR";
-    33 InvalidGuestState EntryFailure "VM-entry failure due to invalid guest state";
-    34 MsrLoading EntryFailure "VM-entry failure due to MSR loading";
-    36 Mwait Mwait "MWAIT";
-    37 MonitorTrapFlag SingleStep "Monitor trap flag";
-    39 Monitor Mwait "MONITOR";
-    40 Pause Pause "PAUSE";
-    41 EntryMachineCheck EntryFailure "VM-entry failure due to machine-check event";
-    43 TprBelowThreshold TprThreshold "TPR below threshold";
-    44 ApicAccess ApicAccess "APIC access";
-    45 VirtualizedEoi EoiInduced "Virtualized EOI";
-    46 GdtrOrIdtr DescriptorTable "Access to GDTR or IDTR";
-    47 LdtrOrTr DescriptorTable "Access to LDTR or TR";
-    48 EptViolation NestedPageFault "EPT violation";
-    49 EptMisconfiguration NestedMisconfig "EPT misconfiguration";
-    50 Invept VirtInstruction "INVEPT";
-    51 Rdtscp Rdtsc "RDTSCP";
-    52 PreemptionTimer TimeSlice "VMX-preemption timer expired";
-    53 Invvpid VirtInstruction "INVVPID";
-    54 Wbinvd Wbinvd "WBINVD or WBNOINVD";
-    55 Xsetbv Xsetbv "XSETBV";
-    56 ApicWrite ApicWrite "APIC write";
-    57 Rdrand Random "RDRAND";
-    58 Invpcid Invpcid "INVPCID";
-    59 Vmfunc VirtInstruction "VMFUNC";
-    60 Encls Other "ENCLS";
-    61 Rdseed Random "RDSEED";
-    62 PageModificationLogFull Other "Page-modification log full";
-    63 Xsaves Other "XSAVES";
-    64 Xrstors Other "XRSTORS";
-    65 Pconfig Other "PCONFIG";
-    66 SubPage NestedPageFault "SPP-related event";
-    67 Umwait Mwait "UMWAIT";
-    68 Tpause Mwait "TPAUSE";
-    69 Loadiwkey Other "LOADIWKEY";
-    70 Enclv Other "ENCLV";
-    72 EnqcmdTranslation Other "ENQCMD PASID translation failure";
-    73 EnqcmdsTranslation Other "ENQCMDS PASID translation failure";
-    74 BusLock Other "Bus lock";
-    75 InstructionTimeout TimeSlice "Instruction timeout";
-    76 Seamcall VirtInstruction "SEAMCALL";
-    77 Tdcall VirtInstruction "TDCALL";
-    78 Rdmsrlist MsrRead "RDMSRLIST";
-    79 Wrmsrlist MsrWrite "WRMSRLIST";
-}
-
-/// The exit-reason field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitReason(pub u32);
-
-impl ExitReason {
-    /// Bits 15:0 by name, or as a number that no name is known for.
-    pub fn basic(self) -> Result<Basic, u16> {
-        let number = self.0 as u16;
-        Basic::from_number(number).ok_or(number)
-    }
+/// The basic exit reason: bits 15:0 of the field.
+pub const fn basic(field: u64) -> u64 {
+    field & 0xffff
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use pv_abi::exit::Reason;
 
     use super::*;
 
     #[test]
     fn every_number_is_known_or_one_that_the_manual_skips() {
-        const SKIPPED: [u16; 4] = [35, 38, 42, 71];
+        const SKIPPED: [u64; 4] = [35, 38, 42, 71];
         for number in 0..80 {
-            let known = Basic::from_number(number);
-            assert_eq!(known.is_none(), SKIPPED.contains(&number), "{number}");
-            assert!(known.is_none_or(|basic| basic as u16 == number));
+            assert_eq!(name(number).is_none(), SKIPPED.contains(&number), "{number}");
         }
-        let names: BTreeSet<&str> = Basic::ALL.iter().map(|basic| basic.name()).collect();
-        assert_eq!(names.len(), Basic::ALL.len());
+        let names: std::collections::BTreeSet<_> = ALL.iter().map(|row| row.2).collect();
+        assert_eq!(names.len(), ALL.len());
     }
 
     #[test]
     fn the_field_has_flags_above_the_number() {
-        assert_eq!(ExitReason(0x8000_0021).basic(), Ok(Basic::InvalidGuestState));
-        assert_eq!(ExitReason(0x0800_0023).basic(), Err(35));
+        assert_eq!(basic(0x8000_0021), code::INVALID_GUEST_STATE);
+        assert_eq!((name(0x0800_001e), name(0x0800_0023)), (Some("I/O instruction"), None));
+        assert_eq!([neutral(0x0800_001e), neutral(35)], [Reason::PortOut, Reason::Other]);
     }
 }

@@ -1,5 +1,5 @@
-//! VMCS fields, typed by width and access, with encodings computed as in the SDM's appendix
-//! "Field Encoding in VMCS".
+//! The VMCS fields that this version uses, by their encodings in the SDM's appendix "Field Encoding in
+//! VMCS", typed by width and access: an encoding that says otherwise does not compile.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,7 +40,10 @@ widths! {
 }
 
 /// Whether a field may be written.
-pub trait Access {}
+pub trait Access {
+    /// It belongs to the VM-exit information: bits 11:10 of the encoding are 1.
+    const EXIT_INFORMATION: bool;
+}
 
 /// A field that VMWRITE may write on every CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +53,12 @@ pub enum ReadWrite {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOnly {}
 
-impl Access for ReadWrite {}
-impl Access for ReadOnly {}
+impl Access for ReadWrite {
+    const EXIT_INFORMATION: bool = false;
+}
 
-/// The area that a field belongs to: bits 11:10 of the encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-enum Area {
-    Control = 0,
-    ExitInformation = 1,
-    Guest = 2,
-    Host = 3,
+impl Access for ReadOnly {
+    const EXIT_INFORMATION: bool = true;
 }
 
 /// A VMCS field.
@@ -85,9 +83,9 @@ impl<W, A> Field<W, A> {
 }
 
 impl<W: Width, A: Access> Field<W, A> {
-    const fn new(area: Area, index: u32) -> Self {
-        assert!(index < 1 << 9);
-        Field { encoding: W::CODE << 13 | (area as u32) << 10 | index << 1, types: PhantomData }
+    const fn new(encoding: u32) -> Self {
+        assert!(encoding >> 13 == W::CODE && (encoding >> 10 & 3 == 1) == A::EXIT_INFORMATION);
+        Field { encoding, types: PhantomData }
     }
 
     /// The field as VMREAD and VMWRITE have it in a register.
@@ -103,7 +101,7 @@ impl<W: Width, A: Access> Field<W, A> {
 
 /// Reads a VMCS: the current one of this CPU, or a model of one.
 pub trait VmcsRead {
-    /// The value of the field; 0 if this CPU does not have it.
+    /// The value of the field, which the CPU must have.
     fn read<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value;
 }
 
@@ -167,184 +165,76 @@ pub const fn eoi_exit_bitmap(index: u8) -> Field<u64> {
 }
 
 macro_rules! fields {
-    ($($area:ident $width:ident $access:ident { $($index:literal $name:ident $doc:literal;)* })*) => {
-        $($(
-            #[doc = concat!($doc, ".")]
-            pub const $name: Field<$width, $access> = Field::new(Area::$area, $index);
-        )*)*
+    ($($width:ident $access:ident { $($first:literal $($name:ident)+;)* })*) => {
+        $($(fields! { @row $width $access $first, $($name)+ })*)*
 
-        /// Every field's name and encoding, in the manual's order.
-        pub const ALL: &[(&str, u32)] = &[$($((stringify!($name), $name.encoding())),*),*];
+        /// Every field's name and encoding.
+        pub const ALL: &[(&str, u32)] = &[$($($((stringify!($name), $name.encoding())),+),*),*];
+    };
+    (@row $width:ident $access:ident $encoding:expr, $($name:ident $($next:ident)*)?) => {
+        $(
+            #[doc = concat!("The manual's field ", stringify!($name), ".")]
+            pub const $name: Field<$width, $access> = Field::new($encoding);
+            fields! { @row $width $access $encoding + 2, $($next)* }
+        )?
     };
 }
 
+// The encoding of the first field of a row; that of each other is 2 above the one before.
 fields! {
-    Control u16 ReadWrite {
-        0 VIRTUAL_PROCESSOR_IDENTIFIER "Virtual-processor identifier (VPID)";
-        1 POSTED_INTERRUPT_NOTIFICATION_VECTOR "Posted-interrupt notification vector";
+    u16 ReadWrite {
+        0x0000 VIRTUAL_PROCESSOR_IDENTIFIER;
+        0x0800 GUEST_ES_SELECTOR GUEST_CS_SELECTOR GUEST_SS_SELECTOR GUEST_DS_SELECTOR
+            GUEST_FS_SELECTOR GUEST_GS_SELECTOR GUEST_LDTR_SELECTOR GUEST_TR_SELECTOR
+            GUEST_INTERRUPT_STATUS;
+        0x0c00 HOST_ES_SELECTOR HOST_CS_SELECTOR HOST_SS_SELECTOR HOST_DS_SELECTOR
+            HOST_FS_SELECTOR HOST_GS_SELECTOR HOST_TR_SELECTOR;
     }
-    Guest u16 ReadWrite {
-        0 GUEST_ES_SELECTOR "Guest ES selector";
-        1 GUEST_CS_SELECTOR "Guest CS selector";
-        2 GUEST_SS_SELECTOR "Guest SS selector";
-        3 GUEST_DS_SELECTOR "Guest DS selector";
-        4 GUEST_FS_SELECTOR "Guest FS selector";
-        5 GUEST_GS_SELECTOR "Guest GS selector";
-        6 GUEST_LDTR_SELECTOR "Guest LDTR selector";
-        7 GUEST_TR_SELECTOR "Guest TR selector";
-        8 GUEST_INTERRUPT_STATUS "Guest interrupt status";
+    u64 ReadWrite {
+        0x2000 IO_BITMAP_A_ADDRESS IO_BITMAP_B_ADDRESS MSR_BITMAPS_ADDRESS;
+        0x2010 TSC_OFFSET VIRTUAL_APIC_ADDRESS APIC_ACCESS_ADDRESS;
+        0x201a EPT_POINTER;
+        0x201c EOI_EXIT_BITMAP_0 EOI_EXIT_BITMAP_1 EOI_EXIT_BITMAP_2 EOI_EXIT_BITMAP_3;
+        0x202c XSS_EXITING_BITMAP;
+        0x2800 VMCS_LINK_POINTER GUEST_IA32_DEBUGCTL GUEST_IA32_PAT GUEST_IA32_EFER;
+        0x280a GUEST_PDPTE0 GUEST_PDPTE1 GUEST_PDPTE2 GUEST_PDPTE3;
+        0x2c00 HOST_IA32_PAT HOST_IA32_EFER;
     }
-    Host u16 ReadWrite {
-        0 HOST_ES_SELECTOR "Host ES selector";
-        1 HOST_CS_SELECTOR "Host CS selector";
-        2 HOST_SS_SELECTOR "Host SS selector";
-        3 HOST_DS_SELECTOR "Host DS selector";
-        4 HOST_FS_SELECTOR "Host FS selector";
-        5 HOST_GS_SELECTOR "Host GS selector";
-        6 HOST_TR_SELECTOR "Host TR selector";
+    u64 ReadOnly {
+        0x2400 GUEST_PHYSICAL_ADDRESS;
     }
-    Control u64 ReadWrite {
-        0 IO_BITMAP_A_ADDRESS "Physical address of I/O bitmap A";
-        1 IO_BITMAP_B_ADDRESS "Physical address of I/O bitmap B";
-        2 MSR_BITMAPS_ADDRESS "Physical address of the MSR bitmaps";
-        3 EXIT_MSR_STORE_ADDRESS "Physical address of the VM-exit MSR-store area";
-        4 EXIT_MSR_LOAD_ADDRESS "Physical address of the VM-exit MSR-load area";
-        5 ENTRY_MSR_LOAD_ADDRESS "Physical address of the VM-entry MSR-load area";
-        7 PML_ADDRESS "Physical address of the page-modification log";
-        8 TSC_OFFSET "TSC offset";
-        9 VIRTUAL_APIC_ADDRESS "Physical address of the virtual-APIC page";
-        10 APIC_ACCESS_ADDRESS "Physical address of the APIC-access page";
-        11 POSTED_INTERRUPT_DESCRIPTOR_ADDRESS "Physical address of the posted-interrupt descriptor";
-        12 VM_FUNCTION_CONTROLS "VM-function controls";
-        13 EPT_POINTER "EPT pointer";
-        14 EOI_EXIT_BITMAP_0 "EOI-exit bitmap, vectors 0 to 63";
-        15 EOI_EXIT_BITMAP_1 "EOI-exit bitmap, vectors 64 to 127";
-        16 EOI_EXIT_BITMAP_2 "EOI-exit bitmap, vectors 128 to 191";
-        17 EOI_EXIT_BITMAP_3 "EOI-exit bitmap, vectors 192 to 255";
-        18 EPTP_LIST_ADDRESS "Physical address of the EPTP list";
-        19 VMREAD_BITMAP_ADDRESS "Physical address of the VMREAD bitmap";
-        20 VMWRITE_BITMAP_ADDRESS "Physical address of the VMWRITE bitmap";
-        21 VIRTUALIZATION_EXCEPTION_ADDRESS "Physical address of the virtualization-exception information";
-        22 XSS_EXITING_BITMAP "XSS-exiting bitmap";
-        24 SUB_PAGE_PERMISSION_TABLE_POINTER "Sub-page-permission-table pointer";
-        25 TSC_MULTIPLIER "TSC multiplier";
+    u32 ReadWrite {
+        0x4000 PIN_BASED_CONTROLS PRIMARY_CONTROLS EXCEPTION_BITMAP PAGE_FAULT_ERROR_CODE_MASK
+            PAGE_FAULT_ERROR_CODE_MATCH CR3_TARGET_COUNT EXIT_CONTROLS EXIT_MSR_STORE_COUNT
+            EXIT_MSR_LOAD_COUNT ENTRY_CONTROLS ENTRY_MSR_LOAD_COUNT ENTRY_INTERRUPTION_INFORMATION
+            ENTRY_EXCEPTION_ERROR_CODE ENTRY_INSTRUCTION_LENGTH TPR_THRESHOLD SECONDARY_CONTROLS;
+        0x4800 GUEST_ES_LIMIT GUEST_CS_LIMIT GUEST_SS_LIMIT GUEST_DS_LIMIT GUEST_FS_LIMIT
+            GUEST_GS_LIMIT GUEST_LDTR_LIMIT GUEST_TR_LIMIT GUEST_GDTR_LIMIT GUEST_IDTR_LIMIT;
+        0x4814 GUEST_ES_ACCESS_RIGHTS GUEST_CS_ACCESS_RIGHTS GUEST_SS_ACCESS_RIGHTS
+            GUEST_DS_ACCESS_RIGHTS GUEST_FS_ACCESS_RIGHTS GUEST_GS_ACCESS_RIGHTS
+            GUEST_LDTR_ACCESS_RIGHTS GUEST_TR_ACCESS_RIGHTS;
+        0x4824 GUEST_INTERRUPTIBILITY_STATE GUEST_ACTIVITY_STATE;
+        0x482a GUEST_IA32_SYSENTER_CS;
+        0x482e PREEMPTION_TIMER_VALUE;
+        0x4c00 HOST_IA32_SYSENTER_CS;
     }
-    ExitInformation u64 ReadOnly {
-        0 GUEST_PHYSICAL_ADDRESS "Guest-physical address of an EPT violation or misconfiguration";
+    u32 ReadOnly {
+        0x4400 VM_INSTRUCTION_ERROR EXIT_REASON EXIT_INTERRUPTION_INFORMATION
+            EXIT_INTERRUPTION_ERROR_CODE IDT_VECTORING_INFORMATION IDT_VECTORING_ERROR_CODE
+            EXIT_INSTRUCTION_LENGTH;
     }
-    Guest u64 ReadWrite {
-        0 VMCS_LINK_POINTER "VMCS link pointer";
-        1 GUEST_IA32_DEBUGCTL "Guest IA32_DEBUGCTL";
-        2 GUEST_IA32_PAT "Guest IA32_PAT";
-        3 GUEST_IA32_EFER "Guest IA32_EFER";
-        5 GUEST_PDPTE0 "Guest PDPTE 0";
-        6 GUEST_PDPTE1 "Guest PDPTE 1";
-        7 GUEST_PDPTE2 "Guest PDPTE 2";
-        8 GUEST_PDPTE3 "Guest PDPTE 3";
-        9 GUEST_IA32_BNDCFGS "Guest IA32_BNDCFGS";
+    Natural ReadWrite {
+        0x6000 CR0_GUEST_HOST_MASK CR4_GUEST_HOST_MASK CR0_READ_SHADOW CR4_READ_SHADOW;
+        0x6800 GUEST_CR0 GUEST_CR3 GUEST_CR4;
+        0x6806 GUEST_ES_BASE GUEST_CS_BASE GUEST_SS_BASE GUEST_DS_BASE GUEST_FS_BASE GUEST_GS_BASE
+            GUEST_LDTR_BASE GUEST_TR_BASE GUEST_GDTR_BASE GUEST_IDTR_BASE;
+        0x681a GUEST_DR7 GUEST_RSP GUEST_RIP GUEST_RFLAGS GUEST_PENDING_DEBUG_EXCEPTIONS
+            GUEST_IA32_SYSENTER_ESP GUEST_IA32_SYSENTER_EIP;
+        0x6c00 HOST_CR0 HOST_CR3 HOST_CR4 HOST_FS_BASE HOST_GS_BASE HOST_TR_BASE HOST_GDTR_BASE
+            HOST_IDTR_BASE HOST_IA32_SYSENTER_ESP HOST_IA32_SYSENTER_EIP HOST_RSP HOST_RIP;
     }
-    Host u64 ReadWrite {
-        0 HOST_IA32_PAT "Host IA32_PAT";
-        1 HOST_IA32_EFER "Host IA32_EFER";
-    }
-    Control u32 ReadWrite {
-        0 PIN_BASED_CONTROLS "Pin-based VM-execution controls";
-        1 PRIMARY_CONTROLS "Primary processor-based VM-execution controls";
-        2 EXCEPTION_BITMAP "Exception bitmap";
-        3 PAGE_FAULT_ERROR_CODE_MASK "Page-fault error-code mask";
-        4 PAGE_FAULT_ERROR_CODE_MATCH "Page-fault error-code match";
-        5 CR3_TARGET_COUNT "CR3-target count";
-        6 EXIT_CONTROLS "Primary VM-exit controls";
-        7 EXIT_MSR_STORE_COUNT "VM-exit MSR-store count";
-        8 EXIT_MSR_LOAD_COUNT "VM-exit MSR-load count";
-        9 ENTRY_CONTROLS "VM-entry controls";
-        10 ENTRY_MSR_LOAD_COUNT "VM-entry MSR-load count";
-        11 ENTRY_INTERRUPTION_INFORMATION "VM-entry interruption-information field";
-        12 ENTRY_EXCEPTION_ERROR_CODE "VM-entry exception error code";
-        13 ENTRY_INSTRUCTION_LENGTH "VM-entry instruction length";
-        14 TPR_THRESHOLD "TPR threshold";
-        15 SECONDARY_CONTROLS "Secondary processor-based VM-execution controls";
-    }
-    ExitInformation u32 ReadOnly {
-        0 VM_INSTRUCTION_ERROR "VM-instruction error";
-        1 EXIT_REASON "Exit reason";
-        2 EXIT_INTERRUPTION_INFORMATION "VM-exit interruption information";
-        3 EXIT_INTERRUPTION_ERROR_CODE "VM-exit interruption error code";
-        4 IDT_VECTORING_INFORMATION "IDT-vectoring information";
-        5 IDT_VECTORING_ERROR_CODE "IDT-vectoring error code";
-        6 EXIT_INSTRUCTION_LENGTH "VM-exit instruction length";
-    }
-    Guest u32 ReadWrite {
-        0 GUEST_ES_LIMIT "Guest ES limit";
-        1 GUEST_CS_LIMIT "Guest CS limit";
-        2 GUEST_SS_LIMIT "Guest SS limit";
-        3 GUEST_DS_LIMIT "Guest DS limit";
-        4 GUEST_FS_LIMIT "Guest FS limit";
-        5 GUEST_GS_LIMIT "Guest GS limit";
-        6 GUEST_LDTR_LIMIT "Guest LDTR limit";
-        7 GUEST_TR_LIMIT "Guest TR limit";
-        8 GUEST_GDTR_LIMIT "Guest GDTR limit";
-        9 GUEST_IDTR_LIMIT "Guest IDTR limit";
-        10 GUEST_ES_ACCESS_RIGHTS "Guest ES access rights";
-        11 GUEST_CS_ACCESS_RIGHTS "Guest CS access rights";
-        12 GUEST_SS_ACCESS_RIGHTS "Guest SS access rights";
-        13 GUEST_DS_ACCESS_RIGHTS "Guest DS access rights";
-        14 GUEST_FS_ACCESS_RIGHTS "Guest FS access rights";
-        15 GUEST_GS_ACCESS_RIGHTS "Guest GS access rights";
-        16 GUEST_LDTR_ACCESS_RIGHTS "Guest LDTR access rights";
-        17 GUEST_TR_ACCESS_RIGHTS "Guest TR access rights";
-        18 GUEST_INTERRUPTIBILITY_STATE "Guest interruptibility state";
-        19 GUEST_ACTIVITY_STATE "Guest activity state";
-        21 GUEST_IA32_SYSENTER_CS "Guest IA32_SYSENTER_CS";
-        23 PREEMPTION_TIMER_VALUE "VMX-preemption timer value";
-    }
-    Host u32 ReadWrite {
-        0 HOST_IA32_SYSENTER_CS "Host IA32_SYSENTER_CS";
-    }
-    Control Natural ReadWrite {
-        0 CR0_GUEST_HOST_MASK "CR0 guest/host mask";
-        1 CR4_GUEST_HOST_MASK "CR4 guest/host mask";
-        2 CR0_READ_SHADOW "CR0 read shadow";
-        3 CR4_READ_SHADOW "CR4 read shadow";
-    }
-    ExitInformation Natural ReadOnly {
-        0 EXIT_QUALIFICATION "Exit qualification";
-    }
-    Guest Natural ReadWrite {
-        0 GUEST_CR0 "Guest CR0";
-        1 GUEST_CR3 "Guest CR3";
-        2 GUEST_CR4 "Guest CR4";
-        3 GUEST_ES_BASE "Guest ES base";
-        4 GUEST_CS_BASE "Guest CS base";
-        5 GUEST_SS_BASE "Guest SS base";
-        6 GUEST_DS_BASE "Guest DS base";
-        7 GUEST_FS_BASE "Guest FS base";
-        8 GUEST_GS_BASE "Guest GS base";
-        9 GUEST_LDTR_BASE "Guest LDTR base";
-        10 GUEST_TR_BASE "Guest TR base";
-        11 GUEST_GDTR_BASE "Guest GDTR base";
-        12 GUEST_IDTR_BASE "Guest IDTR base";
-        13 GUEST_DR7 "Guest DR7";
-        14 GUEST_RSP "Guest RSP";
-        15 GUEST_RIP "Guest RIP";
-        16 GUEST_RFLAGS "Guest RFLAGS";
-        17 GUEST_PENDING_DEBUG_EXCEPTIONS "Guest pending debug exceptions";
-        18 GUEST_IA32_SYSENTER_ESP "Guest IA32_SYSENTER_ESP";
-        19 GUEST_IA32_SYSENTER_EIP "Guest IA32_SYSENTER_EIP";
-    }
-    Host Natural ReadWrite {
-        0 HOST_CR0 "Host CR0";
-        1 HOST_CR3 "Host CR3";
-        2 HOST_CR4 "Host CR4";
-        3 HOST_FS_BASE "Host FS base";
-        4 HOST_GS_BASE "Host GS base";
-        5 HOST_TR_BASE "Host TR base";
-        6 HOST_GDTR_BASE "Host GDTR base";
-        7 HOST_IDTR_BASE "Host IDTR base";
-        8 HOST_IA32_SYSENTER_ESP "Host IA32_SYSENTER_ESP";
-        9 HOST_IA32_SYSENTER_EIP "Host IA32_SYSENTER_EIP";
-        10 HOST_RSP "Host RSP";
-        11 HOST_RIP "Host RIP";
+    Natural ReadOnly {
+        0x6400 EXIT_QUALIFICATION;
     }
 }
 

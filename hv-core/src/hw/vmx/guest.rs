@@ -3,8 +3,7 @@
 use core::arch::asm;
 
 use super::capability::Capabilities;
-use super::check::Violation;
-use super::controls::{AccessRights, Entry, Interruptibility, PendingDebug, Primary};
+use super::controls::{AccessRights, Entry, Interruptibility, PENDING_STEP, Primary};
 use super::enter::Switch;
 use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
@@ -12,10 +11,9 @@ use super::live::Live;
 use super::policy::Controls;
 use super::vmcs::{ActiveVmcs, Vmcs};
 use crate::hw::check::DEBUGCTL_BTF;
-use crate::hw::tags::Tag;
-use crate::hw::translations::Translations;
-use crate::vm::Features;
+use crate::hw::common::Common;
 use crate::vm::image::Start;
+use crate::vm::{Features, Hardware};
 
 /// What belongs to a vCPU and stays when it leaves the CPU.
 #[derive(Debug)]
@@ -28,14 +26,10 @@ pub struct State {
     pub entry: Entry,
     /// The world switch's own.
     pub switch: Switch,
-    /// The VM's memory.
-    pub translations: Translations<Ept>,
+    /// What it has with any vendor.
+    pub common: Common<Ept>,
     /// The EPT pointer.
     pub eptp: u64,
-    /// The VM's number.
-    pub vm: u8,
-    /// The tag of its translations.
-    pub tag: Tag,
     /// The VPID; not 0.
     pub vpid: u16,
     /// Its VMCS, unless it is current.
@@ -46,10 +40,6 @@ pub struct State {
     pub start: Option<(Start, u64)>,
     /// What stays in the CPU while it runs.
     pub live: Live,
-    /// The last entry was refused, by the CPU (VMfail) or by the checker: there was no exit.
-    pub refused: bool,
-    /// The rule that the last refused entry broke.
-    pub violation: Option<Violation>,
 }
 
 /// Pages that a vCPU's controls point to.
@@ -106,12 +96,14 @@ impl Guest<'_> {
         self.state.controls.features.contains(feature)
     }
 
-    pub(super) fn invept(&self) {
+    /// Drops all of the guest's translations, of its addresses too.
+    pub(super) fn flush(&mut self) {
         let descriptor = [self.state.eptp, 0u64];
         // SAFETY: invalidates translations only; single-context is there, or the CPU was refused.
         unsafe {
             asm!("invept {}, [{}]", in(reg) 1u64, in(reg) &raw const descriptor, options(nostack, readonly));
         }
+        self.flush_guest(None);
     }
 
     /// Gives the guest this VPID, with no translation under any if `flush`.
@@ -139,8 +131,7 @@ impl Guest<'_> {
     pub(super) fn single_step(&mut self) {
         if self.vmcs.get(field::GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF == 0 {
             let pending = self.vmcs.get(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
-            self.vmcs
-                .write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | PendingDebug::BS.bits());
+            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, pending | PENDING_STEP);
         }
     }
 }

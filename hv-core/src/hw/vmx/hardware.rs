@@ -4,15 +4,16 @@ use core::arch::asm;
 
 use super::capability::EptVpid;
 use super::controls::{AccessRights, Entry, Interruptibility, Primary, Secondary};
-use super::exit_reason::Basic;
+use super::exit_reason::{basic, code};
 use super::field::{self, Field, Natural, Segment, VmcsWrite};
 use super::guest::Guest;
 use super::setup;
 use crate::hw::check::{cr0, efer, rflags};
-use crate::hw::instructions::{rdmsr, tsc, wrmsr};
-use crate::hw::{live, local_apic, output, segment};
-use crate::mem::tlb::{Generation, MustFlush};
-use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::hw::common::common_hardware;
+use crate::hw::instructions::{rdmsr, wrmsr};
+use crate::hw::output::OfVm;
+use crate::hw::{live, local_apic, segment};
+use crate::vm::hardware::{Kept, LiveMsr, Mode};
 use crate::vm::{Event, Features, Hardware};
 
 const CR4_MCE: u64 = 1 << 6;
@@ -41,6 +42,8 @@ const fn place(register: Kept) -> Field<Natural> {
 }
 
 impl Hardware for Guest<'_> {
+    common_hardware!();
+
     #[inline(always)]
     fn kept(&mut self, register: Kept) -> u64 {
         let (v, controls) = (&self.vmcs, &self.state.controls);
@@ -240,19 +243,8 @@ impl Hardware for Guest<'_> {
         }
     }
 
-    #[inline(always)]
-    fn tsc(&self) -> u64 {
-        tsc()
-    }
-
     fn set_tsc_offset(&mut self, offset: u64) {
         self.vmcs.write(field::TSC_OFFSET, offset);
-    }
-
-    fn set_xcr0(&mut self, value: u64) {
-        // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
-        // set wherever XSAVE exists.
-        unsafe { live::set_xcr0(value) };
     }
 
     fn debug_register(&mut self, number: u8) -> u64 {
@@ -283,12 +275,8 @@ impl Hardware for Guest<'_> {
         }
     }
 
-    fn show_info(&mut self, show: bool) -> Option<MustFlush> {
-        self.state.translations.show_info(show)
-    }
-
     fn serve_host(&mut self) {
-        if self.vmcs.get(field::EXIT_REASON) == Basic::ExceptionOrNmi as u32 {
+        if basic(self.vmcs.get(field::EXIT_REASON).into()) == code::EXCEPTION_OR_NMI {
             // The exit took the NMI and left NMIs blocked; the handler's IRET opens them.
             // SAFETY: vector 2 has a handler that returns.
             unsafe { asm!("int 2") };
@@ -296,21 +284,10 @@ impl Hardware for Guest<'_> {
             local_apic::take_interrupts();
         }
     }
-
-    fn sync_translations(&mut self, generation: &Generation) {
-        if self.state.translations.seen.behind(generation) {
-            self.invept();
-            self.flush_guest(None);
-        }
-    }
 }
 
-impl Link for Guest<'_> {
-    fn send(&mut self, frames: &[u8]) {
-        output::Host { vm: self.state.vm }.send(frames);
-    }
-
-    fn receive(&mut self) -> Option<u8> {
-        output::Host { vm: self.state.vm }.receive()
+impl OfVm for Guest<'_> {
+    fn vm(&self) -> u8 {
+        self.state.common.vm
     }
 }

@@ -1,19 +1,11 @@
 //! The execution policies as VMX controls.
 
 use super::capability::{Capabilities, MissingControls};
-use super::controls::{Entry, Exit, PinBased, Primary, Secondary};
+use super::controls::{Controls as _, Entry, Exit, PinBased, Primary, Secondary};
 use crate::hw::limits::CR4_KNOWN;
 use crate::vm::{Features, Policy};
 
-/// What exits under every policy.
-const BASE: Primary = Primary::USE_TSC_OFFSETTING
-    .union(Primary::RDPMC_EXITING)
-    .union(Primary::HLT_EXITING)
-    .union(Primary::MWAIT_EXITING)
-    .union(Primary::MONITOR_EXITING)
-    .union(Primary::ACTIVATE_SECONDARY_CONTROLS);
-
-/// What exits under `trap-all` as well, beside what exits for want of a feature.
+/// What exits under `trap-all`, beside what exits under every policy and for want of a feature.
 const TRAP_ALL: Primary = Primary::INVLPG_EXITING
     .union(Primary::RDTSC_EXITING)
     .union(Primary::CR3_LOAD_EXITING)
@@ -78,8 +70,7 @@ pub fn controls(
         if features.contains(feature) { with } else { without }
     };
     let task_priority = Primary::CR8_LOAD_EXITING | Primary::CR8_STORE_EXITING;
-    let primary = BASE
-        | if trap_all { TRAP_ALL } else { Primary::empty() }
+    let primary = if trap_all { TRAP_ALL } else { Primary::empty() }
         | either(Features::MSR_BITMAP, Primary::USE_MSR_BITMAPS, Primary::empty())
         | either(Features::IO_BITMAP, Primary::USE_IO_BITMAPS, Primary::UNCONDITIONAL_IO_EXITING)
         | either(Features::APIC_REGISTERS, Primary::USE_TPR_SHADOW, task_priority);
@@ -91,29 +82,14 @@ pub fn controls(
         (Features::APIC_REGISTERS, Secondary::APIC_REGISTER_VIRTUALIZATION),
         (Features::VIRTUAL_INTERRUPTS, Secondary::VIRTUAL_INTERRUPT_DELIVERY),
     ];
-    let secondary = table
-        .into_iter()
-        .filter(|(feature, _)| features.contains(*feature))
-        .fold(Secondary::ENABLE_EPT | Secondary::UNRESTRICTED_GUEST, |set, (_, control)| {
-            set | control
-        });
-    let exit = Exit::HOST_ADDRESS_SPACE_SIZE
-        | Exit::SAVE_DEBUG_CONTROLS
-        | Exit::SAVE_IA32_PAT
-        | Exit::LOAD_IA32_PAT
-        | Exit::SAVE_IA32_EFER
-        | Exit::LOAD_IA32_EFER;
-    let entry = Entry::LOAD_DEBUG_CONTROLS | Entry::LOAD_IA32_PAT | Entry::LOAD_IA32_EFER;
-    let pin_based = PinBased::EXTERNAL_INTERRUPT_EXITING
-        | PinBased::NMI_EXITING
-        | PinBased::VIRTUAL_NMIS
-        | PinBased::ACTIVATE_PREEMPTION_TIMER;
+    let there = table.into_iter().filter(|(feature, _)| features.contains(*feature));
+    let secondary = there.map(|(_, control)| control).collect();
     Ok(Controls {
-        pin_based: caps.pin_based.adjust(pin_based, PinBased::empty())?,
+        pin_based: caps.pin_based.adjust(PinBased::ALWAYS, PinBased::empty())?,
         primary: caps.primary.adjust(primary, Primary::empty())?,
         secondary: caps.secondary.adjust(secondary, Secondary::WBINVD_EXITING)?,
-        exit: caps.exit.adjust(exit, Exit::empty())?,
-        entry: caps.entry.adjust(entry, Entry::empty())?,
+        exit: caps.exit.adjust(Exit::ALWAYS, Exit::empty())?,
+        entry: caps.entry.adjust(Entry::ALWAYS, Entry::empty())?,
         exceptions: Policy::EXCEPTIONS_ALWAYS
             | if trap_all { Policy::EXCEPTIONS_TRAP_ALL } else { 0 },
         cr0_mask: if trap_all { u64::MAX } else { CR0_OWNED },
@@ -133,7 +109,7 @@ mod tests {
         let ask = |policy, without| {
             let features = features(policy, Features::all(), without);
             let controls = controls(policy, features, &caps).unwrap();
-            controls.primary.bits() & !caps.primary.wrongly_clear(0)
+            controls.primary.bits() & !0x0400_6172
         };
         let apic = Features::APIC_REGISTERS;
         assert_eq!(ask(Policy::HwAssist, Features::empty()), 0xb220_0c88);

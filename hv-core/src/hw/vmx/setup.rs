@@ -1,6 +1,5 @@
 //! From a clear VMCS to one that can be entered: controls, the host's state, the guest's state.
 
-use super::controls::Activity;
 use super::field::{self, Segment, VmcsWrite};
 use super::guest::Guest;
 use super::msr_bitmap;
@@ -101,7 +100,7 @@ pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
     v.write(field::GUEST_IDTR_BASE, state.idt.0);
     v.write(field::GUEST_IDTR_LIMIT, state.idt.1);
     v.write(field::GUEST_INTERRUPTIBILITY_STATE, 0);
-    v.write(field::GUEST_ACTIVITY_STATE, Activity::Active as u32);
+    v.write(field::GUEST_ACTIVITY_STATE, 0);
     v.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
     v.write(field::ENTRY_INTERRUPTION_INFORMATION, 0);
     v.write(field::TSC_OFFSET, tsc_offset);

@@ -9,14 +9,14 @@ use super::live::Live;
 use super::policy;
 use super::setup;
 use super::vmcs::{Vmcs, VmxOn};
+use crate::hw::common::Common;
 use crate::hw::cpu::HostSegments;
-use crate::hw::limits::{CR4_KNOWN, Limits};
+use crate::hw::limits::Limits;
 use crate::hw::physical::zeroed_page;
-use crate::hw::tags::{Choice, Flush, Tag, Tags};
+use crate::hw::tags::{Choice, Flush, Tags};
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{self, Made, MakeError, Vendor};
 use crate::mem::frames::{Frames, PAGE};
-use crate::mem::tlb::Seen;
 use crate::vm::image::Start;
 use crate::vm::{Features, Policy};
 
@@ -59,11 +59,7 @@ impl Vendor for Vmx {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            physical_bits: self.caps.physical_bits,
-            cr4_may: self.caps.cr4_may & CR4_KNOWN,
-            no_execute: self.caps.no_execute,
-        }
+        self.caps.limits
     }
 
     fn features(&self, policy: Policy, without: Features) -> Features {
@@ -104,9 +100,6 @@ impl Vendor for Vmx {
             entry: controls.entry.difference(Entry::IA32E_MODE_GUEST),
             switch: Switch::default(),
             eptp: ept::pointer(made.translations.table.root()),
-            translations: made.translations,
-            vm: made.vm,
-            tag: Tag::NONE,
             vpid: 0,
             vmcs: Some(vmcs),
             pages: Pages {
@@ -117,20 +110,18 @@ impl Vendor for Vmx {
             },
             start: None,
             live: Live::RESET,
-            refused: false,
-            violation: None,
+            common: Common::new(made),
         })
     }
 
     fn translations(state: &mut State) -> &mut Translations<Ept> {
-        &mut state.translations
+        &mut state.common.translations
     }
 
     fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
         state.live = Live::RESET;
         state.start = Some((start, tsc_offset));
-        // Old translations must not outlive the guest that made them.
-        state.translations.seen = Seen::NEVER;
+        state.common.reset();
     }
 
     fn with_guest<T>(
@@ -144,7 +135,7 @@ impl Vendor for Vmx {
         let timer_shift = self.caps.preemption_timer_shift;
         let mut guest = Guest { vmcs, state, caps: &self.caps, timer_shift };
         if guest.has(Features::VPID) {
-            let Choice { tag, flush } = cpu.tags.choose(&mut guest.state.tag, false);
+            let Choice { tag, flush } = cpu.tags.choose(&mut guest.state.common.tag, false);
             guest.tag(tag as u16, flush == Flush::All);
         }
         setup::host(&mut guest, &cpu.segments);

@@ -125,8 +125,7 @@ impl ActiveVmcs<'_> {
         self.writes.set(writes);
     }
 
-    /// Reads a field that every CPU has on which guests are run. Its value is undefined if the CPU
-    /// does not have it: [`VmcsRead::read`] is for those.
+    /// Reads a field. Its value is undefined if the CPU does not have it.
     #[inline(always)]
     pub fn get<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
         self.batch().get(field)
@@ -176,19 +175,7 @@ impl Drop for Batch<'_> {
 impl VmcsRead for ActiveVmcs<'_> {
     #[inline(always)]
     fn read<W: Width, A: Access>(&self, field: Field<W, A>) -> W::Value {
-        let value: u64;
-        // SAFETY: there is a current VMCS, so VMREAD fails only for a field that the CPU lacks,
-        // and then leaves the register as it is: 0. It touches no memory that Rust knows of.
-        unsafe {
-            asm!(
-                "vmread {value}, {field}",
-                value = inout(reg) 0u64 => value,
-                field = in(reg) u64::from(field.encoding()),
-                options(nomem, nostack),
-            );
-        }
-        self.reads.set(self.reads.get().wrapping_add(1));
-        W::from_register(value)
+        self.get(field)
     }
 }
 

@@ -4,6 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::super::controls::Controls;
+use crate::hw::bits::report;
 
 /// Which values a set of controls may have: the low half of a capability MSR has the bits that
 /// must be 1, the high half those that may be.
@@ -41,12 +42,14 @@ impl<C: Controls> Allowed<C> {
         Allowed { must: value as u32, may: (value >> 32) as u32, set: PhantomData }
     }
 
-    /// The value to write: `required`, what there is of `wanted`, and what the CPU insists on.
+    /// The value to write: what every policy asks for, `required`, what there is of `wanted`, and what
+    /// the CPU insists on.
     ///
     /// # Errors
     ///
-    /// What is missing of `required`.
+    /// What is missing, but for `wanted`.
     pub fn adjust(&self, required: C, wanted: C) -> Result<C, MissingControls> {
+        let required = required.union(C::ALWAYS);
         let missing = required.bits() & !self.may;
         if missing != 0 {
             return Err(MissingControls {
@@ -64,17 +67,15 @@ impl<C: Controls> Allowed<C> {
         controls.bits() & !self.may == 0
     }
 
-    /// The bits of `value` that must be 1 and are 0.
-    pub fn wrongly_clear(&self, value: u32) -> u32 {
-        self.must & !value
-    }
-
-    /// The bits of `value` that must be 0 and are 1.
-    pub fn wrongly_set(&self, value: u32) -> u32 {
-        value & !self.may
+    /// The bits of `value` that the CPU or every policy wants otherwise: they are 0, or they are 1 and
+    /// the CPU or this version does not know them.
+    pub fn wrong(&self, value: u32) -> u32 {
+        let must = self.must | C::ALWAYS.bits();
+        let may = self.may & C::all().bits() | self.must;
+        must & !value | value & !may
     }
 
     pub(super) fn report(self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        C::FLAGS.iter().map(move |flag| (C::NAME, flag.name(), self.can(*flag.value())))
+        report(C::NAME, C::from_bits_retain(self.may))
     }
 }

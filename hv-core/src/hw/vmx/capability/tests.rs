@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::string::ToString;
 use std::vec::Vec;
 
+use super::super::controls::Controls;
 use super::*;
 pub use crate::hw::testing::Fake;
 
@@ -12,11 +13,8 @@ fn controls(must: u32, may: u32) -> u64 {
 }
 
 impl Fake {
-    /// A CPU with everything that this file has names for.
+    /// A CPU with everything that has a name here, and with controls that have none.
     pub fn rich() -> Fake {
-        let secondary = Secondary::all().bits();
-        let ept = EptVpid::all() - EptVpid::EPT_WALK_5 - EptVpid::EPT_SUPERVISOR_SHADOW_STACK;
-        let misc = Misc::all() - Misc::INJECT_LENGTH_0;
         Fake {
             msrs: BTreeMap::from([
                 (msr::IA32_FEATURE_CONTROL, 5),
@@ -25,14 +23,13 @@ impl Fake {
                 (msr::IA32_VMX_TRUE_PROCBASED_CTLS, controls(0x0400_6172, 0xfff9_fffe)),
                 (msr::IA32_VMX_TRUE_EXIT_CTLS, controls(0x0003_6dfb, 0x03ff_ffff)),
                 (msr::IA32_VMX_TRUE_ENTRY_CTLS, controls(0x0000_11fb, 0x0007_ffff)),
-                (msr::IA32_VMX_MISC, misc.bits() | 4 << 16 | 5),
+                (msr::IA32_VMX_MISC, 5),
                 (msr::IA32_VMX_CR0_FIXED0, 0x8000_0021),
                 (msr::IA32_VMX_CR0_FIXED1, 0xffff_ffff),
                 (msr::IA32_VMX_CR4_FIXED0, 0x2000),
                 (msr::IA32_VMX_CR4_FIXED1, 0x0037_27ff),
-                (msr::IA32_VMX_PROCBASED_CTLS2, controls(0, secondary)),
-                (msr::IA32_VMX_EPT_VPID_CAP, ept.bits()),
-                (msr::IA32_VMX_VMFUNC, 1),
+                (msr::IA32_VMX_PROCBASED_CTLS2, controls(0, !(1 << 21))),
+                (msr::IA32_VMX_EPT_VPID_CAP, EptVpid::all().bits()),
             ]),
             leaves: BTreeMap::from([
                 (0, [1, 0, 0, 0]),
@@ -62,27 +59,28 @@ impl Fake {
 #[test]
 fn a_rich_cpu_is_read_whole() {
     let caps = Fake::rich().capabilities().unwrap();
-    assert_eq!((caps.revision, caps.preemption_timer_shift, caps.cr3_targets), (0x2b, 5, 4));
-    assert_eq!((caps.physical_bits, caps.structure_bits, caps.linear_bits), (40, 40, 48));
-    assert!(caps.no_execute && !caps.any_error_code);
+    assert_eq!((caps.revision, caps.preemption_timer_shift), (0x2b, 5));
+    assert_eq!(
+        (caps.limits.physical_bits, caps.linear_bits, caps.limits.no_execute),
+        (40, 48, true)
+    );
     assert_eq!(caps.features(), Features::all());
-    let reported = |name, there| caps.report().any(|entry| (entry.1, entry.2) == (name, there));
-    assert!(reported("ENABLE_EPT", true) && reported("EPT_WALK_5", false));
+    assert!(caps.report().all(|(.., there)| there));
+    let narrow = Fake::rich().clear(msr::IA32_VMX_EPT_VPID_CAP, EptVpid::EPT_1G.bits());
+    let missing = narrow.capabilities().unwrap().report().find(|(.., there)| !there);
+    assert_eq!(missing, Some(("EPT and VPID", "EPT_1G", false)));
 }
 
 #[test]
-fn no_msr_is_read_that_nothing_announces() {
-    let no_functions = u64::from(Secondary::ENABLE_VM_FUNCTIONS.bits()) << 32;
-    let cpu = Fake::rich()
-        .clear(msr::IA32_VMX_PROCBASED_CTLS2, no_functions)
-        .without_msrs(&[msr::IA32_VMX_VMFUNC]);
-    assert_eq!(cpu.capabilities().unwrap().vm_functions, 0);
-
+fn without_widths_in_cpuid_the_old_ones_count() {
     let mut narrow = Fake::rich();
     narrow.leaves.retain(|leaf, _| *leaf < 0x8000_0001);
     narrow.leaves.insert(0x8000_0000, [0x8000_0000, 0, 0, 0]);
     let caps = narrow.capabilities().unwrap();
-    assert_eq!((caps.physical_bits, caps.linear_bits, caps.no_execute), (36, 48, false));
+    assert_eq!(
+        (caps.limits.physical_bits, caps.linear_bits, caps.limits.no_execute),
+        (36, 48, false)
+    );
 }
 
 #[test]
@@ -96,7 +94,7 @@ fn without_true_controls_the_old_msrs_count() {
     let cr3_load = u64::from(Primary::CR3_LOAD_EXITING.bits());
     *old.msrs.get_mut(&msr::IA32_VMX_PROCBASED_CTLS).unwrap() |= cr3_load;
     let caps = old.without_msrs(&truth).capabilities().unwrap();
-    let primary = caps.primary.adjust(Primary::HLT_EXITING, Primary::empty()).unwrap();
+    let primary = caps.primary.adjust(Primary::empty(), Primary::empty()).unwrap();
     assert!(primary.contains(Primary::CR3_LOAD_EXITING), "default1 cannot be cleared");
 }
 
@@ -153,13 +151,15 @@ fn features_follow_the_controls_they_need() {
 
 #[test]
 fn controls_are_adjusted_to_what_the_cpu_allows() {
-    let allowed = Allowed::<Primary>::from_msr(controls(0x172, 0x172 | 1 << 7 | 1 << 12));
-    let value = allowed.adjust(Primary::HLT_EXITING, Primary::USE_IO_BITMAPS).unwrap();
-    assert_eq!(value.bits(), 0x172 | 1 << 7, "wanted and absent is left out");
-    let missing = allowed
-        .adjust(Primary::USE_MSR_BITMAPS | Primary::HLT_EXITING, Primary::empty())
-        .unwrap_err();
+    let always = Primary::ALWAYS.bits();
+    let allowed = Allowed::<Primary>::from_msr(controls(0x172, 0x172 | always | 1 << 9));
+    let value = allowed.adjust(Primary::INVLPG_EXITING, Primary::USE_IO_BITMAPS).unwrap();
+    assert_eq!(value.bits(), 0x172 | always | 1 << 9, "wanted and absent is left out");
+    assert_eq!(allowed.wrong(value.bits()), 0);
+    let missing = allowed.adjust(Primary::USE_MSR_BITMAPS, Primary::empty()).unwrap_err();
     assert_eq!((missing.bits, missing.first), (1 << 28, "USE_MSR_BITMAPS"));
     assert!(missing.to_string().contains("USE_MSR_BITMAPS"));
-    assert_eq!((allowed.wrongly_clear(0x72), allowed.wrongly_set(0x172 | 1 << 3)), (0x100, 8));
+    let none = Allowed::<Primary>::from_msr(controls(0x172, 0x172));
+    let missing = none.adjust(Primary::empty(), Primary::empty()).unwrap_err();
+    assert_eq!((missing.bits, missing.first), (always, "USE_TSC_OFFSETTING"));
 }

@@ -2,7 +2,7 @@
 
 use Segment::{Cs, Ds, Es, Fs, Gs, Ldtr, Ss, Tr};
 
-use super::super::controls::{AccessRights, Entry, Secondary};
+use super::super::controls::{AccessRights, Entry};
 use super::super::field::*;
 use super::{Register, Vmx};
 use crate::hw::check::{Checker, Fields, above, cr0, rflags, rules};
@@ -23,10 +23,6 @@ impl Register {
         matches!(self.id, Cs | Tr) || !self.rights.contains(AccessRights::UNUSABLE)
     }
 
-    fn rpl(&self) -> u32 {
-        self.selector as u32 & 3
-    }
-
     pub(super) fn system(&self) -> bool {
         matches!(self.id, Tr | Ldtr)
     }
@@ -38,10 +34,6 @@ impl Register {
 }
 
 impl<'a, V: VmcsRead> Vmx<'a, V> {
-    fn unrestricted(&self) -> bool {
-        self.has(Secondary::UNRESTRICTED_GUEST)
-    }
-
     fn virtual_8086(&self) -> bool {
         self.value(GUEST_RFLAGS) & rflags::VM != 0
     }
@@ -63,12 +55,11 @@ impl<'a, V: VmcsRead> Vmx<'a, V> {
 
 rules! {
     "SDM vol. 3", |c: &mut Checker<'_, Vmx<'_, impl VmcsRead>>|
+    // Those that an unrestricted guest need not keep are not here.
     "Checks on Guest Segment Registers" {
         TableIndicator "the selectors of TR and LDTR must refer to the GDT",
             for r in c.segments, if r.system() && r.counts() =>
             c.clear(r.id.selector(), TABLE_INDICATOR);
-        StackRpl "the RPLs of SS and CS must be equal", if !c.virtual_8086() && !c.unrestricted() =>
-            c.with(GUEST_SS_SELECTOR, GUEST_CS_SELECTOR, c.ss().rpl() == c.cs().rpl());
         Virtual8086Base "in virtual-8086 mode the base must be 16 times the selector",
             for r in c.segments, if c.virtual_8086() && !r.system() =>
             c.with(r.id.base(), r.id.selector(), r.base == r.selector << 4);
@@ -84,12 +75,11 @@ rules! {
         SegmentBaseUpper "bits 63:32 of the base must be 0",
             for r in c.segments, if matches!(r.id, Cs | Ss | Ds | Es) && r.counts() =>
             c.clear(r.id.base(), above(32));
-        CodeType "CS must be accessed code, or accessed writable data in an unrestricted guest",
-            if c.cs().checked => {
-            let kind = c.cs().rights.kind();
-            let data = kind == DATA_IN_CS && c.unrestricted();
-            c.that(GUEST_CS_ACCESS_RIGHTS, data || matches!(kind, 9 | 11 | 13 | 15))
-        };
+        CodeType "CS must be accessed code, or accessed writable data", if c.cs().checked =>
+            c.that(
+                GUEST_CS_ACCESS_RIGHTS,
+                matches!(c.cs().rights.kind(), DATA_IN_CS | 9 | 11 | 13 | 15),
+            );
         StackType "SS must be accessed writable data", if c.ss().checked =>
             c.that(GUEST_SS_ACCESS_RIGHTS, matches!(c.ss().rights.kind(), 3 | 7));
         DataAccessed "the segment must be accessed", for r in c.segments, if r.data() =>
@@ -112,16 +102,11 @@ rules! {
             let sound = c.cs().rights.dpl() <= c.ss().rights.dpl();
             c.with(GUEST_CS_ACCESS_RIGHTS, GUEST_SS_ACCESS_RIGHTS, sound)
         };
-        // These two hold for an unusable SS as well: its DPL is the CPL.
-        StackDpl "the DPL of SS must be its RPL", if !c.virtual_8086() && !c.unrestricted() =>
-            c.with(GUEST_SS_ACCESS_RIGHTS, GUEST_SS_SELECTOR, c.ss().rights.dpl() == c.ss().rpl());
+        // This holds for an unusable SS as well: its DPL is the CPL.
         StackDplZero "the DPL of SS must be 0 in real mode and with a data segment in CS",
             if !c.virtual_8086()
                 && (!c.any(GUEST_CR0, cr0::PE) || c.cs().rights.kind() == DATA_IN_CS) =>
             c.with(GUEST_SS_ACCESS_RIGHTS, GUEST_CR0, c.ss().rights.dpl() == 0);
-        DataDpl "the DPL must not be less than the RPL",
-            for r in c.segments, if r.data() && !c.unrestricted() && r.rights.kind() <= 11 =>
-            c.with(r.id.access_rights(), r.id.selector(), r.rights.dpl() >= r.rpl());
         SegmentPresent "P must be 1", for r in c.segments, if r.checked =>
             c.that(r.id.access_rights(), r.rights.contains(AccessRights::PRESENT));
         SegmentReserved "bits 11:8 and 31:17 of the access rights must be 0",
