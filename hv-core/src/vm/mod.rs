@@ -1,5 +1,6 @@
 //! A virtual machine and what it is made of.
 
+pub mod acpi;
 pub mod desc;
 pub mod event;
 pub mod exit;
@@ -7,6 +8,7 @@ pub mod feature;
 pub mod handle;
 pub mod hardware;
 pub mod image;
+pub mod machine_type;
 pub mod outbox;
 pub mod policy;
 pub mod registers;
@@ -20,6 +22,7 @@ pub use event::{Combined, Event, EventKind};
 pub use exit::{Exit, Leave, Outcome};
 pub use feature::Features;
 pub use hardware::Hardware;
+pub use machine_type::MachineType;
 pub use policy::Policy;
 pub use registers::{Gpr, Registers};
 pub use vcpu::{Vcpu, Vm};
