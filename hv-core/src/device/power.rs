@@ -15,7 +15,7 @@ mod reset;
 mod tests;
 
 pub use fixed::FixedHardware;
-pub use pm_timer::{FREQUENCY, TimerWidth};
+pub use pm_timer::{FREQUENCY, TIMER_WIDTH, TimerWidth};
 pub use reduced::ReducedHardware;
 pub use reset::{EXIT, ResetControl, SystemControl, exit};
 

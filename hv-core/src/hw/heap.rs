@@ -26,10 +26,14 @@ pub unsafe fn init(range: Range) {
 // SAFETY: `Heap` hands out disjoint blocks of the memory it was given that fit the layout, and the
 // lock makes its calls exclusive; no interrupt handler allocates.
 unsafe impl GlobalAlloc for Locked {
+    // Both out of line: there are many callers, none of them in a hurry, and the search for a block is
+    // long code.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: by the trait's contract the block came from `alloc` with this layout.

@@ -1,5 +1,6 @@
 //! A virtual machine and what it is made of.
 
+pub mod acpi;
 pub mod desc;
 pub mod event;
 pub mod exit;

@@ -13,6 +13,9 @@ pub enum TimerWidth {
     Bits32,
 }
 
+/// What a PC here has. Its carry, and with that the SCI, is rare.
+pub const TIMER_WIDTH: TimerWidth = TimerWidth::Bits32;
+
 impl TimerWidth {
     const fn highest_bit(self) -> u32 {
         match self {
