@@ -3,4 +3,5 @@
 pub mod apic;
 pub mod pic;
 pub mod pit;
+pub mod rtc;
 pub mod uart;
