@@ -7,6 +7,15 @@ read up rest < /proc/uptime
 echo "paravane: init after $up s"
 
 export PATH=/bin HOME=/root
+read line < /proc/cmdline
+work=
+for word in $line; do
+    case $word in
+        paravane.run=*) work=${word#paravane.run=} ;;
+    esac
+done
+[ -n "$work" ] && mark i
+
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
@@ -61,14 +70,6 @@ run_sleep() {
     rm /tmp/never
 }
 
-read line < /proc/cmdline
-work=
-for word in $line; do
-    case $word in
-        paravane.run=*) work=${word#paravane.run=} ;;
-    esac
-done
-
 if [ -z "$work" ]; then
     # A session of its own, with the console as its terminal, so that Ctrl-C and jobs work.
     setsid cttyhack sh -l
@@ -78,7 +79,11 @@ else
         case $name in
             boot | forks | dd | pipe | sleep)
                 echo "workload $name begin"
+                # Until the line is out, as a UART without an interrupt is written to from time to time.
+                sleep 0.1
+                mark b
                 run_$name
+                mark e
                 echo "workload $name end"
                 ;;
             *) echo "workload $name unknown" ;;
