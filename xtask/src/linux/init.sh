@@ -3,10 +3,6 @@
 # asks for in `paravane.run=NAME,...`, or gives a shell. In the end it powers off.
 
 mount -t proc proc /proc
-read up rest < /proc/uptime
-echo "paravane: init after $up s"
-
-export PATH=/bin HOME=/root
 read line < /proc/cmdline
 work=
 for word in $line; do
@@ -14,6 +10,11 @@ for word in $line; do
         paravane.run=*) work=${word#paravane.run=} ;;
     esac
 done
+# Lines that are read by a program must not have the kernel's among them.
+[ -n "$work" ] && echo 1 > /proc/sys/kernel/printk
+read up rest < /proc/uptime
+echo "paravane: init after $up s"
+export PATH=/bin HOME=/root
 [ -n "$work" ] && mark i
 
 mount -t sysfs sysfs /sys
@@ -79,7 +80,7 @@ else
         case $name in
             boot | forks | dd | pipe | sleep)
                 echo "workload $name begin"
-                # Until the line is out, as a UART without an interrupt is written to from time to time.
+                # Until the line is out: a UART without an interrupt is written to from time to time.
                 sleep 0.1
                 mark b
                 run_$name
@@ -90,4 +91,6 @@ else
         esac
     done
 fi
+# What was written has to be out before the machine is off.
+sleep 0.1
 poweroff -f

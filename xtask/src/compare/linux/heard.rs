@@ -12,12 +12,30 @@ use crate::event::Event;
 use crate::linux::{GREETING, MARK_BEGIN, MARK_END, MARK_INIT};
 use crate::stat;
 
+/// Since the start of the machine, or between two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// By the clock on the wall.
+    pub wall: Duration,
+    /// What the machine had of the host's CPUs: the same on a host that does nothing else.
+    pub cpu: Duration,
+}
+
+impl Time {
+    fn since(self, earlier: Time) -> Time {
+        Time {
+            wall: self.wall.saturating_sub(earlier.wall),
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+        }
+    }
+}
+
 /// A part of a boot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     pub name: String,
-    /// By the clock on the wall.
-    pub seconds: f64,
+    /// How long it took.
+    pub time: Time,
     /// What the hypervisor counted; `None` without it.
     pub cost: Option<Cost>,
 }
@@ -71,18 +89,18 @@ impl Cost {
 pub struct Heard {
     line: Vec<u8>,
     /// Lines of the first process, without those of the kernel.
-    lines: Vec<(String, Duration)>,
+    lines: Vec<(String, Time)>,
     marks: Vec<Stat>,
     end: Option<Stat>,
     failure: Option<String>,
     /// What cost most exits.
     pub top: Option<String>,
-    last: Duration,
+    last: Time,
 }
 
 impl Heard {
     /// Takes an event that came so long after the start.
-    pub fn event(&mut self, event: Event, time: Duration) {
+    pub fn event(&mut self, event: Event, time: Time) {
         self.last = time;
         match event {
             Event::Console { vm: 0, bytes } => {
@@ -139,16 +157,12 @@ impl Heard {
             Some(stat) => bail!("a mark {:#x} instead of {letter:#x}", stat.id),
             None => Ok(None),
         };
-        let span = |name: &str, seconds: Duration, stats: Option<(Option<&Stat>, &Stat)>| {
+        let span = |name: &str, time: Time, stats: Option<(Option<&Stat>, &Stat)>| {
             let cost = stats.map(|(begin, end)| {
                 Cost::between(begin, end)
                     .with_context(|| format!("{name}: a counter ran backwards"))
             });
-            anyhow::Ok(Span {
-                name: name.to_owned(),
-                seconds: seconds.as_secs_f64(),
-                cost: cost.transpose()?,
-            })
+            anyhow::Ok(Span { name: name.to_owned(), time, cost: cost.transpose()? })
         };
         let mut spans = Vec::new();
         let reached = at(GREETING)?;
@@ -158,7 +172,7 @@ impl Heard {
             let begin = at(&format!("workload {name} begin"))?;
             let end = at(&format!("workload {name} end"))?;
             let marks = mark(MARK_BEGIN)?.map(Some).zip(mark(MARK_END)?);
-            spans.push(span(name, end.saturating_sub(begin), marks)?);
+            spans.push(span(name, end.since(begin), marks)?);
         }
         ensure!(!counted || self.end.is_some(), "the hypervisor did not tell the exits by reason");
         let everything = self.end.as_ref().map(|stat| (None, stat));
@@ -192,7 +206,8 @@ mod tests {
     fn heard(events: Vec<Event>) -> Heard {
         let mut heard = Heard::default();
         for (event, second) in events.into_iter().zip(1..) {
-            heard.event(event, Duration::from_secs(second));
+            let wall = Duration::from_secs(second);
+            heard.event(event, Time { wall, cpu: 2 * wall });
         }
         heard
     }
@@ -213,8 +228,9 @@ mod tests {
     #[test]
     fn each_part_has_its_time_and_what_was_counted_between_its_marks() {
         let spans = heard(whole()).spans("init", &["forks"], true).unwrap();
-        let names: Vec<_> = spans.iter().map(|s| (s.name.as_str(), s.seconds)).collect();
-        assert_eq!(names, [("init", 1.0), ("forks", 3.0), ("everything", 8.0)]);
+        let seconds = |s: &Span| (s.time.wall.as_secs(), s.time.cpu.as_secs());
+        let names: Vec<_> = spans.iter().map(|s| (s.name.as_str(), seconds(s))).collect();
+        assert_eq!(names, [("init", (1, 2)), ("forks", (3, 6)), ("everything", (8, 16))]);
         let costs: Vec<_> = spans.iter().map(|s| s.cost.clone().unwrap()).collect();
         assert_eq!(
             costs.iter().map(|c| (c.exits, c.timer)).collect::<Vec<_>>(),

@@ -32,7 +32,8 @@ struct Row<'a> {
     policy: &'static str,
     quiet: bool,
     part: &'a str,
-    seconds: f64,
+    cpu_seconds: f64,
+    wall_seconds: f64,
     /// `null` where nobody counted, and so all that follow.
     exits: Option<u64>,
     timer_exits: Option<u64>,
@@ -66,7 +67,8 @@ fn row<'a>(measured: &'a Measured, span: &'a Span) -> Row<'a> {
         policy: measured.boot.way(),
         quiet: measured.boot.quiet,
         part: &span.name,
-        seconds: span.seconds,
+        cpu_seconds: span.time.cpu.as_secs_f64(),
+        wall_seconds: span.time.wall.as_secs_f64(),
         exits: cost.map(|cost| cost.exits),
         timer_exits: cost.map(|cost| cost.timer),
         guest_ticks: cost.map(|cost| cost.guest),
@@ -91,6 +93,6 @@ mod tests {
         assert_eq!((&rows[0]["part"], &rows[0]["exits"]), (&"init, quiet".into(), &100.into()));
         assert_eq!(rows[0]["exits_by_reason"]["cpuid"], 100);
         let bare = rows.iter().find(|row| row["policy"] == "bare").unwrap();
-        assert_eq!((&bare["exits"], &bare["seconds"]), (&Value::Null, &2.0.into()));
+        assert_eq!((&bare["exits"], &bare["cpu_seconds"]), (&Value::Null, &2.0.into()));
     }
 }

@@ -13,7 +13,7 @@ mod heard;
 mod json;
 mod table;
 
-use heard::{Heard, Span};
+use heard::{Heard, Span, Time};
 
 use super::boots::in_parallel;
 use super::progress::Progress;
@@ -21,7 +21,7 @@ use crate::cli::CompareArgs;
 use crate::linux::{self, WORKLOADS};
 use crate::machine::Hardware;
 use crate::plan::{self, Plan};
-use crate::session::Session;
+use crate::session::{Session, Step};
 use crate::vmfile::{FeatureName, MachineName, PolicyName, VmSpec};
 use crate::workspace::Workspace;
 
@@ -164,13 +164,22 @@ fn one(
         None => plan::bare(&vm, boot.hardware.clone(), &place, limit)?,
     };
     let line = progress.line(&boot.name());
-    let session = Session::start(&start)?;
+    let mut session = Session::start(&start)?;
     let began = Instant::now();
     let mut heard = Heard::default();
-    let ended = session.run(|event| {
-        heard.event(event, began.elapsed());
-        line.say(heard.now());
-    })?;
+    // A machine that has ended has no time any more: its last one counts.
+    let mut cpu = Duration::ZERO;
+    let ended = loop {
+        match session.next(Duration::from_secs(1))? {
+            Step::Event(event) => {
+                cpu = session.cpu_time().unwrap_or(cpu).max(cpu);
+                heard.event(event, Time { wall: began.elapsed(), cpu });
+                line.say(heard.now());
+            }
+            Step::Idle => {}
+            Step::Ended(ended) => break ended,
+        }
+    };
     // The image is large and can be made again.
     let _ = std::fs::remove_file(place.join("paravane.iso"));
     line.end(heard.now());
@@ -201,8 +210,9 @@ mod tests {
                 halted: 1,
             };
             let cost = policy.map(|_| cost);
-            let seconds = if policy.is_some() { 3.0 } else { 2.0 };
-            let span = |name: &&str| Span { name: (*name).into(), seconds, cost: cost.clone() };
+            let cpu = Duration::from_secs(if policy.is_some() { 3 } else { 2 });
+            let time = Time { wall: 2 * cpu, cpu };
+            let span = |name: &&str| Span { name: (*name).into(), time, cost: cost.clone() };
             Measured {
                 boot: Boot { hardware: Machine::BochsVmx.hardware(0), policy, quiet },
                 spans: names.iter().map(span).collect(),

@@ -36,7 +36,11 @@ pub fn render(comparison: &Comparison) -> String {
 const NOTES: &str = "\
 init: from the first instruction to the line of the first process. everything: with the power-off.
 Timer exits are those by which a clock interrupts and by which the guest sets it; they grow with time.
-Seconds are those of the host, from the start of the machine, its firmware and boot loader with it.";
+Seconds are those that the machine had of the host's CPUs, from its start, with firmware and boot loader.";
+
+fn seconds(span: &Span) -> f64 {
+    span.time.cpu.as_secs_f64()
+}
 
 /// The parts of all boots in the order in which they are shown, with those that have them.
 fn parts<'a>(boots: &[&'a Measured]) -> Vec<(&'a str, Vec<(&'a Measured, &'a Span)>)> {
@@ -65,14 +69,15 @@ fn costs<'a>(hardware: &Hardware, boots: impl Iterator<Item = &'a Measured>) -> 
         "of the\ntimer".to_owned(),
         format!("{tick}\nof the guest"),
         format!("{tick}\nof the hypervisor"),
-        "seconds".to_owned(),
+        "CPU\nseconds".to_owned(),
     ];
     if bare {
         header.push("times\nbare".to_owned());
     }
     let mut lines = Vec::new();
     for (name, all) in parts(&boots) {
-        let alone = all.iter().find(|(m, _)| m.boot.policy.is_none()).map(|(_, span)| span.seconds);
+        let alone =
+            all.iter().find(|(m, _)| m.boot.policy.is_none()).map(|(_, span)| seconds(span));
         for (index, (measured, span)) in all.iter().enumerate() {
             let figure = |of: fn(&Cost) -> u64| {
                 span.cost.as_ref().map_or("-".to_owned(), |cost| of(cost).to_string())
@@ -84,10 +89,10 @@ fn costs<'a>(hardware: &Hardware, boots: impl Iterator<Item = &'a Measured>) -> 
                 figure(|cost| cost.timer),
                 figure(|cost| cost.guest),
                 figure(|cost| cost.hypervisor),
-                format!("{:.1}", span.seconds),
+                format!("{:.1}", seconds(span)),
             ];
             if bare {
-                let times = alone.filter(|seconds| *seconds > 0.0).map(|a| span.seconds / a);
+                let times = alone.filter(|alone| *alone > 0.0).map(|alone| seconds(span) / alone);
                 line.push(times.map_or("-".to_owned(), |times| format!("{times:.2}")));
             }
             lines.push(line);
