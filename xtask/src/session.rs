@@ -1,6 +1,6 @@
 //! One run of one machine: started, listened to, ended in time.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
@@ -136,7 +136,7 @@ impl Session {
 
     /// The time that the machine has had of the host's CPUs, if the host says it.
     pub fn cpu_time(&self) -> Option<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         cpu_time(&text)
     }
 
@@ -180,6 +180,13 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.finish();
+    }
+}
+
 /// Of a process, from its `stat` (proc(5)): the name in it may hold anything but ends in the last `)`.
 fn cpu_time(stat: &str) -> Option<Duration> {
     /// `utime` and `stime`, counted behind the name.
@@ -189,13 +196,6 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = fields.get(FIELDS)?.iter().map(|field| field.parse::<u32>().ok());
     Some(TICK * ticks.sum::<Option<u32>>()?)
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = self.finish();
-    }
 }
 
 #[cfg(test)]
