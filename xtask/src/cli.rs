@@ -225,7 +225,8 @@ pub struct CompareArgs {
     /// For linux: boot it without the hypervisor too, on the same machine
     #[arg(long)]
     pub bare: bool,
-    /// For linux: show the ten ports, MSRs and pages that cost most exits in each boot
+    /// For linux: show the ten ports, MSRs and pages that cost most exits in each boot. Counts of exits stay
+    /// the same with it, ticks do not
     #[arg(long)]
     pub top: bool,
     /// For linux: the devices of the VM, minimal or pc

@@ -36,6 +36,7 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
             Some(path) => vmfile::read(path)?,
             None => vec![plan::vm(&args.image, &args.guest)?],
         };
+        vms.iter_mut().for_each(|vm| vm.profile |= args.top);
         let hardware = plan::hardware(args.machine, &args.hardware, Purpose::Run, &vms)?;
         if linux::is_name(&args.image) && args.config.is_none() {
             vms.iter_mut().for_each(|vm| linux::tell_the_clock_aloud(vm, Some(hardware.vendor)));

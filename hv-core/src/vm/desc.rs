@@ -36,6 +36,9 @@ bitflags! {
         const ABI = 1 << 2;
         /// The VM may reset itself; otherwise a reset ends it.
         const MAY_RESET = 1 << 3;
+        /// Tell at the end which ports, MSRs and pages cost most exits. Every exit is then looked at in
+        /// full: counts are the same, ticks are not.
+        const PROFILE = 1 << 4;
     }
 }
 

@@ -88,6 +88,7 @@ pub fn run(workspace: &Workspace, args: &CompareArgs) -> Result<ExitCode> {
         image: args.guest.clone(),
         machine: MachineName(args.machine_type),
         without: without.clone(),
+        profile: args.top,
         ..linux::vm()
     };
     linux::resolve(workspace, &mut vm)?;
