@@ -38,8 +38,8 @@ const LINE: &str = "console=ttyS0 panic=-1 cryptomgr.notests";
 const CLOCK: &str = "tsc_early_khz=$tsc_khz";
 
 /// What to do where the kernel or the programs cannot be fetched.
-const OWN: &str = "a kernel and an initial RAM disk of your own do as well: \
-                   cargo xtask run linux --kernel PATH --initrd PATH";
+const OWN: &str = "cannot get Debian's kernel and busybox; yours do as well, with \
+                   `cargo xtask run linux --kernel PATH --initrd PATH`";
 
 /// Whether this name stands for a kernel.
 pub fn is_name(image: &str) -> bool {
