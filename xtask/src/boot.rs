@@ -62,6 +62,11 @@ pub fn medium(boot: &Boot) -> Result<Medium> {
             // The machine runs in a folder of its own.
             let image = path::absolute(image)?;
             let module = initrd.as_deref().map(path::absolute).transpose()?;
+            if boot.hardware.boot != BootPath::Pvh {
+                let initrd = module.as_deref();
+                let contents = iso::Contents::Linux { kernel: &image, initrd, arguments };
+                return Ok(Medium::Iso(iso::make(folder, contents)?));
+            }
             Ok(Medium::Kernel { elf: image, module, arguments: arguments.clone() })
         }
         Payload::Hypervisor { bundle, arguments } => {
@@ -73,7 +78,9 @@ pub fn medium(boot: &Boot) -> Result<Medium> {
                 }
                 return Ok(Medium::Kernel { elf, module, arguments: arguments.clone() });
             }
-            Ok(Medium::Iso(iso::make(folder, &elf, bundle.as_deref(), arguments)?))
+            let contents =
+                iso::Contents::Hypervisor { elf: &elf, bundle: bundle.as_deref(), arguments };
+            Ok(Medium::Iso(iso::make(folder, contents)?))
         }
     }
 }

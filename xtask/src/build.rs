@@ -19,7 +19,7 @@ pub fn hypervisor(workspace: &Workspace) -> Result<PathBuf> {
     image(workspace, "hv-core", "paravane", &["--features", "image"])
 }
 
-/// The ELF file of a guest: a reference guest is built, a path is taken as it is.
+/// The image of a guest: a reference guest is built, a path is taken as it is.
 pub fn guest(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     if GUESTS.contains(&name) {
         return image(workspace, name, name, &[]);
@@ -28,7 +28,7 @@ pub fn guest(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_owned());
     }
-    bail!("no guest {name:?}: give the path of an ELF file or one of {}", GUESTS.join(", "))
+    bail!("no guest {name:?}: give the path of an image, linux, or one of {}", GUESTS.join(", "))
 }
 
 fn image(workspace: &Workspace, package: &str, program: &str, more: &[&str]) -> Result<PathBuf> {

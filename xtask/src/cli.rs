@@ -59,6 +59,9 @@ pub enum Command {
 
     /// Run the benchmark guest under each policy and compare what its operations cost
     ///
+    /// `compare linux` does it with a stock kernel: what it costs until its first process runs, with a full
+    /// log and a quiet one, and what workloads in it cost, by the hypervisor's counters.
+    ///
     /// Each policy is one boot of the same guest binary on each machine. The guest's own counts and
     /// those of the hypervisor must agree, or the comparison fails. On Bochs and qemu-tcg one tick
     /// is one instruction and two runs give the same figures to the digit; on qemu-kvm a tick is
@@ -68,7 +71,8 @@ pub enum Command {
   cargo xtask compare --quick
   cargo xtask compare --machine bochs-vmx,bochs-svm,qemu-tcg
   cargo xtask compare --workload cpuid --workload eoi --policy hw-assist --policy pv
-  cargo xtask compare --without apicv --json out.json --report out")]
+  cargo xtask compare --without apicv --json out.json --report out
+  cargo xtask compare linux --quick --bare")]
     Compare(CompareArgs),
 
     /// Run every test: on the host, of the specification, and in the emulator
@@ -194,6 +198,9 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
+    /// What runs: bench, or Debian's kernel (linux, linux-generic)
+    #[arg(value_name = "GUEST", default_value = "bench")]
+    pub guest: String,
     /// A machine to measure on; can be repeated, and shows the machines side by side
     ///
     /// auto if not given. A CPU model, a number of CPUs and a boot path can be asked of one machine
@@ -205,15 +212,26 @@ pub struct CompareArgs {
     pub quick: bool,
     #[command(flatten)]
     pub hardware: HardwareArgs,
-    /// A workload to measure; can be repeated; all if not given
+    /// A workload to measure; can be repeated; all if not given. Those of linux are boot, forks, dd, pipe
+    /// and sleep
     #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]
     pub workload: Vec<String>,
-    /// A policy to measure; can be repeated; all if not given
+    /// A policy to measure; can be repeated; all if not given, for linux trap-all and hw-assist
     #[arg(long, value_parser = policies(), value_delimiter = ',')]
     pub policy: Vec<Policy>,
     /// Take a CPU feature away (apicv, vpid, ...); can be repeated
     #[arg(long, value_name = "FEATURE", value_parser = feature)]
     pub without: Vec<Features>,
+    /// For linux: boot it without the hypervisor too, on the same machine
+    #[arg(long)]
+    pub bare: bool,
+    /// For linux: show the ten ports, MSRs and pages that cost most exits in each boot. Counts of exits stay
+    /// the same with it, ticks do not
+    #[arg(long)]
+    pub top: bool,
+    /// For linux: the devices of the VM, minimal or pc
+    #[arg(long, value_name = "TYPE", value_parser = machines(), default_value = "minimal")]
+    pub machine_type: MachineType,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -16,14 +16,16 @@ pub fn run(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
     };
     if linux::is_name(&args.image) && args.config.is_none() {
         // Where it will be booted is not known.
-        vms.iter_mut().for_each(|vm| linux::tell_the_clock(vm, None));
+        vms.iter_mut().for_each(|vm| linux::tell_the_clock_aloud(vm, None));
     }
     let plan = plan::make(workspace, vms)?;
     let folder = workspace.run_folder("build")?;
     let hypervisor = build::hypervisor(workspace)?;
     let bundle = folder.join("bundle");
     fs::write(&bundle, &plan.bundle)?;
-    let iso = iso::make(&folder, &hypervisor, Some(&plan.bundle), "")?;
+    let contents =
+        iso::Contents::Hypervisor { elf: &hypervisor, bundle: Some(&plan.bundle), arguments: "" };
+    let iso = iso::make(&folder, contents)?;
     let size = elf::memory_size(&fs::read(&hypervisor)?)?;
     println!("hypervisor  {} ({} KiB of memory)", hypervisor.display(), size.div_ceil(1024));
     for (name, path) in &plan.images.vms {

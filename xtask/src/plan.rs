@@ -131,11 +131,10 @@ impl Plan {
 
 /// A boot of one guest without the hypervisor. Its image is a path, and nothing but its command line, its
 /// initial RAM disk and its memory counts.
-pub fn bare(vm: &VmSpec, machine: Machine, folder: &Path, limit: Duration) -> Result<Boot> {
+pub fn bare(vm: &VmSpec, hardware: Hardware, folder: &Path, limit: Duration) -> Result<Boot> {
     fs::create_dir_all(folder)?;
-    let standard = machine.hardware(0);
     Ok(Boot {
-        hardware: Hardware { memory_mib: (vm.memory.0 >> 20).max(64), ..standard },
+        hardware: Hardware { memory_mib: (vm.memory.0 >> 20).max(64), ..hardware },
         payload: Payload::Bare {
             arguments: vm.command_line.0.clone(),
             initrd: vm.initrd.as_ref().map(PathBuf::from),

@@ -30,15 +30,16 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
         let mut vm = plan::vm(&args.image, &args.guest)?;
         linux::resolve(workspace, &mut vm)?;
         vm.image = linux::text(&build::guest(workspace, &vm.image)?)?;
-        plan::bare(&vm, Machine::QemuTcg, &folder, limit)?
+        plan::bare(&vm, Machine::QemuTcg.hardware(0), &folder, limit)?
     } else {
         let mut vms = match &args.config {
             Some(path) => vmfile::read(path)?,
             None => vec![plan::vm(&args.image, &args.guest)?],
         };
+        vms.iter_mut().for_each(|vm| vm.profile |= args.top);
         let hardware = plan::hardware(args.machine, &args.hardware, Purpose::Run, &vms)?;
         if linux::is_name(&args.image) && args.config.is_none() {
-            vms.iter_mut().for_each(|vm| linux::tell_the_clock(vm, Some(hardware.vendor)));
+            vms.iter_mut().for_each(|vm| linux::tell_the_clock_aloud(vm, Some(hardware.vendor)));
         }
         plan::make(workspace, vms)?.boot(hardware, &folder, limit)?
     };

@@ -134,6 +134,12 @@ impl Session {
         }
     }
 
+    /// The time that the machine has had of the host's CPUs, if the host says it.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        cpu_time(&text)
+    }
+
     /// Runs to the end and gives each event to `see`.
     pub fn run(mut self, mut see: impl FnMut(Event)) -> Result<Ended> {
         loop {
@@ -195,5 +201,29 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.kill();
         let _ = self.finish();
+    }
+}
+
+/// Of a process, from its `stat` (proc(5)): the name in it may hold anything but ends in the last `)`.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    /// `utime` and `stime`, counted behind the name.
+    const FIELDS: std::ops::RangeInclusive<usize> = 11..=12;
+    /// The unit of both: USER_HZ is 100 on every x86 Linux.
+    const TICK: Duration = Duration::from_millis(10);
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = fields.get(FIELDS)?.iter().map(|field| field.parse::<u32>().ok());
+    Some(TICK * ticks.sum::<Option<u32>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_time_is_found_behind_any_name() {
+        let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 8 9 20 0 1 0 99";
+        assert_eq!(cpu_time(text), Some(Duration::from_secs(3)));
+        assert_eq!(cpu_time("7 (a) S 1"), None);
+        assert_eq!(cpu_time(""), None);
     }
 }

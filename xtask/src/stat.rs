@@ -13,12 +13,17 @@ pub const TSC_DEADLINE: u64 = 0x6e0;
 /// The reasons that were counted, most frequent first, with ticks in the hypervisor for each exit.
 pub fn exits(stat: &Stat) -> String {
     let mut text = format!("{} exits", stat.total());
-    if Moment::from_number(stat.moment) == Some(Moment::Mark) {
-        let _ = write!(text, " until mark {}", stat.id);
+    match Moment::from_number(stat.moment) {
+        Some(Moment::Mark) => text += &format!(" until mark {}", stat.id),
+        Some(Moment::Scratch) => text += &format!(" until the scratch mark {:#x}", stat.id),
+        Some(Moment::End) | None => {}
     }
     let _ = write!(text, " in {} ticks", stat.ticks);
     if stat.halted != 0 {
         let _ = write!(text, ", {} of them halted", stat.halted);
+    }
+    if stat.timer_writes != 0 {
+        let _ = write!(text, "; {} exits set the timer", stat.timer_writes);
     }
     let mut counted: Vec<(Reason, u64, u64)> = Reason::ALL
         .iter()
@@ -120,7 +125,7 @@ mod tests {
 
     fn sample() -> Stat {
         let mut stat = Stat::new_zeroed();
-        (stat.ticks, stat.halted) = (1000, 400);
+        (stat.ticks, stat.halted, stat.timer_writes) = (1000, 400, 3);
         for (reason, count, ticks) in
             [(Reason::Cpuid, 5, 500), (Reason::PortOut, 90, 9000), (Reason::Mark, 7, 70)]
         {
@@ -134,7 +139,7 @@ mod tests {
     fn the_most_frequent_reason_stands_first_and_marks_nowhere() {
         let text = exits(&sample());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "95 exits in 1000 ticks, 400 of them halted");
+        assert_eq!(lines[0], "95 exits in 1000 ticks, 400 of them halted; 3 exits set the timer");
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(lines[1]), ["port-out", "90", "100", "ticks", "each"]);
         assert_eq!(words(lines[2]), ["cpuid", "5", "100", "ticks", "each"]);
@@ -143,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_exits_at_a_mark_name_it() {
-        let stat = Stat { moment: Moment::Mark as u32, id: 9, halted: 0, ..sample() };
+        let stat =
+            Stat { moment: Moment::Mark as u32, id: 9, halted: 0, timer_writes: 0, ..sample() };
         assert!(exits(&stat).starts_with("95 exits until mark 9 in 1000 ticks\n"));
     }
 

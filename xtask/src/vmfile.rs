@@ -73,6 +73,9 @@ pub struct VmSpec {
     /// Whether it may reset itself.
     #[serde(default)]
     pub may_reset: bool,
+    /// Count which ports, MSRs and pages its exits reach for.
+    #[serde(default)]
+    pub profile: bool,
 }
 
 fn yes() -> bool {
@@ -123,6 +126,7 @@ impl VmSpec {
             uart: true,
             abi: None,
             may_reset: false,
+            profile: false,
         }
     }
 
@@ -143,6 +147,7 @@ impl VmSpec {
         options.set(Options::CHECK_ENTRIES, self.check_entries);
         options.set(Options::UART, self.uart);
         options.set(Options::MAY_RESET, self.may_reset);
+        options.set(Options::PROFILE, self.profile);
         let desc = VmDesc {
             name: padded(&self.name)?,
             image: padded(&members::name(&self.image))?,

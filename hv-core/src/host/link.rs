@@ -29,7 +29,8 @@ pub enum Channel {
     Panic = 4,
     /// The hypervisor has nothing left to run; no payload. The last frame.
     Done = 5,
-    /// One [`super::stat::Stat`]: a VM's exits by reason, before its [`Channel::End`] and at its marks.
+    /// One [`super::stat::Stat`]: a VM's exits by reason, before its [`Channel::End`], and at its
+    /// marks.
     Stat = 6,
     /// The [`super::stat::TopEntry`]s of a VM, before its [`Channel::End`].
     Top = 7,

@@ -12,6 +12,9 @@ pub enum Moment {
     End = 0,
     /// At a mark of the guest ([`pv_abi::call::stat::MARK`]).
     Mark = 1,
+    /// When the guest wrote to the scratch register of its UART. It has no other use, so a guest that
+    /// knows no hypercalls can mark a place by it.
+    Scratch = 2,
 }
 
 impl Moment {
@@ -20,6 +23,7 @@ impl Moment {
         match number {
             0 => Some(Moment::End),
             1 => Some(Moment::Mark),
+            2 => Some(Moment::Scratch),
             _ => None,
         }
     }
@@ -33,17 +37,20 @@ pub struct Stat {
     pub moment: u32,
     /// The mark's phase, [`pv_abi::stat::BEGIN`] or [`pv_abi::stat::END`]; at another moment 0.
     pub phase: u32,
-    /// The mark's number; at another moment 0.
+    /// The mark's number, or the byte that was written; at the end 0.
     pub id: u64,
     /// Ticks since the VM was entered first.
     pub ticks: u64,
     /// Those of them in which its vCPU waited for an interrupt.
     pub halted: u64,
+    /// Those of the exits by which the guest set the timer of its local APIC: writes of
+    /// IA32_TSC_DEADLINE or of the initial count, by MSR or by memory.
+    pub timer_writes: u64,
     /// Exits by the number of their [`Reason`].
     pub exits: [Counter; SLOTS],
 }
 
-const _: () = assert!(size_of::<Stat>() == 32 + 16 * SLOTS);
+const _: () = assert!(size_of::<Stat>() == 40 + 16 * SLOTS);
 
 impl Stat {
     /// Exits of all reasons, marks left out.
@@ -135,12 +142,12 @@ mod tests {
 
     #[test]
     fn every_moment_and_place_comes_back_from_its_number() {
-        for moment in [Moment::End, Moment::Mark] {
+        for moment in [Moment::End, Moment::Mark, Moment::Scratch] {
             assert_eq!(Moment::from_number(moment as u32), Some(moment));
         }
         for place in Place::ALL {
             assert_eq!(Place::from_number(place as u32), Some(place));
         }
-        assert_eq!((Moment::from_number(2), Place::from_number(5)), (None, None));
+        assert_eq!((Moment::from_number(3), Place::from_number(5)), (None, None));
     }
 }

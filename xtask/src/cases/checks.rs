@@ -374,7 +374,8 @@ fn hostile_cases(stage: &Stage<'_>) -> Result<Vec<(String, Cause)>> {
     let list = VmSpec { command_line: "case=list".into(), ..VmSpec::guest("hostile") };
     let list = stage.lab.plan.with_vms(vec![list])?.standalone()?;
     let folder = stage.folder.join("list");
-    let boot = plan::bare(&list, Machine::QemuTcg, &folder, Duration::from_secs(60))?;
+    let hardware = Machine::QemuTcg.hardware(0);
+    let boot = plan::bare(&list, hardware, &folder, Duration::from_secs(60))?;
     let mut console = Vec::new();
     Session::start(&boot)?.run(|event| {
         if let Event::Console { bytes, .. } = event {

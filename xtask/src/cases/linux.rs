@@ -7,9 +7,10 @@ use hv_core::host::report::Cause;
 
 use super::Stage;
 use crate::event::Event;
-use crate::linux::{GREETING, PROMPT};
+use crate::linux::{self, GREETING, PROMPT, WORKLOADS};
+use crate::plan;
 use crate::session::{Ended, Session, Step};
-use crate::vmfile::VmSpec;
+use crate::vmfile::{CommandLine, VmSpec};
 
 /// What is done when something is on the console: behind what was seen before.
 const STEPS: [(&str, &str); 3] = [
@@ -23,6 +24,29 @@ const STEPS: [(&str, &str); 3] = [
 pub fn boots_to_a_shell(stage: &Stage<'_>) -> Result<()> {
     let vm = stage.lab.linux(stage.machine, "quiet")?;
     talk(stage, vm, &STEPS)
+}
+
+/// Without the hypervisor the same kernel does all of its work: what fails with it then is its fault.
+pub fn works_bare(stage: &Stage<'_>) -> Result<()> {
+    let line = linux::line(&format!("quiet paravane.run={}", WORKLOADS.join(",")));
+    let vm = VmSpec { command_line: CommandLine(line), ..stage.lab.linux(stage.machine, "")? };
+    let hardware = stage.machine.hardware(0);
+    let boot = plan::bare(&vm, hardware, &stage.folder, Duration::from_secs(120))?;
+    let mut console = Vec::new();
+    let ended = Session::start(&boot)?.run(|event| {
+        if let Event::Console { bytes, .. } = event {
+            console.extend(bytes);
+        }
+    })?;
+    let log = boot.log.display();
+    ensure!(ended == Ended::Exited(Some(0)), "no power-off but {ended:?}; log: {log}");
+    for name in WORKLOADS {
+        let (begin, end) = (format!("workload {name} begin"), format!("workload {name} end"));
+        let done = find(&console, &begin).is_some_and(|at| find(&console[at..], &end).is_some());
+        ensure!(done, "the workload {name} does not begin and end; log: {log}");
+    }
+    ensure!(find(&console, GREETING).is_some(), "no greeting; log: {log}");
+    Ok(())
 }
 
 /// Boots `vm`, types what `steps` say, and wants the guest to power off then.

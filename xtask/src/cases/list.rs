@@ -68,6 +68,12 @@ pub const CASES: &[Case] = &[
         kind: Checks(linux::boots_to_a_shell),
     },
     Case {
+        name: "linux-works-bare",
+        about: "Debian's kernel and our first process do all workloads without the hypervisor",
+        on: &[QemuTcg],
+        kind: Checks(linux::works_bare),
+    },
+    Case {
         name: "bench-runs-bare",
         about: "the benchmark guest runs without a hypervisor, all workloads",
         on: &[QemuTcg],

@@ -113,7 +113,7 @@ impl Trial {
         };
         let limit = Duration::from_secs(self.limit);
         let boot = if self.bare {
-            plan::bare(&plan.standalone()?, stage.machine, &stage.folder, limit)?
+            plan::bare(&plan.standalone()?, stage.machine.hardware(0), &stage.folder, limit)?
         } else {
             plan.change_descriptions(self.desc)?;
             let mut boot = plan.boot(hardware, &stage.folder, limit)?;

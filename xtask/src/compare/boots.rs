@@ -46,24 +46,32 @@ pub fn measure_all(
 ) -> Result<Vec<Row>> {
     let boots: Vec<(&Hardware, &VmSpec)> =
         machines.iter().flat_map(|machine| specs.iter().map(move |spec| (machine, spec))).collect();
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..boots.len()).collect());
+    let rows = in_parallel(&boots, |(hardware, spec)| {
+        let place = folder.join(hardware.machine.name()).join(&spec.name);
+        measure::one(plan, spec, hardware, &place, limit, progress)
+            .with_context(|| format!("machine {}, policy {}", hardware.machine.name(), spec.name))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Does `work` for each of `items`, a few at a time, and gives the results in the same order. One failure
+/// fails the whole: what has not begun then does not begin.
+pub fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..items.len()).collect());
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
-    let results: Mutex<Vec<(usize, Result<Vec<Row>>)>> = Mutex::new(Vec::new());
+    let results: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..JOBS.min(boots.len()) {
+        for _ in 0..JOBS.min(items.len()) {
             scope.spawn(|| {
                 while let Some(index) = next() {
-                    let (hardware, spec) = boots[index];
-                    let place = folder.join(hardware.machine.name()).join(&spec.name);
-                    let result = measure::one(plan, spec, hardware, &place, limit, progress)
-                        .with_context(|| {
-                            format!("machine {}, policy {}", hardware.machine.name(), spec.name)
-                        });
+                    let result = work(&items[index]);
                     let failed = result.is_err();
                     if let Ok(mut results) = results.lock() {
                         results.push((index, result));
                     }
-                    // One failure fails the whole: what has not begun need not begin.
                     if failed && let Ok(mut queue) = queue.lock() {
                         queue.clear();
                     }
@@ -73,9 +81,18 @@ pub fn measure_all(
     });
     let Ok(mut results) = results.into_inner() else { bail!("a measuring thread failed") };
     results.sort_by_key(|(index, _)| *index);
-    let mut rows = Vec::new();
-    for (_, result) in results {
-        rows.extend(result?);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_keep_the_order_and_the_first_failure_is_that_of_the_whole() {
+        let numbers: Vec<u32> = (0..20).collect();
+        assert_eq!(in_parallel(&numbers, |n| Ok(n * 2)).unwrap()[7], 14);
+        let odd = in_parallel(&numbers, |&n| if n == 3 { bail!("no {n}") } else { Ok(n) });
+        assert_eq!(odd.unwrap_err().to_string(), "no 3");
     }
-    Ok(rows)
 }

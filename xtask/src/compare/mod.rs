@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 use pv_abi::exit::Reason;
 
@@ -15,6 +16,7 @@ mod codes;
 mod html;
 mod join;
 mod json;
+mod linux;
 mod measure;
 mod progress;
 mod rows;
@@ -107,6 +109,18 @@ impl Comparison {
 
 /// Measures, prints the table and writes what was asked for.
 pub fn run(workspace: &Workspace, args: &CompareArgs) -> Result<ExitCode> {
+    if crate::linux::is_name(&args.guest) {
+        return linux::run(workspace, args);
+    }
+    ensure!(
+        args.guest == "bench",
+        "compare takes bench, linux or linux-generic, not {}",
+        args.guest
+    );
+    ensure!(
+        !args.bare && !args.top && args.machine_type == MachineType::Minimal,
+        "--bare, --top and --machine-type are for compare linux"
+    );
     let policies: Vec<Policy> = match args.policy.as_slice() {
         [] => Policy::ALL.to_vec(),
         chosen => Policy::ALL.into_iter().filter(|p| chosen.contains(p)).collect(),

@@ -72,7 +72,7 @@ fn machines(comparison: &Comparison) -> String {
 }
 
 /// A table whose columns from `figures` on are numbers.
-fn draw(
+pub fn draw(
     header: Vec<String>,
     lines: impl IntoIterator<Item = Vec<String>>,
     figures: usize,

@@ -3,10 +3,20 @@
 # asks for in `paravane.run=NAME,...`, or gives a shell. In the end it powers off.
 
 mount -t proc proc /proc
+read line < /proc/cmdline
+work=
+for word in $line; do
+    case $word in
+        paravane.run=*) work=${word#paravane.run=} ;;
+    esac
+done
+# Lines that are read by a program must not have the kernel's among them.
+[ -n "$work" ] && echo 1 > /proc/sys/kernel/printk
 read up rest < /proc/uptime
 echo "paravane: init after $up s"
-
 export PATH=/bin HOME=/root
+[ -n "$work" ] && mark i
+
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
@@ -61,14 +71,6 @@ run_sleep() {
     rm /tmp/never
 }
 
-read line < /proc/cmdline
-work=
-for word in $line; do
-    case $word in
-        paravane.run=*) work=${word#paravane.run=} ;;
-    esac
-done
-
 if [ -z "$work" ]; then
     # A session of its own, with the console as its terminal, so that Ctrl-C and jobs work.
     setsid cttyhack sh -l
@@ -78,11 +80,17 @@ else
         case $name in
             boot | forks | dd | pipe | sleep)
                 echo "workload $name begin"
+                # Until the line is out: a UART without an interrupt is written to from time to time.
+                sleep 0.1
+                mark b
                 run_$name
+                mark e
                 echo "workload $name end"
                 ;;
             *) echo "workload $name unknown" ;;
         esac
     done
 fi
+# What was written has to be out before the machine is off.
+sleep 0.1
 poweroff -f

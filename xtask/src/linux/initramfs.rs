@@ -1,6 +1,7 @@
 //! The initial RAM file system of `linux`: busybox and a script that is the first process.
 
 use super::cpio::Archive;
+use super::mark;
 
 const INIT: &str = include_str!("init.sh");
 const PROFILE: &str = include_str!("profile.sh");
@@ -10,6 +11,14 @@ pub const GREETING: &str = "paravane: init after ";
 
 /// What the shell says when it waits for a command.
 pub const PROMPT: &str = "linux# ";
+
+/// What the script writes to the UART's scratch register when it has work to do: behind the greeting, and
+/// where a workload begins and ends.
+pub const MARK_INIT: u8 = b'i';
+/// See [`MARK_INIT`].
+pub const MARK_BEGIN: u8 = b'b';
+/// See [`MARK_INIT`].
+pub const MARK_END: u8 = b'e';
 
 /// What `paravane.run=` on the kernel's command line can ask for, in the words of `init.sh`.
 pub const WORKLOADS: [&str; 5] = ["boot", "forks", "dd", "pipe", "sleep"];
@@ -28,6 +37,7 @@ pub fn make(busybox: &[u8], applets: &[&str]) -> Vec<u8> {
     for applet in applets.iter().filter(|name| **name != "busybox") {
         archive.link(&format!("bin/{applet}"), "busybox");
     }
+    archive.program("bin/mark", &mark::program());
     archive.program("etc/profile", PROFILE.as_bytes());
     archive.program("init", INIT.as_bytes());
     archive.finish()
@@ -50,7 +60,10 @@ mod tests {
     }
 
     #[test]
-    fn the_script_knows_every_workload_and_greets() {
+    fn the_script_knows_every_workload_and_mark_and_greets() {
+        for mark in [MARK_INIT, MARK_BEGIN, MARK_END] {
+            assert!(INIT.contains(&format!(" mark {}\n", char::from(mark))), "{mark}");
+        }
         assert!(INIT.contains(&format!("echo \"{GREETING}")));
         assert!(PROFILE.contains(&format!("PS1='{PROMPT}'")));
         assert!(INIT.contains(&format!("            {})\n", WORKLOADS.join(" | "))));

@@ -13,9 +13,10 @@ use hv_core::vm::policy::Policy;
 
 mod cpio;
 mod initramfs;
+mod mark;
 mod packages;
 
-pub use initramfs::{GREETING, PROMPT, WORKLOADS};
+pub use initramfs::{GREETING, MARK_BEGIN, MARK_END, MARK_INIT, PROMPT, WORKLOADS};
 
 use crate::vmfile::{CommandLine, KindName, Memory, PolicyName, VmSpec};
 use crate::workspace::Workspace;
@@ -37,8 +38,8 @@ const LINE: &str = "console=ttyS0 panic=-1 cryptomgr.notests";
 const CLOCK: &str = "tsc_early_khz=$tsc_khz";
 
 /// What to do where the kernel or the programs cannot be fetched.
-const OWN: &str = "a kernel and an initial RAM disk of your own do as well: \
-                   cargo xtask run linux --kernel PATH --initrd PATH";
+const OWN: &str = "cannot get Debian's kernel and busybox; yours do as well, with \
+                   `cargo xtask run linux --kernel PATH --initrd PATH`";
 
 /// Whether this name stands for a kernel.
 pub fn is_name(image: &str) -> bool {
@@ -106,15 +107,22 @@ fn initial_files(cache: &Path) -> Result<PathBuf> {
 }
 
 /// Tells the kernel the frequency of its TSC where it cannot find it: the CPU says it in CPUID if it is
-/// Intel's, and a minimal machine has no other clock to measure it by. Says on standard error what it
-/// did. `vendor` is that of the machine, if it is known.
-pub fn tell_the_clock(vm: &mut VmSpec, vendor: Option<Vendor>) {
+/// Intel's, and a minimal machine has no other clock to measure it by. `vendor` is that of the machine, if
+/// it is known. Gives whether there was a need.
+pub fn tell_the_clock(vm: &mut VmSpec, vendor: Option<Vendor>) -> bool {
     let line = &mut vm.command_line.0;
     let knows = vm.machine.0 != MachineType::Minimal
         || vendor == Some(Vendor::Vmx)
         || line.split(' ').any(|word| word.starts_with("tsc_early_khz="));
     if !knows {
         *line = format!("{line} {CLOCK}");
+    }
+    !knows
+}
+
+/// [`tell_the_clock`], and says on standard error what it did.
+pub fn tell_the_clock_aloud(vm: &mut VmSpec, vendor: Option<Vendor>) {
+    if tell_the_clock(vm, vendor) {
         eprintln!(
             "The kernel's command line gets {CLOCK}, with the number from the hypervisor: only on Intel's CPUs \
              does Linux find the frequency of its clock without a PIT."

@@ -36,7 +36,7 @@ fn configuration(hardware: &Hardware, iso: &Path, serial: &Serial) -> Result<Str
     let serial = match serial {
         Serial::File(path) => format!("mode=file, dev={}", plain(path)?),
         Serial::Terminal(path) => format!("mode=term, dev={}", plain(path)?),
-        Serial::Stdio => bail!("the serial port of Bochs cannot lead to its standard output"),
+        Serial::Stdio => "mode=file, dev=/dev/stdout".to_owned(),
     };
     let rom = match hardware.boot {
         BootPath::Uefi => format!("romimage: file={}", deps::OVMF),

@@ -27,6 +27,7 @@ fn every_key_reaches_the_packed_description() {
         uart = false
         abi = true
         may-reset = true
+        profile = true
 
         [[vm]]
         name = "two"
@@ -44,7 +45,8 @@ fn every_key_reaches_the_packed_description() {
         vm.without,
         Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS | Features::NESTED_1G
     );
-    assert_eq!(vm.options, Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET);
+    let options = Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET | Options::PROFILE;
+    assert_eq!(vm.options, options);
     let second = specs[1].packed().unwrap();
     let second = second.validate().unwrap();
     assert_eq!((second.cpu, second.policy), (None, Policy::Pv));
