@@ -76,6 +76,9 @@ pub struct VmSpec {
     /// Count which ports, MSRs and pages its exits reach for.
     #[serde(default)]
     pub profile: bool,
+    /// A write to the UART's scratch register tells the VM's exits so far.
+    #[serde(default)]
+    pub scratch_marks: bool,
 }
 
 fn yes() -> bool {
@@ -127,6 +130,7 @@ impl VmSpec {
             abi: None,
             may_reset: false,
             profile: false,
+            scratch_marks: false,
         }
     }
 
@@ -148,6 +152,7 @@ impl VmSpec {
         options.set(Options::UART, self.uart);
         options.set(Options::MAY_RESET, self.may_reset);
         options.set(Options::PROFILE, self.profile);
+        options.set(Options::SCRATCH_MARKS, self.scratch_marks);
         let desc = VmDesc {
             name: padded(&self.name)?,
             image: padded(&members::name(&self.image))?,

@@ -21,8 +21,9 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
-use crate::vm::image::{self, ImageError, Mode, Parts};
-use crate::vm::{Features, ImageKind, Registers, Vcpu, desc};
+use crate::vm::acpi::{self, Com1};
+use crate::vm::image::{self, ImageError, Mode, Parts, layout};
+use crate::vm::{Features, ImageKind, Registers, Vcpu, Vm, desc};
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
 /// otherwise by its type.
@@ -65,8 +66,6 @@ pub struct Instance<V: Vendor> {
     pub halted: bool,
     /// The TSC at which it began to wait, until it runs again.
     pub halted_at: Option<u64>,
-    /// Ticks in which it has waited.
-    pub halted_ticks: u64,
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
     /// Its image and initial ramdisk, for a reset.
@@ -107,6 +106,20 @@ impl<E: fmt::Display> fmt::Display for MakeError<E> {
             MakeError::Missing(missing) => write!(f, "{missing}"),
         }
     }
+}
+
+/// Writes the ACPI tables of a VM, and says where their root is.
+fn tables(vm: &Vm) -> Option<u64> {
+    let com1 = match (&vm.uart, vm.wired) {
+        (None, _) => Com1::Absent,
+        (Some(_), true) => Com1::Irq(acpi::COM1_IRQ),
+        (Some(_), false) => Com1::Polled,
+    };
+    let place = layout::BIOS_AREA as u32;
+    let facts = acpi::Facts { machine: vm.machine, place, apic_ids: &[0], com1 };
+    let tables = acpi::build(&facts).ok()?;
+    vm.memory.write(layout::BIOS_AREA, &tables).ok()?;
+    Some(layout::BIOS_AREA)
 }
 
 impl<V: Vendor> Instance<V> {
@@ -195,7 +208,6 @@ impl<V: Vendor> Instance<V> {
             live: Live::reset(),
             halted: false,
             halted_at: None,
-            halted_ticks: 0,
             preempted_at: None,
             kind: desc.kind,
             image,
@@ -213,12 +225,13 @@ impl<V: Vendor> Instance<V> {
         let memory = &self.vcpu.vm.memory;
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
+        let rsdp = tables(self.vcpu.vm);
         let parts = Parts {
             kind: self.kind,
             image: self.image,
             initrd: self.initrd,
             command_line: &self.command_line,
-            rsdp: None,
+            rsdp,
         };
         let start = image::load(&parts, memory)?;
         self.vcpu.registers = Registers::default();

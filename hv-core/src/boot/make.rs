@@ -150,6 +150,7 @@ impl Basis<'_> {
             memory,
             generation: Generation::default(),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            machine: desc.machine,
             board: Mutex::new(board),
             wired,
             tsc_hz,
@@ -192,6 +193,7 @@ impl Basis<'_> {
             tsc_offset: started.wrapping_neg(),
             contended: false,
             slice_end: 0,
+            halted_ticks: 0,
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use super::machine::{Instance, Machine};
 use crate::host::link::Channel;
 use crate::host::report::{Cause, End, Registers};
-use crate::host::stat::{Moment, Stat};
+use crate::host::stat::Moment;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::output::Text;
@@ -50,7 +50,8 @@ pub fn schedule<V: Vendor>(
         let Some(vm) = vms.get_mut(at) else { continue };
         vm.halted = false;
         if let Some(since) = vm.halted_at.take() {
-            vm.halted_ticks = vm.halted_ticks.saturating_add(tsc().saturating_sub(since));
+            let waited = tsc().saturating_sub(since);
+            vm.vcpu.halted_ticks = vm.vcpu.halted_ticks.saturating_add(waited);
         }
         let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
         match run_once(cpu, machine, vm, yield_at) {
@@ -185,7 +186,7 @@ fn with_guest<V: Vendor, T>(
         guest.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
         live.load(vcpu.xcr0, vcpu.xcr0_may, machine.rdtscp);
         let result = f(vcpu, guest);
-        live.save(vcpu.xcr0_may, machine.rdtscp);
+        vcpu.xcr0 = live.save(vcpu.xcr0_may, machine.rdtscp);
         result
     })
 }
@@ -219,14 +220,7 @@ fn finish<V: Vendor>(
     });
     vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
     let Some(report) = report else { return };
-    let stat = Stat {
-        moment: Moment::End as u32,
-        phase: 0,
-        id: 0,
-        ticks: tsc().saturating_sub(vm.vcpu.vm.started),
-        halted: vm.halted_ticks,
-        exits: vm.vcpu.info.exits,
-    };
+    let stat = vm.vcpu.stat(Moment::End, 0, tsc());
     output::send(vm.vcpu.vm.number, Channel::Stat, stat.as_bytes());
     if let Some(profile) = &vm.vcpu.profile {
         output::send(vm.vcpu.vm.number, Channel::Top, profile.top().as_bytes());

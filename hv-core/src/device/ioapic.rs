@@ -163,6 +163,11 @@ impl IoApic {
         Messages { io_apic: self, pins }
     }
 
+    /// Whether an edge on this pin is sent.
+    pub fn listens(&self, pin: u8) -> bool {
+        self.table.get(usize::from(pin)).is_some_and(|entry| entry & MASKED == 0)
+    }
+
     /// The input `pin` is now high or low. Which of the two is active, the guest programs; a source
     /// on an ISA interrupt is high when it has one. A pin that does not exist is ignored.
     #[must_use]

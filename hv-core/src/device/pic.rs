@@ -90,6 +90,11 @@ impl Pics {
         }
     }
 
+    /// Whether an edge on line 0, the timer's, asks for the CPU.
+    pub fn listens_to_timer(&self) -> bool {
+        self.master.listens(0)
+    }
+
     /// INTR: whether the master asks the CPU to come.
     #[inline]
     pub fn output(&self) -> bool {

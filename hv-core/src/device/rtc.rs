@@ -25,6 +25,7 @@ mod tests;
 mod time;
 
 use divider::Divider;
+pub use time::read_out;
 
 /// How many bytes there are.
 pub const BYTES: usize = 128;
@@ -63,6 +64,13 @@ impl Rtc {
         };
         rtc.start_at(epoch_seconds);
         rtc
+    }
+
+    /// The pin RESET: no interrupt is enabled or active. Time, date and memory stay.
+    pub fn reset(&mut self, now: u64) {
+        self.settle(now);
+        self.b &= !(registers::PERIODIC | registers::ALARM | registers::UPDATE);
+        self.flags = 0;
     }
 
     /// A read of the index port.

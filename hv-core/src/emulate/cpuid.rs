@@ -384,8 +384,14 @@ fn compose(
         }
         (7, 0) if hardware.kept(Kept::Cr4) & PKE != 0 => *ecx |= 1 << 4,
         // The size of the standard format, or, without supervisor state, of the compacted one.
-        (0xd, 0) => *ebx = xsave_size(vcpu, vcpu.xcr0, false),
-        (0xd, 1) => *ebx = xsave_size(vcpu, vcpu.xcr0 | vcpu.msrs.xss, true),
+        (0xd, 0 | 1) => {
+            let changed = if vcpu.xcr0_may != 0 { hardware.changed_xcr0() } else { None };
+            let xcr0 = changed.unwrap_or(vcpu.xcr0);
+            *ebx = match subleaf {
+                0 => xsave_size(vcpu, xcr0, false),
+                _ => xsave_size(vcpu, xcr0 | vcpu.msrs.xss, true),
+            };
+        }
         _ => {}
     }
 }

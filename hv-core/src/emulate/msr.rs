@@ -51,6 +51,8 @@ pub struct MsrState {
     pub xss: u64,
     /// Memory types.
     pub mtrrs: Mtrrs,
+    /// [`table::PERFORMANCE`].
+    pub performance: [u64; 8],
     /// The CPU.
     pub cpu: CpuFacts,
 }
@@ -78,7 +80,14 @@ impl MsrState {
     /// As firmware leaves them.
     pub fn start(cpu: CpuFacts) -> MsrState {
         let mtrrs = Mtrrs::as_firmware_leaves();
-        MsrState { tsc_adjust: 0, misc_enable: MISC_ENABLE_RESET, xss: 0, mtrrs, cpu }
+        MsrState {
+            tsc_adjust: 0,
+            misc_enable: MISC_ENABLE_RESET,
+            xss: 0,
+            mtrrs,
+            performance: [0; 8],
+            cpu,
+        }
     }
 }
 
@@ -122,6 +131,9 @@ fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, msr: u32) -> Result<u64, 
             return vcpu.apic.msr_read(msr, now).map_err(|_| Illegal);
         }
         _ => {
+            if let Some(counter) = performance(vcpu, msr) {
+                return Ok(*counter);
+            }
             let fixed = || table::fixed(msr, vcpu.msrs.cpu.amd).map(|fixed| fixed.value);
             return vcpu.msrs.mtrrs.read(msr).or_else(fixed).ok_or(Illegal);
         }
@@ -240,6 +252,7 @@ fn write(
         XSS if vcpu.vm.features.contains(Features::XSAVES) && value == 0 => {}
         _ => match vcpu.msrs.mtrrs.write(msr, value, vcpu.physical_bits) {
             Some(written) => written?,
+            None if let Some(counter) = performance(vcpu, msr) => *counter = value,
             None => {
                 let fixed = table::fixed(msr, vcpu.msrs.cpu.amd);
                 fixed.filter(|fixed| fixed.writable).ok_or(Illegal)?;
@@ -247,6 +260,28 @@ fn write(
         },
     }
     Ok(())
+}
+
+/// RDPMC: what AMD's counters hold; Intel's are not there.
+pub fn rdpmc(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    const CR4_PCE: u64 = 1 << 8;
+    const COUNTERS: u32 = 4;
+    let counter = vcpu.registers.get(Gpr::Rcx) as u32;
+    let allowed = hardware.cpl() == 0 || hardware.kept(Kept::Cr4) & CR4_PCE != 0;
+    let msr = table::PERFORMANCE.start().wrapping_add(COUNTERS).wrapping_add(counter);
+    match performance(vcpu, msr) {
+        Some(&mut value) if counter < COUNTERS && allowed => {
+            vcpu.registers.set_edx_eax(value);
+            Outcome::Advance
+        }
+        _ => Outcome::PROTECTION,
+    }
+}
+
+/// A performance counter or its control, which only CPUs of AMD's design have.
+fn performance(vcpu: &mut Vcpu, msr: u32) -> Option<&mut u64> {
+    let at = msr.checked_sub(*table::PERFORMANCE.start())?;
+    vcpu.msrs.performance.get_mut(at as usize).filter(|_| vcpu.msrs.cpu.amd)
 }
 
 fn move_tsc(vcpu: &mut Vcpu, hardware: &mut impl Hardware, delta: u64) {

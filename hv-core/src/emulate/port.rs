@@ -1,13 +1,18 @@
 //! Port I/O: COM1, and the devices of the VM's board.
 
+use zerocopy::IntoBytes;
+
 use crate::device::power::Effect;
 use crate::device::uart::Uart;
+use crate::host::link::Channel;
 use crate::host::report::Cause;
+use crate::host::stat::Moment;
 use crate::vm::exit::PortAccess;
 use crate::vm::{Gpr, Hardware, Leave, Options, Outcome, Vcpu};
 
 const COM1: u16 = 0x3f8;
 const REGISTERS: u16 = 8;
+const SCRATCH: u16 = 7;
 
 /// IN and OUT.
 #[inline(always)]
@@ -33,6 +38,10 @@ pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -
         (Some(uart), false) => {
             if let Some(byte) = uart.lock().write(register as u8, rax as u8) {
                 vcpu.outbox.console_byte(hardware, byte);
+                vcpu.output_waits(hardware);
+            } else if register == SCRATCH && vm.options.contains(Options::SCRATCH_MARKS) {
+                let stat = vcpu.stat(Moment::Scratch, rax & 0xff, hardware.tsc());
+                vcpu.outbox.frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
                 vcpu.output_waits(hardware);
             }
         }
@@ -91,7 +100,9 @@ fn power(vcpu: &Vcpu, effect: Effect) -> Outcome {
         Effect::None | Effect::A20(_) | Effect::Sci => return Outcome::Advance,
         Effect::PowerOff => Leave::ended(Cause::Shutdown, 0, ""),
         Effect::Exit(code) => Leave::ended(Cause::Shutdown, code.into(), ""),
-        Effect::Reset | Effect::Init if vcpu.vm.options.contains(Options::MAY_RESET) => Leave::Reset,
+        Effect::Reset | Effect::Init if vcpu.vm.options.contains(Options::MAY_RESET) => {
+            Leave::Reset
+        }
         Effect::Reset | Effect::Init => Leave::ended(
             Cause::Shutdown,
             0,

@@ -66,8 +66,8 @@ impl Live {
         }
     }
 
-    /// Takes the state from this CPU.
-    pub fn save(&mut self, all: u64, rdtscp: bool) {
+    /// Takes the state from this CPU, and returns the guest's XCR0.
+    pub fn save(&mut self, all: u64, rdtscp: bool) -> u64 {
         if rdtscp {
             // SAFETY: as in `load`.
             self.tsc_aux = unsafe { rdmsr(TSC_AUX) };
@@ -79,10 +79,13 @@ impl Live {
         // SAFETY: as in `load`.
         unsafe {
             if all != 0 {
+                let xcr0 = xcr0();
                 set_xcr0(all);
                 asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+                xcr0
             } else {
                 asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+                1
             }
         }
     }
@@ -98,6 +101,20 @@ pub unsafe fn set_xcr0(value: u64) {
     unsafe {
         asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, nomem));
     }
+}
+
+/// XCR0.
+///
+/// # Safety
+///
+/// The CPU has XSAVE and CR4.OSXSAVE is on.
+pub unsafe fn xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: as the caller vouches.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack, nomem));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// DR0 to DR3 or DR6.

@@ -39,6 +39,8 @@ bitflags! {
         /// Tell at the end which ports, MSRs and pages cost most exits. Every exit is then looked at in
         /// full: counts are the same, ticks are not.
         const PROFILE = 1 << 4;
+        /// Tell the VM's exits by reason when the guest writes the scratch register of its UART.
+        const SCRATCH_MARKS = 1 << 5;
     }
 }
 

@@ -104,8 +104,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         }
         // Guest memory is coherent, whatever the guest does to its caches.
         Exit::Pause | Exit::Wbinvd => Outcome::Advance,
-        // No performance counters are offered: there is none to read.
-        Exit::Rdpmc => Outcome::PROTECTION,
+        Exit::Rdpmc => msr::rdpmc(vcpu, hardware),
         // CPUID says that these do not exist.
         Exit::VirtInstruction | Exit::Mwait | Exit::Random => Outcome::UNDEFINED,
         Exit::TripleFault => Outcome::Leave(Leave::ended(

@@ -156,6 +156,12 @@ pub trait Hardware: Link {
     /// Sets what is added to the host's TSC to give the guest's.
     fn set_tsc_offset(&mut self, offset: u64);
 
+    /// XCR0 as it is in the CPU, where a guest can have changed it without an exit; only for vCPUs that
+    /// have XSAVE.
+    fn changed_xcr0(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Sets XCR0, whose value must be legal.
     fn set_xcr0(&mut self, value: u64);
 

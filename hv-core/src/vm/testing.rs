@@ -13,8 +13,8 @@ use pv_abi::exit::Reason;
 use spin::Mutex;
 use zerocopy::FromZeros;
 
-use super::machine_type::MachineType;
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, VendorExit};
+use super::machine_type::MachineType;
 use super::outbox::Outbox;
 use super::profile::Profile;
 use super::run::{Frame, Left, answer};
@@ -444,6 +444,7 @@ impl Setup {
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            machine: self.machine,
             board: Mutex::new(board),
             wired,
             tsc_hz: TSC_HZ,
@@ -486,6 +487,7 @@ impl Setup {
             tsc_offset: STARTED.wrapping_neg(),
             contended: false,
             slice_end: 0,
+            halted_ticks: 0,
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

@@ -11,13 +11,16 @@ use spin::Mutex;
 use super::hardware::Kept;
 use super::outbox::Outbox;
 use super::profile::Profile;
-use super::{Event, Features, Gpr, Hardware, Leave, Options, Outcome, Policy, Registers};
+use super::{
+    Event, Features, Gpr, Hardware, Leave, MachineType, Options, Outcome, Policy, Registers,
+};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
 use crate::host::report::Cause;
+use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
 
@@ -47,6 +50,8 @@ pub struct Vm {
     pub generation: Generation,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
+    /// The devices that it has.
+    pub machine: MachineType,
     /// Its other devices.
     pub board: Mutex<Board>,
     /// The interrupts of its devices are wired to interrupt controllers.
@@ -146,6 +151,8 @@ pub struct Vcpu {
     pub contended: bool,
     /// The host's TSC at which the slice is over.
     pub slice_end: u64,
+    /// Host TSC ticks in which it has waited for an interrupt.
+    pub halted_ticks: u64,
     /// Exits by place, if they are wanted.
     pub profile: Option<Profile>,
     /// What the vCPU belongs to.
@@ -187,6 +194,19 @@ impl Vcpu {
     pub fn set_long_mode(&mut self, on: bool) {
         self.long_mode = on;
         self.may_call = on && self.vm.options.contains(Options::ABI);
+    }
+
+    /// What has happened until the host's TSC `now`.
+    pub fn stat(&self, moment: Moment, id: u64, now: u64) -> Stat {
+        Stat {
+            moment: moment as u32,
+            phase: 0,
+            id,
+            ticks: now.saturating_sub(self.vm.started),
+            halted: self.halted_ticks,
+            timer_writes: self.apic.timer_writes(),
+            exits: self.info.exits,
+        }
     }
 
     /// Exits so far, marks left out.

@@ -1,8 +1,8 @@
 //! The wires between a vCPU and the board of its VM: interrupts one way, their ends and the passing of
 //! time the other.
 
-use super::hardware::Link;
 use super::Vcpu;
+use super::hardware::Link;
 use crate::device::apic::{Effect, Trigger};
 use crate::device::ioapic::Message;
 

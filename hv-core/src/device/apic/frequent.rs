@@ -43,6 +43,11 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// [`VirtualApic::timer_due`] is `tsc`.
     #[inline(always)]
     pub fn move_armed_deadline(&mut self, tsc: u64, now: u64) -> bool {
-        tsc > now && self.page.get(LVT_TIMER) & MASKED == 0 && self.timer.move_ahead(tsc, now)
+        let moved =
+            tsc > now && self.page.get(LVT_TIMER) & MASKED == 0 && self.timer.move_ahead(tsc, now);
+        if moved {
+            self.timer_writes = self.timer_writes.wrapping_add(1);
+        }
+        moved
     }
 }

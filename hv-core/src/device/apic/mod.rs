@@ -124,6 +124,8 @@ pub struct VirtualApic<P> {
     errors: u32,
     /// Bit 8 of the SVR.
     enabled: bool,
+    /// Writes of the guest that started or moved the timer.
+    timer_writes: u64,
     /// A bit for each word of the IRR that may not be empty, so that the common question, whether
     /// anything waits, is one test. Where the CPU delivers interrupts it says nothing:
     /// [`VirtualApic::resume_software`].
@@ -142,6 +144,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             timer: Timer::new(config.timer),
             errors: 0,
             enabled: false,
+            timer_writes: 0,
             waiting: 0,
             serving: 0,
         };
@@ -189,6 +192,11 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     #[inline]
     pub fn timer_due(&self) -> Option<u64> {
         self.timer.due()
+    }
+
+    /// How often the guest has started or moved the timer.
+    pub fn timer_writes(&self) -> u64 {
+        self.timer_writes
     }
 
     /// The guest's TSC has moved by `delta`, modulo 2^64: a countdown is not disturbed by that.

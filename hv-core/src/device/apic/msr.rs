@@ -124,6 +124,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// Writes IA32_TSC_DEADLINE: 0 disarms, a time that has passed fires at once. Without effect
     /// outside TSC-deadline mode.
     pub fn write_deadline(&mut self, tsc: u64, now: u64) -> Effect {
+        self.timer_writes = self.timer_writes.wrapping_add(1);
         let before = self.advance(now);
         self.timer.set_deadline(tsc);
         let fired = if before == Effect::None { self.advance(now) } else { before };

@@ -168,6 +168,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
                 self.send(value, high >> 24, 0xff)
             }
             TIMER_INITIAL => {
+                self.timer_writes = self.timer_writes.wrapping_add(1);
                 let fired = self.advance(now);
                 self.timer.set_initial(value, now);
                 self.page.set(TIMER_INITIAL, self.timer.initial());

@@ -4,9 +4,7 @@ use super::super::ioapic::{IoApic, Message};
 use super::super::keyboard::{self, Keyboard};
 use super::super::pic::{Pics, Register};
 use super::super::pit::Pit;
-use super::super::power::{
-    self, Effect, FixedHardware, ResetControl, SystemControl, TimerWidth,
-};
+use super::super::power::{self, Effect, FixedHardware, ResetControl, SystemControl, TIMER_WIDTH};
 use super::super::rtc::Rtc;
 
 /// Where the lines of devices lead: an IRQ of the 8259 pair, and a pin of the I/O APIC.
@@ -46,9 +44,9 @@ impl Pc {
             pics: Pics::new(),
             io_apic: IoApic::new(),
             pit: Pit::new(),
-            rtc: Rtc::new(epoch, memory),
+            rtc: Rtc::new(epoch, memory, 0),
             keyboard: Keyboard::new(),
-            fixed: FixedHardware::new(TimerWidth::Bits32, 0),
+            fixed: FixedHardware::new(TIMER_WIDTH, 0),
             reset: ResetControl::new(),
             control: SystemControl::new(),
         }
@@ -60,10 +58,10 @@ impl Pc {
         self.io_apic = IoApic::new();
         self.pit = Pit::new();
         self.keyboard = Keyboard::new();
-        self.fixed = FixedHardware::new(TimerWidth::Bits32, now);
+        self.fixed = FixedHardware::new(TIMER_WIDTH, now);
         self.reset = ResetControl::new();
         self.control = SystemControl::new();
-        self.rtc.reset();
+        self.rtc.reset(now);
     }
 
     /// A read. Registers of a byte answer wider accesses byte by byte, as on the ISA bus.
@@ -156,7 +154,8 @@ impl Pc {
 
     /// When a line changes next by itself. A timer that nobody listens to is not waited for.
     pub fn due(&self, now: u64) -> Option<u64> {
-        let timer = self.pit.next_rise(now);
+        let heard = self.pics.listens_to_timer() || self.io_apic.listens(TIMER.pin);
+        let timer = if heard { self.pit.next_rise(now) } else { None };
         [timer, self.rtc.due(now), self.fixed.sci_due()].into_iter().flatten().min()
     }
 }

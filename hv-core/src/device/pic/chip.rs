@@ -90,6 +90,11 @@ impl Chip {
         }
     }
 
+    /// Whether a request on this line can reach the output.
+    pub(super) fn listens(&self, line: u8) -> bool {
+        matches!(self.next, Next::Mask) && self.mask & bit(line) == 0
+    }
+
     pub(super) fn elcr(&self) -> u8 {
         self.elcr
     }

@@ -25,6 +25,27 @@ pub(super) struct Passed {
     pub(super) seconds: u64,
 }
 
+/// Seconds from the start of 1970 that a chip tells which has these registers, with the century where PCs
+/// have it; `None` if they tell no date of this century.
+pub fn read_out(mut register: impl FnMut(u8) -> u8) -> Option<u64> {
+    let mut rtc = Rtc::new(0, 0, 0);
+    let start = rtc.moment();
+    rtc.b = register(0x0b);
+    for index in [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR] {
+        rtc.set_byte(index, register(index));
+    }
+    // Not every machine has the byte of the century.
+    rtc.set_byte(CENTURY, rtc.format().encode(20));
+    let seconds = rtc.moment().checked_sub(start)?;
+    // A date that is one comes out as it went in.
+    let mut again = Rtc { b: rtc.b, ..Rtc::new(0, 0, 0) };
+    again.start_at(seconds);
+    [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, CENTURY]
+        .into_iter()
+        .all(|index| again.byte(index) == rtc.byte(index))
+        .then_some(seconds)
+}
+
 impl Rtc {
     /// Sets the clock, in the format of a new one.
     pub(super) fn start_at(&mut self, epoch_seconds: u64) {

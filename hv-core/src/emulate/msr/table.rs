@@ -51,6 +51,9 @@ const fn amd(msr: u32, reads: u64, why: &'static str) -> Row {
     Row { first: msr, last: msr, on: On::Amd, treatment: Treatment::Ignore(reads), why }
 }
 
+/// The performance counters that every CPU of AMD's design has.
+pub const PERFORMANCE: core::ops::RangeInclusive<u32> = 0xc001_0000..=0xc001_0007;
+
 use Treatment::{Constant, Emulate, Ignore, Pass, PassRead, PassReadOwn};
 
 /// The table, in the order of the numbers.
@@ -83,8 +86,16 @@ pub const ROWS: &[Row] = &[
     row(0xc000_0081, 0xc000_0084, Pass, "STAR, LSTAR, CSTAR, FMASK"),
     row(0xc000_0100, 0xc000_0102, Pass, "FS.BASE, GS.BASE, KERNEL_GS_BASE"),
     row(0xc000_0103, 0xc000_0103, Emulate, "TSC_AUX: there with RDTSCP"),
+    Row {
+        first: *PERFORMANCE.start(),
+        last: *PERFORMANCE.end(),
+        on: On::Amd,
+        treatment: Emulate,
+        why: "PerfEvtSel, PerfCtr: kept, and never count; kernels use them without asking CPUID",
+    },
     amd(0xc001_0010, 0, "SYSCFG: memory types are the host's"),
     amd(0xc001_0015, 1 << 24, "HWCR: the TSC counts at the frequency of P-state 0"),
+    amd(0xc001_0055, 0, "interrupt pending message: C1E is the host's"),
     amd(0xc001_1029, 1 << 1, "DE_CFG: LFENCE waits for what is before it"),
 ];
 
@@ -122,7 +133,8 @@ pub const PASS_READ_OWN: &[u32] = &list::<2>(PassReadOwn);
 /// An MSR without a state of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
-    msr: u32,
+    first: u32,
+    last: u32,
     amd: bool,
     /// What it reads as.
     pub value: u64,
@@ -130,18 +142,18 @@ pub struct Fixed {
     pub writable: bool,
 }
 
-const FIXED: [Fixed; 5] = fixed_rows();
+const FIXED: [Fixed; 6] = fixed_rows();
 
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 const fn fixed_rows<const N: usize>() -> [Fixed; N] {
-    let mut list = [Fixed { msr: 0, amd: false, value: 0, writable: false }; N];
+    let mut list = [Fixed { first: 0, last: 0, amd: false, value: 0, writable: false }; N];
     let (mut at, mut row) = (0, 0);
     while row < ROWS.len() {
-        let Row { first: msr, last, on, treatment, .. } = ROWS[row];
+        let Row { first, last, on, treatment, .. } = ROWS[row];
         let amd = matches!(on, On::Amd);
         if let Ignore(value) | Constant(value) = treatment {
-            assert!(msr == last);
-            list[at] = Fixed { msr, amd, value, writable: matches!(treatment, Ignore(_)) };
+            let writable = matches!(treatment, Ignore(_));
+            list[at] = Fixed { first, last, amd, value, writable };
             at += 1;
         }
         row += 1;
@@ -152,5 +164,6 @@ const fn fixed_rows<const N: usize>() -> [Fixed; N] {
 
 /// The MSR, if it is one without a state of its own; `amd` says whose design the CPU follows.
 pub fn fixed(msr: u32, amd: bool) -> Option<Fixed> {
-    FIXED.iter().find(|row| row.msr == msr && (amd || !row.amd)).copied()
+    let here = |row: &&Fixed| (row.first..=row.last).contains(&msr) && (amd || !row.amd);
+    FIXED.iter().find(here).copied()
 }

@@ -288,3 +288,26 @@ fn memory_types_are_kept_for_the_guest() {
     v.reset(STARTED);
     assert_eq!(read(&mut v, &mut h, 0x201), Some(0), "a reset forgets them");
 }
+
+/// Linux writes AMD's counters, reads them back, and uses RDPMC, without asking CPUID.
+#[test]
+fn counters_of_amd_are_kept_and_never_count() {
+    let (mut v, mut h) = vcpu();
+    let read_counter = |v: &mut Vcpu, h: &mut Fake, counter: u64| {
+        v.registers.set(Gpr::Rcx, counter);
+        (rdpmc(v, h) == Outcome::Advance).then(|| v.registers.edx_eax())
+    };
+    refused(&mut v, &mut h, 0xc001_0004, 5);
+    assert_eq!(read_counter(&mut v, &mut h, 0), None, "Intel's are not there");
+    v.msrs = MsrState::start(CpuFacts::new(true, 0));
+    accepted(&mut v, &mut h, 0xc001_0007, 0xabcd);
+    assert_eq!(read(&mut v, &mut h, 0xc001_0007), Some(0xabcd));
+    assert_eq!(read_counter(&mut v, &mut h, 3), Some(0xabcd));
+    for counter in [4, 0x4000_0000, 0xffff_fffc] {
+        assert_eq!(read_counter(&mut v, &mut h, counter), None, "{counter:#x}");
+    }
+    h.cpl = 3;
+    assert_eq!(read_counter(&mut v, &mut h, 3), None);
+    h.set(Kept::Cr4, 1 << 8);
+    assert_eq!(read_counter(&mut v, &mut h, 3), Some(0xabcd));
+}

@@ -89,6 +89,7 @@ pub fn run(workspace: &Workspace, args: &CompareArgs) -> Result<ExitCode> {
         machine: MachineName(args.machine_type),
         without: without.clone(),
         profile: args.top,
+        scratch_marks: true,
         ..linux::vm()
     };
     linux::resolve(workspace, &mut vm)?;

@@ -231,3 +231,28 @@ proptest! {
         prop_assert_eq!(read(&mut one, C, now), read(&mut many, C, now));
     }
 }
+
+#[test]
+fn the_clock_of_the_host_is_read_as_it_shows_itself() {
+    for b in [0x02, 0x00, 0x06, 0x04] {
+        let moment = YEAR_2024 + 13 * 3600 + 59;
+        let mut rtc = Rtc::new(0, 0, 0);
+        write(&mut rtc, B, b, 0);
+        rtc.start_at(moment);
+        assert_eq!(read_out(|index| read(&mut rtc, index, 0)), Some(moment), "register B {b:#x}");
+    }
+    assert_eq!(read_out(|_| 0xff), None, "no clock");
+    assert_eq!(read_out(|_| 0), None, "month 0");
+}
+
+#[test]
+fn a_reset_turns_interrupts_off_and_leaves_the_date() {
+    let mut rtc = Rtc::new(YEAR_2024, 0, 0);
+    write(&mut rtc, 0x40, 0x5a, 0);
+    write(&mut rtc, B, 0x72, 0);
+    rtc.reset(3 * SECOND);
+    assert_eq!(read(&mut rtc, B, 3 * SECOND), 0x02);
+    assert!(!rtc.interrupt(9 * SECOND));
+    assert_eq!(read(&mut rtc, C, 3 * SECOND), 0);
+    assert_eq!((read(&mut rtc, 0, 3 * SECOND), read(&mut rtc, 0x40, 3 * SECOND)), (3, 0x5a));
+}
