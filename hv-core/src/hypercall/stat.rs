@@ -24,7 +24,7 @@ pub(super) fn call(
             mark(vcpu, hardware, first, phase);
             // The next look at the vCPU that nothing but time asks for is far from here, so that a
             // section holds none by chance.
-            vcpu.attend();
+            vcpu.renew_horizon(hardware.tsc());
             Reply::Uncounted(vcpu.exits())
         }
         stat::MARK => Reply::Error(Status::InvalidArgument),

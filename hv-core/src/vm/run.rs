@@ -193,10 +193,6 @@ fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, reason: Reason, call: u32
     info.entered = now.wrapping_add(vcpu.tsc_offset);
 }
 
-/// The longest that a guest runs without a look at it, in microseconds. It bounds the value of the
-/// time-slice timer.
-const HORIZON_US: u64 = 500_000;
-
 /// Everything that may be due before an entry, and when the next thing is.
 #[inline(never)]
 fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), Leave> {
@@ -223,13 +219,8 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
     hardware.sync_translations(&vm.generation);
     interrupts(vcpu, hardware);
 
-    let far = now.saturating_add(vm.ticks(HORIZON_US));
-    vcpu.horizon = far.min(vm.time_limit).min(vcpu.send_at).min(vcpu.board_due);
-    if vcpu.contended {
-        vcpu.horizon = vcpu.horizon.min(vcpu.slice_end);
-    }
     vcpu.due = u64::MAX;
-    vcpu.follow_timer(now);
+    vcpu.renew_horizon(now);
     // Every entry, or every exit: nothing is put off.
     if vm.options.intersects(Options::CHECK_ENTRIES | Options::PROFILE) {
         vcpu.attend();

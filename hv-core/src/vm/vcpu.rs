@@ -32,6 +32,10 @@ pub const ATTEND: u64 = 0;
 /// [`Vcpu::due`]: an interrupt may have become deliverable, and nothing else is to be looked at.
 pub const EVENTS: u64 = 1;
 
+/// The longest that a guest runs without a look at it, in microseconds. It bounds the value of the
+/// time-slice timer.
+const HORIZON_US: u64 = 500_000;
+
 /// What the vCPUs of a VM share.
 pub struct Vm {
     /// Its number on the link.
@@ -170,6 +174,17 @@ impl Vcpu {
     #[inline(always)]
     pub fn look_at_events(&mut self) {
         self.due = self.due.min(EVENTS);
+    }
+
+    /// Nothing is due now: when the guest must exit, seen from the host's TSC `now`.
+    pub fn renew_horizon(&mut self, now: u64) {
+        let vm = self.vm;
+        let far = now.saturating_add(vm.ticks(HORIZON_US));
+        self.horizon = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
+        if self.contended {
+            self.horizon = self.horizon.min(self.slice_end);
+        }
+        self.follow_timer(now);
     }
 
     /// As [`Vcpu::follow_timer`], where the timer is due at the guest's TSC `deadline`, which is ahead.
