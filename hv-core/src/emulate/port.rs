@@ -1,7 +1,9 @@
 //! Port I/O: COM1, and the devices of the VM's board.
 
+use spin::Mutex;
 use zerocopy::IntoBytes;
 
+use super::mmio;
 use crate::device::power::Effect;
 use crate::device::uart::Uart;
 use crate::host::link::Channel;
@@ -14,15 +16,11 @@ const COM1: u16 = 0x3f8;
 const REGISTERS: u16 = 8;
 const SCRATCH: u16 = 7;
 
-/// IN and OUT.
+/// IN, OUT, INS and OUTS.
 #[inline(always)]
 pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -> Outcome {
     if access.string {
-        return Outcome::Leave(Leave::ended(
-            Cause::Unsupported,
-            u64::from(access.port),
-            "INS and OUTS are not emulated in this version",
-        ));
+        return mmio::port_string(vcpu, hardware, access);
     }
     let vm = vcpu.vm;
     let register = access.port.wrapping_sub(COM1);
@@ -30,21 +28,10 @@ pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -
     let rax = vcpu.registers.get(Gpr::Rax);
     match (uart, access.input) {
         (Some(uart), true) => {
-            let mut uart = uart.lock();
-            feed(&mut uart, hardware);
-            let value = uart.read(register as u8);
+            let value = read_uart(uart, hardware, register);
             vcpu.registers.set(Gpr::Rax, rax & !0xff | u64::from(value));
         }
-        (Some(uart), false) => {
-            if let Some(byte) = uart.lock().write(register as u8, rax as u8) {
-                vcpu.outbox.console_byte(hardware, byte);
-                vcpu.output_waits(hardware);
-            } else if register == SCRATCH && vm.options.contains(Options::SCRATCH_MARKS) {
-                let stat = vcpu.stat(Moment::Scratch, rax & 0xff, hardware.tsc());
-                vcpu.outbox.frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
-                vcpu.output_waits(hardware);
-            }
-        }
+        (Some(uart), false) => write_uart(vcpu, hardware, uart, register, rax as u8),
         (None, true) => {
             let value = read_board(vcpu, hardware, access.port, access.size);
             // A 32-bit IN clears the upper half of RAX.
@@ -61,6 +48,70 @@ pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -
         settle(vcpu, hardware);
     }
     Outcome::Advance
+}
+
+/// Reads a port; bits beyond `size` bytes do not count.
+pub fn read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, port: u16, size: u8) -> u32 {
+    let register = port.wrapping_sub(COM1);
+    let value = match vcpu.vm.uart.as_ref().filter(|_| register < REGISTERS && size == 1) {
+        Some(uart) => read_uart(uart, hardware, register).into(),
+        None => read_board(vcpu, hardware, port, size) as u32,
+    };
+    if vcpu.vm.wired {
+        settle(vcpu, hardware);
+    }
+    value
+}
+
+/// Writes a port; bits beyond `size` bytes do not count.
+///
+/// # Errors
+///
+/// How the vCPU leaves for it.
+pub fn write(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    port: u16,
+    size: u8,
+    value: u32,
+) -> Result<(), Leave> {
+    let register = port.wrapping_sub(COM1);
+    if let Some(uart) = vcpu.vm.uart.as_ref().filter(|_| register < REGISTERS && size == 1) {
+        write_uart(vcpu, hardware, uart, register, value as u8);
+        if vcpu.vm.wired {
+            settle(vcpu, hardware);
+        }
+        return Ok(());
+    }
+    match write_board(vcpu, hardware, port, size, value) {
+        Outcome::AdvanceAndLeave(leave) => Err(leave),
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn read_uart(uart: &Mutex<Uart>, hardware: &mut impl Hardware, register: u16) -> u8 {
+    let mut uart = uart.lock();
+    feed(&mut uart, hardware);
+    uart.read(register as u8)
+}
+
+#[inline(always)]
+fn write_uart(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    uart: &Mutex<Uart>,
+    register: u16,
+    value: u8,
+) {
+    if let Some(byte) = uart.lock().write(register as u8, value) {
+        vcpu.outbox.console_byte(hardware, byte);
+        vcpu.output_waits(hardware);
+    } else if register == SCRATCH && vcpu.vm.options.contains(Options::SCRATCH_MARKS) {
+        let stat = vcpu.stat(Moment::Scratch, value.into(), hardware.tsc());
+        vcpu.outbox.frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
+        vcpu.output_waits(hardware);
+    }
 }
 
 #[inline(never)]

@@ -21,10 +21,10 @@ pub(super) fn call(
         stat::MARK if matches!(phase, BEGIN | END) => {
             vcpu.reason = Reason::Mark;
             vcpu.call = 0;
-            mark(vcpu, hardware, first, phase);
             // The next look at the vCPU that nothing but time asks for is far from here, so that a
             // section holds none by chance.
             vcpu.renew_horizon(hardware.tsc());
+            mark(vcpu, hardware, first, phase);
             Reply::Uncounted(vcpu.exits())
         }
         stat::MARK => Reply::Error(Status::InvalidArgument),

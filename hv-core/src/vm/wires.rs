@@ -91,20 +91,22 @@ impl Vcpu {
         self.extint && self.apic.passes_extint()
     }
 
-    /// A read of 1, 2 or 4 bytes at an offset of the I/O APIC's page, if the VM has one.
-    pub fn read_io_apic(&mut self, offset: u16) -> Option<u32> {
-        self.vm.board.lock().io_apic().map(|io_apic| io_apic.read(offset))
+    /// A read of 32 bits at an offset of the I/O APIC's page; ones where there is none.
+    pub fn read_io_apic(&mut self, offset: u16) -> u32 {
+        self.vm.board.lock().io_apic().map_or(u32::MAX, |io_apic| io_apic.read(offset))
     }
 
-    /// A write there; `false` if the VM has none.
-    pub fn write_io_apic(&mut self, offset: u16, value: u32) -> bool {
+    /// A write there.
+    pub fn write_io_apic(&mut self, offset: u16, value: u32) {
         let vm = self.vm;
         let mut board = vm.board.lock();
-        let Some(io_apic) = board.io_apic() else { return false };
-        for message in io_apic.write(offset, value) {
-            self.take_message(message);
+        if let Some(io_apic) = board.io_apic() {
+            for message in io_apic.write(offset, value) {
+                self.take_message(message);
+            }
         }
-        self.look_at_events();
-        true
+        // What the timer's pin waits for may have changed as well.
+        self.board_due = 0;
+        self.attend();
     }
 }

@@ -1,223 +1,340 @@
-use proptest::prelude::*;
+use std::vec::Vec;
+
+use pv_abi::area::VcpuInfo;
 
 use super::*;
+use crate::vm::exit::Exit;
+use crate::vm::handle::handle;
+use crate::vm::testing::{CR0_LONG, Fake, INFO_GPA, RAM, vcpu, with_timer};
+use crate::vm::{Event, Gpr};
 
-const BASES: [u64; 6] = [0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000, 0x5_0000, 0x6_0000];
+const NOWHERE: u64 = 0xd000_0000;
+const APIC: u64 = 0xfee0_0000;
+/// Where the instruction is, in linear memory and in RAM.
+const LINE: u64 = 0x5000;
+const LINE_GPA: u64 = 0x8000;
 
-fn registers() -> [u64; 16] {
-    core::array::from_fn(|n| (n as u64 + 1).wrapping_mul(0x1111_1111_1111_1111))
-}
+const PF: u8 = 14;
 
-fn context(mode: Mode, registers: [u64; 16]) -> Context {
-    Context { mode, rip: 0x1000, registers, segment_bases: BASES }
-}
-
-fn run(mode: Mode, bytes: &[u8]) -> Result<MmioAccess, DecodeError> {
-    decode(bytes, &context(mode, registers()))
-}
-
-fn in64(bytes: &[u8]) -> MmioAccess {
-    run(Mode::Code64, bytes).unwrap()
-}
-
-fn write(access: MmioAccess) -> u64 {
-    match access.operation {
-        Operation::Write(value) => value,
-        other => panic!("{other:?}"),
+/// A vCPU in 64-bit code with these bytes where it stands. Linear page 6 is RAM, 7 is the local APIC's
+/// page, 8 is absent memory, 9 is RAM that cannot be written, 10 is not present, 11 is the area.
+fn at(bytes: &[u8]) -> (Vcpu, Fake) {
+    let (mut v, mut h) = vcpu();
+    with_timer(&mut v);
+    h.set(Kept::Cr0, CR0_LONG | 1 << 16);
+    h.set(Kept::Cr3, 0x1000);
+    let table = [(0x1000, 0x2007), (0x2000, 0x3007), (0x3000, 0x4007)];
+    let pages = [LINE_GPA | 7, 0x9007, APIC | 7, NOWHERE | 7, 0xa005, 0, INFO_GPA | 7];
+    let pages = (0x4028..).step_by(8).zip(pages);
+    for (gpa, entry) in table.into_iter().chain(pages) {
+        v.vm.memory.write_u64(gpa, entry).unwrap();
     }
+    h.set(Kept::Rip, LINE);
+    v.vm.memory.write(LINE_GPA, bytes).unwrap();
+    v.due = 1000;
+    (v, h)
 }
 
-/// The register that a load changes, and what it becomes.
-fn read(access: MmioAccess, loaded: u64) -> (u8, u64) {
-    match access.operation {
-        Operation::Read(target) => {
-            let old = registers()[usize::from(target.register)];
-            (target.register, target.merge(old, loaded))
-        }
-        other => panic!("{other:?}"),
-    }
+fn exit(v: &mut Vcpu, h: &mut Fake, gpa: u64, access: u8) -> Outcome {
+    handle(v, h, Exit::NestedFault(NestedFault { gpa, access, walk: false }))
+}
+
+fn ram(v: &Vcpu, gpa: u64, length: usize) -> Vec<u8> {
+    let mut bytes = std::vec![0; length];
+    v.vm.memory.read(gpa, &mut bytes).unwrap();
+    bytes
 }
 
 #[test]
-fn the_moves_of_apic_drivers_are_decoded() {
-    // mov dword [0xfee000b0], 0 ; mov [rdi], eax ; mov eax, [rdi + 0x20] ; mov [abs], ecx
-    let eoi = in64(&[0xc7, 0x04, 0x25, 0xb0, 0, 0xe0, 0xfe, 0, 0, 0, 0]);
-    assert_eq!(eoi.linear, 0xffff_ffff_fee0_00b0, "a 32-bit displacement is sign-extended");
-    assert_eq!((eoi.size, eoi.length, write(eoi)), (4, 11, 0));
-    let store = in64(&[0x89, 0x07]);
-    assert_eq!((store.linear, store.size, store.length), (registers()[7], 4, 2));
-    assert_eq!(write(store), 0x1111_1111);
-    let load = in64(&[0x8b, 0x47, 0x20]);
-    assert_eq!((load.linear, load.size, load.length), (registers()[7] + 0x20, 4, 3));
-    assert_eq!(read(load, 0xaabb_ccdd), (0, 0xaabb_ccdd), "a 32-bit load clears the upper half");
-    let absolute = run(Mode::Code32, &[0x89, 0x0d, 0xf0, 0, 0xe0, 0xfe]).unwrap();
-    assert_eq!((absolute.linear, write(absolute)), (0xfee4_00f0, 0x2222_2222));
-}
-
-#[test]
-fn stores_take_the_operand_s_bits() {
-    for (bytes, size, value) in [
-        (&[0x88, 0x07][..], 1, 0x11),
-        (&[0x66, 0x89, 0x07], 2, 0x1111),
-        (&[0x48, 0x89, 0x07], 8, 0x1111_1111_1111_1111),
-        (&[0x44, 0x89, 0x0f], 4, 0xaaaa_aaaa),
-        (&[0x88, 0x27], 1, 0x11),
-        (&[0x40, 0x88, 0x27], 1, 0x55),
-        (&[0xc6, 0x07, 0xfe], 1, 0xfe),
-        (&[0x66, 0xc7, 0x07, 0x34, 0x12], 2, 0x1234),
-        (&[0xc7, 0x07, 0xff, 0xff, 0xff, 0xff], 4, 0xffff_ffff),
-        (&[0x48, 0xc7, 0x07, 0xfe, 0xff, 0xff, 0xff], 8, 0xffff_ffff_ffff_fffe),
-        (&[0xa3, 0xf0, 0, 0xe0, 0xfe, 0, 0, 0, 0], 4, 0x1111_1111),
+fn where_nobody_is_reads_give_ones_and_writes_go_nowhere() {
+    // mov eax, [rbx]; mov al, [rbx]; movsx rax, word [rbx]; or [rbx], eax; xchg [rbx], rax.
+    for (code, rax) in [
+        (&[0x8b, 0x03][..], 0xffff_ffff),
+        (&[0x8a, 0x03], 0x5ff),
+        (&[0x48, 0x0f, 0xbf, 0x03], u64::MAX),
+        (&[0x89, 0x03], 0x555),
+        (&[0x09, 0x03], 0x555),
+        (&[0x48, 0x87, 0x03], u64::MAX),
+        (&[0xf0, 0x0f, 0xc1, 0x03], 0xffff_ffff),
     ] {
-        let access = in64(bytes);
-        assert_eq!(usize::from(access.length), bytes.len(), "{bytes:x?}");
-        assert_eq!((access.size, write(access)), (size, value), "{bytes:x?}");
-    }
-}
-
-#[test]
-fn the_high_bytes_are_bits_15_to_8() {
-    let mut registers = registers();
-    registers[0] = 0x1234;
-    let context = context(Mode::Code64, registers);
-    assert_eq!(write(decode(&[0x88, 0x27], &context).unwrap()), 0x12);
-    let load = decode(&[0x8a, 0x27], &context).unwrap();
-    let Operation::Read(target) = load.operation else { panic!() };
-    assert_eq!((target.register, target.merge(0x1234, 0xff)), (0, 0xff34));
-}
-
-#[test]
-fn loads_extend_as_their_opcode_says() {
-    for (bytes, size, loaded, result) in [
-        (&[0x8a, 0x07][..], 1, 0x80, 0x1111_1111_1111_1180),
-        (&[0x66, 0x8b, 0x07], 2, 0x8000, 0x1111_1111_1111_8000),
-        (&[0x48, 0x8b, 0x07], 8, 1 << 63, 1 << 63),
-        (&[0x0f, 0xb6, 0x07], 1, 0x80, 0x80),
-        (&[0x66, 0x0f, 0xb6, 0x07], 1, 0x80, 0x1111_1111_1111_0080),
-        (&[0x48, 0x0f, 0xb7, 0x07], 2, 0x8000, 0x8000),
-        (&[0x0f, 0xbe, 0x07], 1, 0x80, 0xffff_ff80),
-        (&[0x66, 0x0f, 0xbe, 0x07], 1, 0x80, 0x1111_1111_1111_ff80),
-        (&[0x48, 0x0f, 0xbe, 0x07], 1, 0x7f, 0x7f),
-        (&[0x48, 0x0f, 0xbf, 0x07], 2, 0x8000, 0xffff_ffff_ffff_8000),
-        (&[0x48, 0x63, 0x07], 4, 0x8000_0000, 0xffff_ffff_8000_0000),
-        (&[0x63, 0x07], 4, 0x8000_0000, 0x8000_0000),
-        (&[0xa1, 0, 0, 0xe0, 0xfe, 0, 0, 0, 0], 4, 5, 5),
-    ] {
-        let access = in64(bytes);
-        assert_eq!(access.size, size, "{bytes:x?}");
-        // Bits beyond the access are not the register's.
-        assert_eq!(read(access, loaded | !ones(size)), (0, result), "{bytes:x?}");
-    }
-}
-
-#[test]
-fn addresses_follow_mode_prefixes_and_segments() {
-    let r = registers();
-    for (bytes, linear) in [
-        (&[0x89, 0x04, 0x9e][..], r[6].wrapping_add(r[3] << 2)),
-        (&[0x43, 0x89, 0x44, 0x91, 0x10], r[9].wrapping_add(r[10] << 2).wrapping_add(0x10)),
-        (&[0x43, 0x89, 0x04, 0x21], r[9].wrapping_add(r[12])),
-        (&[0x89, 0x04, 0x26], r[6]),
-        (&[0x89, 0x45, 0xf0], r[5].wrapping_sub(0x10)),
-        (&[0x89, 0x05, 0x10, 0, 0, 0], 0x1000 + 6 + 0x10),
-        (&[0x67, 0x89, 0x07], r[7] & 0xffff_ffff),
-        (&[0x64, 0x89, 0x07], r[7].wrapping_add(BASES[4])),
-        (&[0x65, 0x89, 0x07], r[7].wrapping_add(BASES[5])),
-        (&[0x2e, 0x89, 0x07], r[7]),
-        (&[0x36, 0x89, 0x07], r[7]),
-    ] {
-        assert_eq!(in64(bytes).linear, linear, "{bytes:x?}");
-    }
-    let in32 = |bytes| run(Mode::Code32, bytes).unwrap().linear;
-    let (edi, ebp) = (r[7] & 0xffff_ffff, r[5] & 0xffff_ffff);
-    assert_eq!(in32(&[0x89, 0x07]), edi + BASES[3]);
-    assert_eq!(in32(&[0x89, 0x45, 0]), ebp + BASES[2], "EBP implies the stack segment");
-    assert_eq!(in32(&[0x26, 0x89, 0x07]), edi + BASES[0]);
-    assert_eq!(in32(&[0xa3, 0xff, 0xff, 0xff, 0xff]), 0x3_ffff, "wraps at 4 GiB");
-    let in16 = |bytes| run(Mode::Code16, bytes).unwrap().linear;
-    assert_eq!(in16(&[0x89, 0x00]), ((r[3] + r[6]) & 0xffff) + BASES[3], "BX + SI wraps at 64 KiB");
-    assert_eq!(in16(&[0x89, 0x42, 0x10]), ((r[5] + r[6] + 0x10) & 0xffff) + BASES[2]);
-    assert_eq!(in16(&[0x67, 0x66, 0x89, 0x07]), edi + BASES[3]);
-}
-
-#[test]
-fn only_the_instruction_itself_is_asked_for() {
-    let whole = [0x67, 0x48, 0xc7, 0x84, 0x9e, 1, 0, 0, 0, 2, 0, 0, 0];
-    for length in 0..whole.len() {
-        assert_eq!(run(Mode::Code64, &whole[..length]), Err(DecodeError::NeedBytes));
-    }
-    assert_eq!(in64(&whole).length, 13);
-    assert_eq!(in64(&[&whole[..], &[0xcc; 40]].concat()), in64(&whole));
-}
-
-#[test]
-fn other_instructions_are_named() {
-    for (bytes, code) in [
-        (&[0x01, 0x07][..], Code::Add_rm32_r32),
-        (&[0x87, 0x07], Code::Xchg_rm32_r32),
-        (&[0xf0, 0x0f, 0xb1, 0x07], Code::Cmpxchg_rm32_r32),
-        (&[0xa5], Code::Movsd_m32_m32),
-        (&[0xff, 0x37], Code::Push_rm64),
-        (&[0x8e, 0x07], Code::Mov_Sreg_r32m16),
-        (&[0x0f, 0x6f, 0x07], Code::Movq_mm_mmm64),
-        (&[0x89, 0xc0], Code::Mov_rm32_r32),
-        (&[0xb8, 0, 0, 0, 0], Code::Mov_r32_imm32),
-        (&[0x90], Code::Nopd),
-    ] {
-        let unsupported = Err(DecodeError::Unsupported(code as u16));
-        assert_eq!(run(Mode::Code64, bytes), unsupported, "{bytes:x?}");
-    }
-}
-
-#[test]
-fn what_is_no_instruction_is_invalid() {
-    for bytes in [
-        // LOCK MOV; PUSH ES in 64-bit code; C7 /1; prefixes without end.
-        &[0xf0, 0x89, 0x07][..],
-        &[0x06, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[0xc7, 0x0f, 0, 0, 0, 0],
-        &[0x66; 15],
-        &[0x2e; 40],
-    ] {
-        assert_eq!(run(Mode::Code64, bytes), Err(DecodeError::Invalid), "{bytes:x?}");
-    }
-}
-
-fn mode() -> impl Strategy<Value = Mode> {
-    prop::sample::select(&[Mode::Code16, Mode::Code32, Mode::Code64])
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-    /// No bytes can hurt; an access that is decoded needs all of its bytes and no more.
-    #[test]
-    fn any_bytes_give_an_answer(
-        prefix in prop::collection::vec(prop::sample::select(
-            &[0x66u8, 0x67, 0x2e, 0x64, 0x65, 0xf0, 0xf2, 0xf3, 0x48, 0x41, 0x0f][..]), 0..4),
-        opcode in prop::sample::select(
-            &[0x88u8, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2, 0xa3, 0xc6, 0xc7, 0xb6, 0xbf, 0x63][..]),
-        tail in prop::collection::vec(any::<u8>(), 0..16),
-        mode in mode(),
-        plain: bool,
-    ) {
-        let bytes = if plain { tail } else { [prefix, std::vec![opcode], tail].concat() };
-        let answer = run(mode, &bytes);
-        if bytes.len() >= MAX_LENGTH {
-            prop_assert_ne!(answer, Err(DecodeError::NeedBytes));
-        }
-        if let Ok(access) = answer {
-            let length = usize::from(access.length);
-            prop_assert!((1..=MAX_LENGTH.min(bytes.len())).contains(&length));
-            prop_assert!([1, 2, 4, 8].contains(&access.size));
-            prop_assert_eq!(run(mode, &bytes[..length]), Ok(access));
-            prop_assert_eq!(run(mode, &bytes[..length - 1]), Err(DecodeError::NeedBytes));
-            if let Operation::Write(value) = access.operation {
-                prop_assert_eq!(value & !ones(access.size), 0);
-            }
-            if mode != Mode::Code64 {
-                prop_assert!(access.linear < 1 << 32);
-            }
+        for gpa in [NOWHERE + 0x10, NOWHERE] {
+            let (mut v, mut h) = at(code);
+            v.registers.set(Gpr::Rax, 0x555);
+            v.registers.set(Gpr::Rbx, 0x8000 + (gpa & 0xfff));
+            let before = ram(&v, 0x8000, 0x4000);
+            let outcome = exit(&mut v, &mut h, gpa, 3);
+            assert_eq!(outcome, Outcome::AdvanceBy(code.len() as u32), "{code:x?}");
+            assert_eq!(v.registers.get(Gpr::Rax), rax, "{code:x?}");
+            assert_eq!(ram(&v, 0x8000, 0x4000), before);
         }
     }
+}
+
+#[test]
+fn code_where_nobody_is_is_no_instruction() {
+    let (mut v, mut h) = at(&[]);
+    h.set(Kept::Rip, 0x8123);
+    assert_eq!(exit(&mut v, &mut h, NOWHERE + 0x123, 4), Outcome::UNDEFINED);
+    // mov eax, imm32, of which three bytes are on a page where nobody is.
+    let (mut v, mut h) = at(&[]);
+    v.vm.memory.write_u64(0x4030, NOWHERE | 7).unwrap();
+    v.vm.memory.write(LINE_GPA + 0xffe, &[0x90, 0xc7]).unwrap();
+    h.set(Kept::Rip, LINE + 0xfff);
+    assert_eq!(exit(&mut v, &mut h, NOWHERE, 4), Outcome::UNDEFINED, "C7 FF");
+    v.vm.memory.write(LINE_GPA + 0xffd, &[0x81, 0x03, 0x11]).unwrap();
+    h.set(Kept::Rip, LINE + 0xffd);
+    v.registers.set(Gpr::Rbx, 0x8000);
+    assert_eq!(exit(&mut v, &mut h, NOWHERE, 4), Outcome::AdvanceBy(6), "with ones as its operand");
+}
+
+#[test]
+fn a_fetch_through_tables_where_nobody_is_faults() {
+    let (mut v, mut h) = at(&[]);
+    h.set(Kept::Cr3, NOWHERE);
+    let walk = NestedFault { gpa: NOWHERE, access: 1, walk: true };
+    let fault = Outcome::Inject(Event::exception(PF, 9));
+    assert_eq!(handle(&mut v, &mut h, Exit::NestedFault(walk)), fault);
+    assert_eq!(h.cr2, LINE);
+}
+
+#[test]
+fn an_access_through_tables_where_nobody_is_faults() {
+    for gpa in [NOWHERE, APIC] {
+        // mov [rbx], eax
+        let (mut v, mut h) = at(&[0x89, 0x03]);
+        v.vm.memory.write_u64(0x3008, gpa | 7).unwrap();
+        v.registers.set(Gpr::Rbx, 0x20_1234);
+        h.cpl = 3;
+        let walk = NestedFault { gpa: gpa + 8, access: 1, walk: true };
+        let fault = Outcome::Inject(Event::exception(PF, 0xf));
+        assert_eq!(handle(&mut v, &mut h, Exit::NestedFault(walk)), fault);
+        assert_eq!((h.cr2, h.get(Kept::Rip)), (0x20_1234, LINE));
+    }
+}
+
+#[test]
+fn the_delivery_of_an_event_through_such_tables_faults_on_top_of_it() {
+    let walk = Exit::NestedFault(NestedFault { gpa: NOWHERE, access: 1, walk: true });
+    let (mut v, mut h) = at(&[]);
+    h.set(Kept::Cr3, NOWHERE);
+    h.pending = Some(Event::exception(PF, 0));
+    h.delivery_address = Some(0x7777_0000);
+    assert_eq!(handle(&mut v, &mut h, walk), Outcome::Inject(Event::exception(PF, 9)));
+    assert_eq!(h.cr2, 0x7777_0000);
+    // Where that address is none of the kind, or is not known, nothing is made up.
+    for address in [None, Some(LINE)] {
+        let (mut v, mut h) = at(&[]);
+        (h.pending, h.delivery_address) = (Some(Event::interrupt(0x40)), address);
+        let outcome = handle(&mut v, &mut h, walk);
+        let Outcome::Leave(Leave::Ended { cause: Cause::BadMemory, .. }) = outcome else {
+            panic!("{outcome:?}")
+        };
+    }
+}
+
+#[test]
+fn the_area_is_read_and_its_owner_alone_writes_it() {
+    // mov eax, [rbx]; mov [rbx], eax; rep movsb.
+    let (mut v, mut h) = at(&[0x8b, 0x03]);
+    v.registers.set(Gpr::Rbx, 0xb008);
+    assert_eq!(exit(&mut v, &mut h, INFO_GPA + 8, 1), Outcome::AdvanceBy(2));
+    assert_eq!(v.registers.get(Gpr::Rax), 0xffff_ffff, "it is not registered");
+    for code in [&[0x89, 0x03][..], &[0x09, 0x03]] {
+        let (mut v, mut h) = at(code);
+        v.registers.set(Gpr::Rbx, 0xb008);
+        assert_eq!(exit(&mut v, &mut h, INFO_GPA + 8, 2), Outcome::AdvanceBy(2));
+        v.registered.area = Some(0x3000);
+        let outcome = exit(&mut v, &mut h, INFO_GPA + 8, 2);
+        let Outcome::Leave(Leave::Ended { cause, code: 2, address, .. }) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((cause, address), (Cause::BadMemory, INFO_GPA + 8));
+    }
+    let (mut v, mut h) = at(&[0xf3, 0xa5]);
+    v.registered.area = Some(0x3000);
+    v.info.vmreads = 0x1122_3344_5566_7788;
+    let offset = core::mem::offset_of!(VcpuInfo, vmreads) as u64;
+    v.registers.set(Gpr::Rsi, 0xb000 + offset);
+    v.registers.set(Gpr::Rdi, 0x7030);
+    v.registers.set(Gpr::Rcx, 1);
+    assert_eq!(exit(&mut v, &mut h, APIC + 0x30, 2), Outcome::AdvanceBy(2));
+    assert_eq!(v.registers.get(Gpr::Rcx), 0);
+    let mut machine = Guest::new(&mut v, &mut h, Mode::Code64, None);
+    use execute::Machine;
+    let place = machine.place(0xb000 + offset, 8, Access::READ).unwrap();
+    assert_eq!(machine.read(place), Ok(0x1122_3344_5566_7788));
+}
+
+#[test]
+fn the_apics_registers_take_part_in_arithmetic() {
+    // or dword [rbx], 0x20; test dword [rbx], 0x100; push qword [rbx]; lock and [rbx], eax.
+    let (mut v, mut h) = at(&[0x83, 0x0b, 0x20]);
+    v.registers.set(Gpr::Rbx, 0x7080);
+    let _ = v.apic.mmio_write(0x80, 0x40, 0);
+    assert_eq!(exit(&mut v, &mut h, APIC + 0x80, 1), Outcome::AdvanceBy(3));
+    assert_eq!((v.apic.tpr(), v.due), (0x60, 0));
+    let (mut v, mut h) = at(&[0xf7, 0x03, 0, 1, 0, 0]);
+    v.registers.set(Gpr::Rbx, 0x70f0);
+    assert_eq!(exit(&mut v, &mut h, APIC + 0xf0, 1), Outcome::AdvanceBy(6));
+    assert_eq!(h.get(Kept::Rflags) & 0x40, 0, "enabled");
+    let (mut v, mut h) = at(&[0xff, 0x33]);
+    v.registers.set(Gpr::Rbx, 0x7030);
+    h.set(Kept::Rsp, 0x6100);
+    assert_eq!(exit(&mut v, &mut h, APIC + 0x30, 1), Outcome::AdvanceBy(2));
+    assert_eq!(ram(&v, 0x90f8, 8), 0x5_0015u64.to_le_bytes());
+    assert_eq!(h.get(Kept::Rsp), 0x60f8);
+}
+
+#[test]
+fn a_repeated_instruction_goes_on_at_the_next_entry() {
+    // rep stosd, into absent memory.
+    let (mut v, mut h) = at(&[0xf3, 0xab]);
+    v.registers.set(Gpr::Rdi, 0x8000);
+    v.registers.set(Gpr::Rcx, u64::from(BUDGET) + 3);
+    assert_eq!(exit(&mut v, &mut h, NOWHERE, 2), Outcome::AdvanceBy(0));
+    assert_eq!(v.registers.get(Gpr::Rcx), 3);
+    assert_eq!(v.registers.get(Gpr::Rdi), 0x8000 + 4 * u64::from(BUDGET));
+    assert_eq!(exit(&mut v, &mut h, NOWHERE, 2), Outcome::AdvanceBy(2));
+    // A fault on the way: from page 8 into page 9, which cannot be written.
+    let (mut v, mut h) = at(&[0xf3, 0xab]);
+    v.registers.set(Gpr::Rdi, 0x8ff8);
+    v.registers.set(Gpr::Rcx, 5);
+    let fault = Outcome::Inject(Event::exception(PF, 3));
+    assert_eq!(exit(&mut v, &mut h, NOWHERE + 0xff8, 2), fault);
+    assert_eq!((v.registers.get(Gpr::Rcx), h.cr2), (3, 0x9000));
+}
+
+#[test]
+fn what_crosses_pages_is_checked_on_both() {
+    // mov [rbx], eax, from RAM into the APIC's page, and from absent memory to the page behind it.
+    let (mut v, mut h) = at(&[0x89, 0x03]);
+    v.registers.set(Gpr::Rax, 0x4433_2211);
+    v.registers.set(Gpr::Rbx, 0x6ffe);
+    assert_eq!(exit(&mut v, &mut h, APIC, 2), Outcome::AdvanceBy(2));
+    assert_eq!(ram(&v, 0x9ffc, 4), [0, 0, 0x11, 0x22]);
+    for (rbx, cr2, code) in [(0x8ffe, 0x9000, 3), (0x9ffd, 0x9ffd, 3), (0x8fff, 0x9000, 3)] {
+        let (mut v, mut h) = at(&[0x89, 0x03]);
+        v.registers.set(Gpr::Rbx, rbx);
+        let fault = Outcome::Inject(Event::exception(PF, code));
+        assert_eq!(exit(&mut v, &mut h, NOWHERE + 0xffe, 2), fault, "{rbx:x}");
+        assert_eq!(h.cr2, cr2);
+    }
+    // Reads are put together.
+    let (mut v, mut h) = at(&[0x48, 0x8b, 0x03]);
+    v.registers.set(Gpr::Rbx, 0x8ffd);
+    v.vm.memory.write(0xa000, &[1, 2, 3, 4, 5]).unwrap();
+    assert_eq!(exit(&mut v, &mut h, NOWHERE + 0xffd, 1), Outcome::AdvanceBy(3));
+    assert_eq!(v.registers.get(Gpr::Rax), 0x0504_0302_01ff_ffff);
+}
+
+#[test]
+fn an_instruction_that_was_changed_meanwhile_gets_no_more_than_its_own_rights() {
+    // The CPU saw a load; now it is a store to memory that cannot be written.
+    let (mut v, mut h) = at(&[0x89, 0x03]);
+    v.registers.set(Gpr::Rbx, 0x9010);
+    let fault = Outcome::Inject(Event::exception(PF, 3));
+    assert_eq!(exit(&mut v, &mut h, NOWHERE + 0x10, 1), fault);
+    // OUTS, where the exit was none for a port.
+    let (mut v, mut h) = at(&[0x6e]);
+    v.registers.set(Gpr::Rsi, 0x6000);
+    v.registers.set(Gpr::Rdx, 0x3f8);
+    assert_eq!(exit(&mut v, &mut h, NOWHERE, 1), Outcome::Resume);
+    assert_eq!(h.console(&mut v), "");
+}
+
+#[test]
+fn a_refused_instruction_is_named_by_its_bytes() {
+    // movups [rbx], xmm0 and vmovups [rbx], ymm0.
+    for code in [&[0x0f, 0x11, 0x03, 0xf4][..], &[0xc5, 0xfc, 0x11, 0x03]] {
+        let (mut v, mut h) = at(code);
+        let outcome = exit(&mut v, &mut h, NOWHERE + 8, 2);
+        let Outcome::Leave(Leave::Ended { cause, code: bytes, address, .. }) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((cause, address), (Cause::Unsupported, NOWHERE + 8));
+        assert_eq!(bytes.to_le_bytes()[..4], *code);
+    }
+}
+
+#[test]
+fn loading_ss_from_a_device_holds_off_what_would_come() {
+    // mov ss, [rbx], whose value is FFFFh, in real mode.
+    let (mut v, mut h) = at(&[]);
+    h.set(Kept::Cr0, 0x30);
+    h.set(Kept::Efer, 0);
+    (h.long_code, h.code16) = (false, true);
+    v.set_long_mode(false);
+    v.vm.memory.write(LINE, &[0x66, 0x67, 0x8e, 0x13]).unwrap();
+    v.registers.set(Gpr::Rbx, RAM);
+    h.set(Kept::Rflags, 0x102);
+    assert_eq!(exit(&mut v, &mut h, RAM, 1), Outcome::Resume);
+    assert_eq!((h.get(Kept::Rip), h.shadow, h.steps), (LINE + 4, true, 0));
+    assert_eq!((h.segments[2].selector, h.bases[2]), (0xffff, 0xf_fff0));
+}
+
+fn port_string(code: &[u8], port: u16, size: u8, input: bool) -> (Vcpu, Fake, Outcome) {
+    let (mut v, mut h) = at(code);
+    v.registers.set(Gpr::Rdx, 0xabcd_0000 | u64::from(port));
+    v.registers.set(Gpr::Rsi, 0x6ffc);
+    v.registers.set(Gpr::Rdi, 0x6ffc);
+    v.registers.set(Gpr::Rcx, 6);
+    v.vm.memory.write(0x9ff0, b"abcdefghijklmnop").unwrap();
+    h.input.extend(b"typed");
+    let access = PortAccess { port, size, input, string: true, repeated: true };
+    let outcome = handle(&mut v, &mut h, Exit::Port(access));
+    (v, h, outcome)
+}
+
+#[test]
+fn strings_go_out_of_and_into_ports() {
+    // rep outsb, whose source goes on in the APIC's page; with the direction flag; rep insb.
+    let (mut v, mut h, outcome) = port_string(&[0xf3, 0x6e], 0x3f8, 1, false);
+    assert_eq!(outcome, Outcome::AdvanceBy(2));
+    assert_eq!(h.console(&mut v), "mnop\0\0");
+    assert_eq!((v.registers.get(Gpr::Rcx), v.registers.get(Gpr::Rsi)), (0, 0x7002));
+    let (mut v, h, outcome) = port_string(&[0x6c], 0x3f8, 1, true);
+    assert_eq!((outcome, h.input.len()), (Outcome::AdvanceBy(1), 4));
+    assert_eq!(ram(&v, 0x9ffc, 2), *b"tn");
+    assert_eq!(v.registers.get(Gpr::Rcx), 6, "not repeated");
+    v.registers.set(Gpr::Rax, 0);
+    let (v, _, outcome) = port_string(&[0x66, 0x6d], 0x1f0, 2, true);
+    assert_eq!((outcome, ram(&v, 0x9ffc, 3)), (Outcome::AdvanceBy(2), [0xff, 0xff, b'o'].to_vec()));
+}
+
+#[test]
+fn a_string_that_faults_keeps_its_place() {
+    let (mut v, mut h) = at(&[0xf3, 0x6e]);
+    v.vm.memory.write(0xaffe, b"xy").unwrap();
+    v.registers.set(Gpr::Rdx, 0x3f8);
+    v.registers.set(Gpr::Rsi, 0x9ffe);
+    v.registers.set(Gpr::Rcx, 4);
+    let access = PortAccess { port: 0x3f8, size: 1, input: false, string: true, repeated: true };
+    let fault = Outcome::Inject(Event::exception(PF, 0));
+    assert_eq!(handle(&mut v, &mut h, Exit::Port(access)), fault);
+    assert_eq!((v.registers.get(Gpr::Rcx), v.registers.get(Gpr::Rsi), h.cr2), (2, 0xa000, 0xa000));
+    v.vm.memory.write_u64(0x4050, 0x9007).unwrap();
+    v.vm.memory.write(0x9000, b"z!").unwrap();
+    assert_eq!(handle(&mut v, &mut h, Exit::Port(access)), Outcome::AdvanceBy(2));
+    assert_eq!(h.console(&mut v), "xyz!");
+}
+
+#[test]
+fn a_string_instruction_uses_the_port_that_the_cpu_has_allowed() {
+    // Another size, the other direction, another port, and another instruction.
+    for (code, port, size, input) in [
+        (&[0x6f][..], 0x3f8, 1, false),
+        (&[0x6c], 0x3f8, 1, false),
+        (&[0xec], 0x3f8, 1, true),
+        (&[0x89, 0x03], 0x3f8, 1, false),
+    ] {
+        let (mut v, mut h, outcome) = port_string(code, port, size, input);
+        assert_eq!(outcome, Outcome::Resume, "{code:x?}");
+        assert_eq!((h.console(&mut v).as_str(), h.input.len()), ("", 5));
+        assert_eq!(v.registers.get(Gpr::Rcx), 6);
+    }
+    let (mut v, mut h) = at(&[0x6e]);
+    v.registers.set(Gpr::Rdx, 0x60);
+    v.registers.set(Gpr::Rsi, 0x6000);
+    let access = PortAccess { port: 0x3f8, size: 1, input: false, string: true, repeated: false };
+    assert_eq!(handle(&mut v, &mut h, Exit::Port(access)), Outcome::Resume);
 }

@@ -133,6 +133,11 @@ impl Segment {
         [Es, Cs, Ss, Ds, Fs, Gs, Ldtr, Tr]
     };
 
+    /// The segment register with this number.
+    pub fn of(number: u8) -> Segment {
+        Segment::ALL.get(usize::from(number)).copied().unwrap_or(Segment::Ldtr)
+    }
+
     /// The field of the guest's selector.
     pub const fn selector(self) -> Field<u16> {
         GUEST_ES_SELECTOR.plus(self as u32)
@@ -235,6 +240,7 @@ fields! {
     }
     Natural ReadOnly {
         0x6400 EXIT_QUALIFICATION;
+        0x640a GUEST_LINEAR_ADDRESS;
     }
 }
 
