@@ -9,7 +9,7 @@ use crate::host::link::{Channel, Decoder, Step};
 /// Bytes of one frame that are kept; the host sends shorter ones.
 const PAYLOAD: usize = 64;
 /// Bytes that wait for one VM; what is beyond is lost, as on a UART that nobody reads.
-const WAITING: usize = 32;
+const WAITING: usize = 128;
 /// Bytes that are taken from the UART at one call, which bounds its time.
 const AT_ONCE: usize = 16;
 
