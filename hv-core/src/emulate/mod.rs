@@ -10,3 +10,4 @@ pub mod mmio;
 pub mod msr;
 pub mod mtrr;
 pub mod port;
+pub mod step;

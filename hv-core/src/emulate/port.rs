@@ -3,7 +3,7 @@
 use spin::Mutex;
 use zerocopy::IntoBytes;
 
-use super::mmio;
+use super::step;
 use crate::device::power::Effect;
 use crate::device::uart::Uart;
 use crate::host::link::Channel;
@@ -20,7 +20,7 @@ const SCRATCH: u16 = 7;
 #[inline(always)]
 pub fn port(vcpu: &mut Vcpu, hardware: &mut impl Hardware, access: PortAccess) -> Outcome {
     if access.string {
-        return mmio::port_string(vcpu, hardware, access);
+        return step::port_string(vcpu, hardware, access);
     }
     let vm = vcpu.vm;
     let register = access.port.wrapping_sub(COM1);

@@ -5,7 +5,7 @@ use super::exit::{Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr};
 use super::{Combined, Event, EventKind, Gpr, Hardware, Vcpu};
 use crate::emulate::execute::{Guest, Stop};
-use crate::emulate::{cpuid, cr, debug, mmio, msr, port};
+use crate::emulate::{cpuid, cr, debug, msr, port, step};
 use crate::host::report::Cause;
 use crate::hypercall;
 use crate::mem::paging::Access;
@@ -153,7 +153,7 @@ fn nested_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFaul
     if hardware.pending_event().is_some() {
         return delivery_fault(vcpu, hardware, fault);
     }
-    mmio::access(vcpu, hardware, fault)
+    step::access(vcpu, hardware, fault)
 }
 
 /// The same while an event was being delivered: there is no instruction.

@@ -10,6 +10,7 @@ use crate::vm::Event;
 use crate::vm::hardware::Mode;
 
 /// The offset in its segment of an instruction's operand in memory, and so many bytes further on.
+#[inline(never)]
 pub fn offset(i: &Instruction, bytes: u64, register: &mut dyn FnMut(u8) -> u64) -> u64 {
     let (base, index) = (i.memory_base(), i.memory_index());
     let width = width(base).or_else(|| width(index)).unwrap_or_else(|| {
@@ -27,6 +28,18 @@ pub fn offset(i: &Instruction, bytes: u64, register: &mut dyn FnMut(u8) -> u64) 
 }
 
 impl Unit<'_> {
+    /// The segment register of the operand in memory that is not always in ES. 64-bit code knows no
+    /// overrides but those of FS and GS: elsewhere the base register decides.
+    pub(super) fn operand_segment(&self) -> Result<u8, Stop> {
+        use Register::{EBP, ESP, RBP, RSP};
+        let named = segment::number(self.instruction.memory_segment()).ok_or(Stop::Unsupported)?;
+        if self.machine.mode() != Mode::Code64 || named > segment::DS {
+            return Ok(named);
+        }
+        let stack = matches!(self.instruction.memory_base(), RSP | RBP | ESP | EBP);
+        Ok(if stack { SS } else { segment::DS })
+    }
+
     /// The linear address of so many bytes at an offset in a segment.
     ///
     /// # Errors

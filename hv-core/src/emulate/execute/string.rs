@@ -3,7 +3,6 @@
 use iced_x86::{Instruction, OpKind};
 
 use super::arithmetic::{alu, flag};
-use super::segment;
 use super::table::{Alu, String};
 use super::{Done, Place, Stop, Unit};
 use crate::emulate::decode::{Part, ones};
@@ -90,8 +89,7 @@ impl Unit<'_> {
     ) -> Result<u64, Stop> {
         let accumulator = Part::low(Gpr::Rax as u8, self.size);
         let from = if op.has_source() {
-            let segment = segment::number(self.instruction.memory_segment());
-            Some(self.at(segment.ok_or(Stop::Unsupported)?, source, Access::READ)?)
+            Some(self.at(self.operand_segment()?, source, Access::READ)?)
         } else {
             None
         };

@@ -1,8 +1,11 @@
 use std::vec;
 use std::vec::Vec;
 
+use super::arithmetic::flag;
 use super::*;
-use crate::emulate::decode::decode;
+use crate::emulate::decode::{Part, decode, ones};
+use crate::mem::paging::Access;
+use crate::vm::hardware::{Mode, Segment};
 use crate::vm::testing::FLAT;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

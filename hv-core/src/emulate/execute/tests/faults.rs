@@ -99,6 +99,17 @@ fn addresses_of_64_bits_must_be_canonical() {
         assert_eq!(machine.run(&[0xff, 0x33], 1), stack, "push, {address:x}");
         assert_eq!(machine.registers[4], address + 8);
     }
+    // Overrides are ignored but for FS and GS: ss:[rbx], ds:[rbp], fs:[rbp].
+    let mut machine = plain(Code64);
+    (machine.registers[3], machine.registers[5]) = (END, END);
+    for (code, result) in [
+        (&[0x36, 0x8b, 0x03][..], GP),
+        (&[0x3e, 0x8b, 0x45, 0x00], SS),
+        (&[0x64, 0x8b, 0x45, 0x00], GP),
+        (&[0x67, 0x8b, 0x45, 0x00], Err(Stop::Fault(Event::exception(14, 0)))),
+    ] {
+        assert_eq!(machine.run(code, 1), result, "{code:x?}");
+    }
     // The base of FS is part of the address.
     let mut machine = plain(Code64);
     (machine.segments[4].base, machine.registers[3]) = (END - 1, 1);
