@@ -4,6 +4,7 @@
 //! accesses, into values that the hypervisor owns. No reference to it ever exists.
 
 use core::ptr;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -155,6 +156,87 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Reads a value of 1, 2, 4 or 8 bytes: by one access where it is aligned, else by byte.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`].
+    #[inline(never)]
+    pub fn load(&self, gpa: u64, size: u8) -> Result<u64, BadAddress> {
+        let from = self.locate(gpa, size.into())?;
+        // SAFETY: `locate` found the bytes in the RAM that `new` vouched for; they are aligned in the
+        // host as they are in the guest, since RAM starts at 0 there and at a multiple of 8 here.
+        Ok(unsafe {
+            match (size, gpa & u64::from(size).wrapping_sub(1)) {
+                (8, 0) => ptr::read_volatile(from.cast::<u64>()),
+                (4, 0) => ptr::read_volatile(from.cast::<u32>()).into(),
+                (2, 0) => ptr::read_volatile(from.cast::<u16>()).into(),
+                _ => {
+                    let mut value = [0; 8];
+                    self.read(gpa, value.get_mut(..size.into()).unwrap_or(&mut []))?;
+                    u64::from_le_bytes(value)
+                }
+            }
+        })
+    }
+
+    /// Writes the low `size` bytes of a value, 1, 2, 4 or 8: by one access where they are aligned, else
+    /// by byte.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`]; then nothing was written.
+    #[inline(never)]
+    pub fn store(&self, gpa: u64, size: u8, value: u64) -> Result<(), BadAddress> {
+        let to = self.locate(gpa, size.into())?;
+        // SAFETY: as in `load`.
+        unsafe {
+            match (size, gpa & u64::from(size).wrapping_sub(1)) {
+                (8, 0) => ptr::write_volatile(to.cast::<u64>(), value),
+                (4, 0) => ptr::write_volatile(to.cast::<u32>(), value as u32),
+                (2, 0) => ptr::write_volatile(to.cast::<u16>(), value as u16),
+                _ => self.write(gpa, value.to_le_bytes().get(..size.into()).unwrap_or(&[]))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the low `size` bytes of `old`, 1, 2, 4 or 8, by those of `new`; `false` if something
+    /// else is there. It is atomic where the address is aligned.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`]; then nothing was written.
+    #[inline(never)]
+    pub fn replace(&self, gpa: u64, size: u8, old: u64, new: u64) -> Result<bool, BadAddress> {
+        let at = self.locate(gpa, size.into())?;
+        // SAFETY: as in `load`. Whoever else writes there is a CPU that runs the guest, or the
+        // hypervisor by accesses like this one.
+        Ok(unsafe {
+            match (size, gpa & u64::from(size).wrapping_sub(1)) {
+                (8, 0) => AtomicU64::from_ptr(at.cast())
+                    .compare_exchange(old, new, SeqCst, SeqCst)
+                    .is_ok(),
+                (4, 0) => AtomicU32::from_ptr(at.cast())
+                    .compare_exchange(old as u32, new as u32, SeqCst, SeqCst)
+                    .is_ok(),
+                (2, 0) => AtomicU16::from_ptr(at.cast())
+                    .compare_exchange(old as u16, new as u16, SeqCst, SeqCst)
+                    .is_ok(),
+                (1, _) => AtomicU8::from_ptr(at)
+                    .compare_exchange(old as u8, new as u8, SeqCst, SeqCst)
+                    .is_ok(),
+                _ => {
+                    let same = self.load(gpa, size)? == old;
+                    if same {
+                        self.store(gpa, size, new)?;
+                    }
+                    same
+                }
+            }
+        })
+    }
+
     fn aligned(&self, gpa: u64, size: u64) -> Result<*mut u8, BadAddress> {
         if gpa & size.wrapping_sub(1) != 0 {
             return Err(BadAddress { gpa, length: size });
@@ -184,6 +266,29 @@ mod tests {
         assert_eq!(&back, b"hello");
         m.write_u64(8, 7).unwrap();
         assert_eq!((m.read_u64(8), m.read_u32(8), m.read_value::<u32>(12)), (Ok(7), Ok(7), Ok(0)));
+    }
+
+    #[test]
+    fn values_of_each_size_are_moved_wherever_they_are() {
+        let (_ram, m) = memory();
+        for size in [1u8, 2, 4, 8] {
+            for gpa in 64..80 {
+                let mask = u64::MAX >> (64 - 8 * u32::from(size));
+                m.write(48, &[0xaa; 48]).unwrap();
+                m.store(gpa, size, 0x8877_6655_4433_2211).unwrap();
+                assert_eq!(m.load(gpa, size), Ok(0x8877_6655_4433_2211 & mask), "{gpa}+{size}");
+                let around = [m.load(gpa - 1, 1), m.load(gpa + u64::from(size), 1)];
+                assert_eq!(around, [Ok(0xaa); 2], "{gpa}+{size}");
+                assert_eq!(m.replace(gpa, size, 0, 5), Ok(false));
+                assert_eq!(m.replace(gpa, size, 0x8877_6655_4433_2211 & mask, 5), Ok(true));
+                assert_eq!(m.load(gpa, size), Ok(5));
+            }
+            let outside = 4097 - u64::from(size);
+            let bad = BadAddress { gpa: outside, length: size.into() };
+            assert_eq!(m.load(outside, size), Err(bad));
+            assert_eq!(m.store(outside, size, 1), Err(bad));
+            assert_eq!(m.replace(outside, size, 0, 1), Err(bad));
+        }
     }
 
     #[test]

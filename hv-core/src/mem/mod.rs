@@ -3,5 +3,6 @@
 pub mod frames;
 pub mod guest;
 pub mod nested;
+pub mod paging;
 pub mod tlb;
 pub mod walk;

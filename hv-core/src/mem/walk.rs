@@ -1,15 +1,15 @@
 //! The guest's own page tables: from linear to guest-physical addresses, for fetching the
-//! instruction that exited.
+//! instruction that exited. What it accesses is translated by [`super::paging`].
 
 use super::guest::{BadAddress, GuestMemory};
 
-const PRESENT: u64 = 1 << 0;
-const LARGE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub(super) const PRESENT: u64 = 1 << 0;
+pub(super) const LARGE: u64 = 1 << 7;
+pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-const CR0_PG: u64 = 1 << 31;
-const CR4_PSE: u64 = 1 << 4;
-const CR4_PAE: u64 = 1 << 5;
+pub(super) const CR0_PG: u64 = 1 << 31;
+pub(super) const CR4_PSE: u64 = 1 << 4;
+pub(super) const CR4_PAE: u64 = 1 << 5;
 
 /// What decides how linear addresses are translated.
 #[derive(Clone, Copy, Debug)]
