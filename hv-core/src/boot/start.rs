@@ -117,7 +117,7 @@ fn bring_up<V: Vendor>(
         Ok(bundle) => bundle,
         Err(error) => refuse(error),
     };
-    crate::emulate::mmio::prepare();
+    crate::emulate::decode::prepare();
 
     let on = match vendor.enable(&mut info.frames, &segments, 0) {
         Some(Ok(on)) => on,

@@ -3,12 +3,14 @@
 //! Instructions of known opcode are matched past their prefixes. The decoding library is asked for
 //! memory operands alone.
 
-use super::mmio;
+use iced_x86::OpKind;
+
+use super::{decode, execute};
 pub use crate::mem::walk::Fetched;
 use crate::mem::walk::{self, MAX_LENGTH, Paging};
 use crate::vm::exit::CrAccess;
 use crate::vm::hardware::{Kept, Mode};
-use crate::vm::{Gpr, Hardware, Vcpu};
+use crate::vm::{Hardware, Vcpu};
 
 #[cfg(test)]
 mod tests;
@@ -34,64 +36,36 @@ pub enum Decoded {
     },
 }
 
-/// The state of the vCPU that an address depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// How the bytes are read.
-    pub mode: Mode,
-    /// Address of the instruction in its code segment.
-    pub rip: u64,
-    /// The general registers by their numbers: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
-    pub registers: [u64; 16],
-    /// Segment bases by their numbers: ES, CS, SS, DS, FS, GS. In 64-bit code only the last two
-    /// count.
-    pub segment_bases: [u64; 6],
-}
-
 /// Fetches the bytes at the instruction pointer, as many as are mapped.
 #[inline]
 pub fn fetch(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Fetched {
     let rip = hardware.kept(Kept::Rip);
-    let segments = (hardware.mode() != Mode::Code64).then(|| hardware.segment_bases());
-    fetch_at(vcpu, hardware, rip, segments)
+    let mode = hardware.mode();
+    fetch_at(vcpu, hardware, mode, rip)
 }
 
-/// As [`fetch`], where the context is known already, or what the CPU has fetched for the exit.
-pub fn fetch_in(vcpu: &Vcpu, hardware: &mut impl Hardware, context: &Context) -> Fetched {
-    if let Some(fetched) = hardware.fetched() {
-        return fetched;
+/// As [`fetch`], where the mode and the instruction pointer are known already, or what the CPU has
+/// fetched for the exit.
+#[inline(never)]
+pub fn fetch_in(vcpu: &Vcpu, hardware: &mut impl Hardware, mode: Mode, rip: u64) -> Fetched {
+    match hardware.fetched() {
+        Some(fetched) => fetched,
+        None => fetch_at(vcpu, hardware, mode, rip),
     }
-    let segments = (context.mode != Mode::Code64).then_some(context.segment_bases);
-    fetch_at(vcpu, hardware, context.rip, segments)
 }
 
 #[inline]
-fn fetch_at(
-    vcpu: &Vcpu,
-    hardware: &mut impl Hardware,
-    rip: u64,
-    segments: Option<[u64; 6]>,
-) -> Fetched {
-    let linear = segments.map_or(rip, |[_, cs, ..]| rip.wrapping_add(cs) & 0xffff_ffff);
+fn fetch_at(vcpu: &Vcpu, hardware: &mut impl Hardware, mode: Mode, rip: u64) -> Fetched {
+    let linear = match mode {
+        Mode::Code64 => rip,
+        _ => rip.wrapping_add(hardware.segment(1).base) & 0xffff_ffff,
+    };
     walk::instruction(&vcpu.vm.memory, paging(vcpu, hardware), linear)
 }
 
-/// The state that the address of a memory operand depends on.
-pub fn context(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Context {
-    let mut registers = vcpu.registers.all();
-    if let Some(rsp) = registers.get_mut(Gpr::Rsp as usize) {
-        *rsp = hardware.kept(Kept::Rsp);
-    }
-    Context {
-        mode: hardware.mode(),
-        rip: hardware.kept(Kept::Rip),
-        registers,
-        segment_bases: hardware.segment_bases(),
-    }
-}
-
+/// How the guest's linear addresses are translated.
 #[inline]
-fn paging(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Paging {
+pub fn paging(vcpu: &Vcpu, hardware: &mut impl Hardware) -> Paging {
     Paging {
         cr0: hardware.kept(Kept::Cr0),
         cr3: hardware.kept(Kept::Cr3),
@@ -210,7 +184,7 @@ fn group_7(
     const INVLPG: u8 = 7;
     const REGISTER: u8 = 0xc0;
     let lmsw = |source| Decoded::Cr(CrAccess::Lmsw(source));
-    let mut memory = || mmio::address(bytes, &context(vcpu, hardware));
+    let mut memory = || operand_address(bytes, vcpu, hardware);
     match modrm >> 3 & 7 {
         LMSW if modrm >= REGISTER => Some((lmsw(vcpu.gpr(hardware, gpr) as u16), length)),
         LMSW => {
@@ -222,4 +196,22 @@ fn group_7(
         INVLPG => memory().map(|(linear, length)| (Decoded::Invlpg { linear }, length)),
         _ => None,
     }
+}
+
+/// The linear address of operand 0, if that is in memory, and the length of the instruction.
+fn operand_address(bytes: &[u8], vcpu: &Vcpu, hardware: &mut impl Hardware) -> Option<(u64, u8)> {
+    let mode = hardware.mode();
+    let instruction = decode::decode(bytes, mode, hardware.kept(Kept::Rip)).ok()?;
+    if instruction.op0_kind() != OpKind::Memory {
+        return None;
+    }
+    let segment = execute::segment_number(instruction.memory_segment())?;
+    let offset = execute::offset(&instruction, 0, &mut |number| vcpu.gpr(hardware, number));
+    let linear = match (mode, segment) {
+        (Mode::Code64, ..=execute::DS) => offset,
+        (Mode::Code64, _) => hardware.segment(segment).base.wrapping_add(offset),
+        _ => hardware.segment(segment).base.wrapping_add(offset) & 0xffff_ffff,
+    };
+    // At most MAX_LENGTH.
+    Some((linear, instruction.len() as u8))
 }

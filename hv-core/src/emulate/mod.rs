@@ -3,7 +3,10 @@
 pub mod cpuid;
 pub mod cr;
 pub mod debug;
+pub mod decode;
+pub mod execute;
 pub mod instruction;
 pub mod mmio;
 pub mod msr;
 pub mod port;
+pub mod step;

@@ -47,8 +47,8 @@ pub enum Cause {
     EntryFailure = 3,
     /// The guest did what this hypervisor does not support; the message says what.
     Unsupported = 4,
-    /// The guest used memory or an address that nothing answers to in a way that cannot be
-    /// completed; `address` says which.
+    /// The guest used memory that nobody answers for, or that it may not write, in a way that cannot
+    /// be completed; `address` says which.
     BadMemory = 5,
     /// The guest halted for ever: HLT with interrupts disabled and no NMI that could come.
     HaltedForEver = 6,

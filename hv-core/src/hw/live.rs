@@ -136,3 +136,19 @@ pub fn set_cr2(value: u64) {
     // SAFETY: CR2 has no effect; the hypervisor reads it only when it reports its own fault.
     unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, nomem, preserves_flags)) };
 }
+
+/// The guest's PKRU, which stays in the CPU.
+pub fn protection_keys() -> u32 {
+    const PKE: u64 = 1 << 22;
+    use x86_64::registers::control::Cr4;
+    let cr4 = Cr4::read_raw();
+    let keys: u32;
+    // SAFETY: it is asked for only where the guest has CR4.PKE, so the CPU has it. The hypervisor has no
+    // user pages, which are all that it concerns.
+    unsafe {
+        Cr4::write_raw(cr4 | PKE);
+        asm!("rdpkru", out("eax") keys, out("edx") _, in("ecx") 0, options(nostack, nomem));
+        Cr4::write_raw(cr4);
+    }
+    keys
+}

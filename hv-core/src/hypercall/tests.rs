@@ -530,7 +530,7 @@ fn a_guest_that_ignores_the_flag_ends_each_interrupt_once() {
     // mov dword [0xfee000b0], 0, unpaged.
     h.set(Kept::Cr0, 0x31);
     h.set(Kept::Rip, 0x1000);
-    h.then(|_, _| Exit::ApicAccess { offset: 0xb0 });
+    h.then(|_, _| Exit::ApicAccess { offset: 0xb0, access: 2 });
     go(&mut v, &mut h);
     assert!(!in_service(&v, 0x50));
     assert_eq!((flag(&v), v.registered.eoi), (0, None));

@@ -98,9 +98,11 @@ pub enum Exit {
     DescriptorTable,
     Xsetbv,
     Wbinvd,
-    /// An access to the xAPIC page at this offset that the CPU does not virtualize.
+    /// An access to the xAPIC page at this offset that the CPU does not virtualize; what it is, as for
+    /// [`NestedFault`].
     ApicAccess {
         offset: u16,
+        access: u8,
     },
     /// A write to the virtual-APIC page that software must complete.
     ApicWrite {

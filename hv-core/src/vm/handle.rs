@@ -4,10 +4,11 @@ use super::event::combine;
 use super::exit::{Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr};
 use super::{Combined, Event, EventKind, Gpr, Hardware, Vcpu};
-use crate::device::apic;
-use crate::emulate::{cpuid, cr, debug, instruction, mmio, msr, port};
+use crate::emulate::execute::{Guest, Stop};
+use crate::emulate::{cpuid, cr, debug, msr, port, step};
 use crate::host::report::Cause;
 use crate::hypercall;
+use crate::mem::paging::Access;
 
 const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
@@ -38,9 +39,9 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         Exit::Xsetbv => cr::xsetbv(vcpu, hardware),
         Exit::Dr { number, gpr, read } => debug::mov_dr(vcpu, hardware, number, gpr, read),
         Exit::NestedFault(fault) => nested_fault(vcpu, hardware, fault),
-        Exit::ApicAccess { offset } => {
+        Exit::ApicAccess { offset, access } => {
             let gpa = vcpu.apic.base_address().wrapping_add(u64::from(offset));
-            apic_access(vcpu, hardware, gpa)
+            nested_fault(vcpu, hardware, NestedFault { gpa, access, walk: false })
         }
         Exit::ApicWrite { offset } => {
             let now = vcpu.now(hardware);
@@ -147,59 +148,34 @@ fn halt(hardware: &mut impl Hardware) -> Outcome {
     Outcome::AdvanceAndLeave(Leave::Halted)
 }
 
+/// An access where there is no RAM, or none that may be written.
 fn nested_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
-    const PAGE: u64 = crate::mem::frames::PAGE;
-    let page = fault.gpa & !(PAGE.wrapping_sub(1));
-    if !fault.walk && vcpu.apic.mode() == apic::Mode::XApic && page == vcpu.apic.base_address() {
-        return apic_access(vcpu, hardware, fault.gpa);
+    if hardware.pending_event().is_some() {
+        return delivery_fault(vcpu, hardware, fault);
+    }
+    step::access(vcpu, hardware, fault)
+}
+
+/// The same while an event was being delivered: there is no instruction.
+#[cold]
+fn delivery_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
+    if fault.walk
+        && let Some(linear) = hardware.delivery_address()
+    {
+        let mode = hardware.mode();
+        let mut guest = Guest::new(vcpu, hardware, mode, None);
+        for access in [Access::IMPLICIT, Access::IMPLICIT_WRITE] {
+            if let Err(Stop::Fault(event)) = guest.translate(linear, access) {
+                return Outcome::Inject(event);
+            }
+        }
     }
     Outcome::Leave(Leave::Ended {
         cause: Cause::BadMemory,
         code: u64::from(fault.access),
         address: fault.gpa,
-        message: "the guest used an address at which it has neither RAM nor a device",
+        message: "an event was delivered by way of memory where there is no RAM",
     })
-}
-
-/// An access to the xAPIC page: the instruction is fetched and decoded.
-fn apic_access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Outcome {
-    if hardware.pending_event().is_some() {
-        // The access is the delivery's own, to a stack or an IDT in the page: there is no instruction.
-        return Outcome::Leave(Leave::Ended {
-            cause: Cause::BadMemory,
-            code: 0,
-            address: gpa,
-            message: "an event was delivered by way of the local APIC's page",
-        });
-    }
-    let context = instruction::context(vcpu, hardware);
-    let fetched = instruction::fetch_in(vcpu, hardware, &context);
-    let Ok(access) = mmio::decode(fetched.as_slice(), &context) else {
-        return Outcome::Leave(Leave::Ended {
-            cause: Cause::Unsupported,
-            code: fetched.as_slice().iter().take(8).rfold(0, |code, &b| code << 8 | u64::from(b)),
-            address: gpa,
-            message: "the instruction that accessed the local APIC's page is not emulated (code: its bytes)",
-        });
-    };
-    vcpu.take_back_eoi();
-    let offset = gpa as u16 & 0xfff;
-    let now = vcpu.now(hardware);
-    match access.operation {
-        mmio::Operation::Write(value) => {
-            let effect = vcpu.apic.mmio_write(offset, value as u32, now);
-            if let Outcome::AdvanceAndLeave(leave) = vcpu.apply(effect, hardware) {
-                return Outcome::Leave(leave);
-            }
-        }
-        mmio::Operation::Read(target) => {
-            let value = vcpu.apic.mmio_read(offset, now);
-            let old = vcpu.gpr(hardware, target.register);
-            vcpu.set_gpr(hardware, target.register, target.merge(old, u64::from(value)));
-            vcpu.attend();
-        }
-    }
-    Outcome::AdvanceBy(u32::from(access.length))
 }
 
 /// Delivers an exception that an instruction raised, or that was intercepted, together with what

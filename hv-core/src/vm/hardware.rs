@@ -58,6 +58,20 @@ pub enum Mode {
     Code64,
 }
 
+/// A segment register as the CPU caches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The selector.
+    pub selector: u16,
+    /// The access rights: bits 55:52 and 47:40 of a descriptor as bits 15:12 and 7:0, and bit 16 for a
+    /// register that holds no segment.
+    pub rights: u32,
+    /// The limit in bytes.
+    pub limit: u32,
+    /// The base.
+    pub base: u64,
+}
+
 /// The way to the host.
 pub trait Link {
     /// Sends frames.
@@ -99,8 +113,21 @@ pub trait Hardware: Link {
         None
     }
 
-    /// The bases of ES, CS, SS, DS, FS, GS.
-    fn segment_bases(&mut self) -> [u64; 6];
+    /// A segment register by its number: ES, CS, SS, DS, FS, GS, LDTR.
+    fn segment(&mut self, number: u8) -> Segment;
+
+    /// Sets one of the first six.
+    fn set_segment(&mut self, number: u8, segment: &Segment);
+
+    /// Base and limit of the GDT.
+    fn gdt(&mut self) -> (u64, u32);
+
+    /// Where the delivery of an event could not go on for want of a translation. Where the CPU does not
+    /// say, it is taken to be the event's gate.
+    fn delivery_address(&mut self) -> Option<u64>;
+
+    /// Holds off interrupts and debug traps until the next instruction is complete.
+    fn shadow(&mut self);
 
     /// Selector and access rights (VMX format) of CS and SS, and the base of CS: for reports.
     fn code_and_stack(&mut self) -> ([u64; 2], u64);
@@ -145,6 +172,14 @@ pub trait Hardware: Link {
 
     /// Loads the page-directory pointers of PAE paging, where they are kept in the CPU.
     fn set_pdptes(&mut self, _pdptes: [u64; 4]) {}
+
+    /// Those pointers, where they are kept in the CPU.
+    fn pdptes(&mut self) -> Option<[u64; 4]> {
+        None
+    }
+
+    /// PKRU; asked for only if CR4.PKE is set.
+    fn protection_keys(&mut self) -> u32;
 
     /// The host's TSC now.
     fn tsc(&self) -> u64;

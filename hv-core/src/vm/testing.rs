@@ -13,7 +13,7 @@ use pv_abi::exit::Reason;
 use spin::Mutex;
 use zerocopy::FromZeros;
 
-use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, VendorExit};
+use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, Segment, VendorExit};
 use super::outbox::Outbox;
 use super::run::{Frame, Left, answer};
 use super::vcpu::Registered;
@@ -39,6 +39,9 @@ pub const CR0_LONG: u64 = 0x8000_0031;
 pub const CR4_PAE: u64 = 1 << 5;
 pub const EFER_LONG: u64 = 1 << 8 | 1 << 10;
 
+/// Writable data from 0 to 4 GiB.
+pub const FLAT: Segment = Segment { selector: 8, rights: 0xc093, limit: 0xffff_ffff, base: 0 };
+
 /// What runs in guest mode until the next exit.
 pub type Run = Box<dyn FnOnce(&mut Vcpu, &mut Fake) -> Exit>;
 
@@ -49,7 +52,13 @@ pub struct Fake {
     pub cpl: u8,
     pub long_code: bool,
     pub code16: bool,
+    /// Bases of the segment registers; the rest of them, with LDTR's, is in `segments`.
     pub bases: [u64; 6],
+    pub segments: [Segment; 7],
+    pub ldt: u64,
+    pub gdt: (u64, u32),
+    pub keys: u32,
+    pub delivery_address: Option<u64>,
     pub pending: Option<Event>,
     pub delivered: Vec<Event>,
     pub shadow: bool,
@@ -94,6 +103,11 @@ impl Fake {
             long_code: true,
             code16: false,
             bases: [0; 6],
+            segments: [FLAT; 7],
+            ldt: 0,
+            gdt: (0, 0),
+            keys: 0,
+            delivery_address: None,
             pending: None,
             delivered: Vec::new(),
             shadow: false,
@@ -221,8 +235,28 @@ impl Hardware for Fake {
             Mode::Code32
         }
     }
-    fn segment_bases(&mut self) -> [u64; 6] {
-        self.bases
+    fn segment(&mut self, number: u8) -> Segment {
+        let base = self.bases.get(usize::from(number)).copied();
+        Segment { base: base.unwrap_or(self.ldt), ..self.segments[usize::from(number)] }
+    }
+    fn set_segment(&mut self, number: u8, segment: &Segment) {
+        self.segments[usize::from(number)] = *segment;
+        self.bases[usize::from(number)] = segment.base;
+    }
+    fn gdt(&mut self) -> (u64, u32) {
+        self.gdt
+    }
+    fn delivery_address(&mut self) -> Option<u64> {
+        self.delivery_address
+    }
+    fn shadow(&mut self) {
+        self.shadow = true;
+    }
+    fn protection_keys(&mut self) -> u32 {
+        self.keys
+    }
+    fn pdptes(&mut self) -> Option<[u64; 4]> {
+        self.pdptes
     }
     fn code_and_stack(&mut self) -> ([u64; 2], u64) {
         ([0; 2], self.bases[1])

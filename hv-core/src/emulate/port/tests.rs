@@ -65,14 +65,3 @@ fn a_vm_without_a_uart_has_none() {
     output(&mut v, &mut h, 0x3f8, b'x');
     assert_eq!(h.console(&mut v), "");
 }
-
-#[test]
-fn string_instructions_end_the_vm_with_a_report() {
-    let (mut v, mut h) = vcpu();
-    let access = PortAccess { port: 0x3f8, size: 1, input: false, string: true, repeated: true };
-    let outcome = super::port(&mut v, &mut h, access);
-    assert!(matches!(
-        outcome,
-        Outcome::Leave(Leave::Ended { cause: Cause::Unsupported, code: 0x3f8, .. })
-    ));
-}

@@ -66,7 +66,8 @@ fn in_vmcb(msr: u32) -> bool {
 #[inline(never)]
 fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
     let access = frame.hardware.port();
-    answer(frame, Exit::Port(access))
+    // INS and OUTS need more registers than are saved here.
+    !access.string && answer(frame, Exit::Port(access))
 }
 
 impl Backend for Guest<'_> {

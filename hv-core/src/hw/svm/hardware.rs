@@ -13,7 +13,7 @@ use crate::hw::segment::{AccessRights, mode};
 use crate::hw::{live, local_apic, output};
 use crate::mem::tlb::{Generation, MustFlush};
 use crate::mem::walk::Fetched;
-use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::vm::hardware::{self as vm, Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, EventKind, Exit, Hardware};
 
 const DR6_BS: u64 = 1 << 14;
@@ -37,6 +37,18 @@ pub(super) fn place(save: &mut Save, register: Kept) -> (&mut u64, Clean) {
         Kept::SysenterEsp => (&mut save.sysenter_esp, Clean::empty()),
         Kept::SysenterEip => (&mut save.sysenter_eip, Clean::empty()),
         Kept::Debugctl => (&mut save.debugctl, Clean::LBR),
+    }
+}
+
+fn segment(save: &mut Save, number: u8) -> &mut Segment {
+    match number {
+        0 => &mut save.es,
+        1 => &mut save.cs,
+        2 => &mut save.ss,
+        3 => &mut save.ds,
+        4 => &mut save.fs,
+        5 => &mut save.gs,
+        _ => &mut save.ldtr,
     }
 }
 
@@ -121,9 +133,45 @@ impl Hardware for Guest<'_> {
         (there && !bytes.is_empty()).then(|| Fetched::by_cpu(bytes))
     }
 
-    fn segment_bases(&mut self) -> [u64; 6] {
+    fn segment(&mut self, number: u8) -> vm::Segment {
+        let segment = segment(&mut self.state.vmcb.save, number);
+        vm::Segment {
+            selector: segment.selector,
+            rights: AccessRights::from_attributes(segment.attributes).bits(),
+            limit: segment.limit,
+            base: segment.base,
+        }
+    }
+
+    fn set_segment(&mut self, number: u8, value: &vm::Segment) {
+        let rights = AccessRights::from_bits_retain(value.rights);
+        *segment(&mut self.state.vmcb.save, number) = Segment {
+            selector: value.selector,
+            attributes: rights.attributes(),
+            limit: value.limit,
+            base: value.base,
+        };
+        self.state.vmcb.control.changed(Clean::SEGMENTS);
+    }
+
+    fn gdt(&mut self) -> (u64, u32) {
+        let gdtr = &self.state.vmcb.save.gdtr;
+        (gdtr.base, gdtr.limit)
+    }
+
+    fn delivery_address(&mut self) -> Option<u64> {
+        let event = self.pending_event()?;
         let save = &self.state.vmcb.save;
-        [save.es.base, save.cs.base, save.ss.base, save.ds.base, save.fs.base, save.gs.base]
+        let size = if save.efer & efer::LMA != 0 { 16 } else { 8 };
+        Some(save.idtr.base.wrapping_add(u64::from(event.vector).wrapping_mul(size)))
+    }
+
+    fn shadow(&mut self) {
+        self.state.vmcb.control.interrupt_shadow = 1;
+    }
+
+    fn protection_keys(&mut self) -> u32 {
+        live::protection_keys()
     }
 
     fn code_and_stack(&mut self) -> ([u64; 2], u64) {

@@ -48,7 +48,8 @@ pub(super) unsafe extern "C" fn quick_exit(frame: *mut Frame<'_, Guest<'_>>) -> 
 #[inline(never)]
 fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
     match frame.hardware.port() {
-        Exit::Port(access) => answer(frame, Exit::Port(access)),
+        // INS and OUTS need more registers than are saved here.
+        Exit::Port(access) if !access.string => answer(frame, Exit::Port(access)),
         _ => false,
     }
 }

@@ -58,7 +58,7 @@ impl Guest<'_> {
 
     /// An entry with TF in the shadow of STI or MOV SS needs the pending single step, which a #DB exit
     /// does not leave set (SDM vol. 3, Checks on Guest Non-Register State).
-    fn step_in_shadow(&mut self) {
+    pub(super) fn step_in_shadow(&mut self) {
         let stepping = self.vmcs.get(field::GUEST_RFLAGS) & rflags::TF != 0;
         if stepping && self.interruptibility().intersects(Interruptibility::SHADOW) {
             self.single_step();
@@ -98,7 +98,7 @@ impl Guest<'_> {
             Basic::ApicAccess => {
                 self.reinject();
                 match qualification::apic_access(self.qualification()) {
-                    Some(offset) => Exit::ApicAccess { offset },
+                    Some((offset, access)) => Exit::ApicAccess { offset, access },
                     None => Exit::NestedFault(NestedFault {
                         gpa: apic::DEFAULT_BASE,
                         access: 1,

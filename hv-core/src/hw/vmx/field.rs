@@ -135,6 +135,11 @@ impl Segment {
         [Es, Cs, Ss, Ds, Fs, Gs, Ldtr, Tr]
     };
 
+    /// The segment register with this number.
+    pub fn of(number: u8) -> Segment {
+        Segment::ALL.get(usize::from(number)).copied().unwrap_or(Segment::Ldtr)
+    }
+
     /// The field of the guest's selector.
     pub const fn selector(self) -> Field<u16> {
         GUEST_ES_SELECTOR.plus(self as u32)
@@ -309,6 +314,7 @@ fields! {
     }
     ExitInformation Natural ReadOnly {
         0 EXIT_QUALIFICATION "Exit qualification";
+        5 GUEST_LINEAR_ADDRESS "Guest-linear address";
     }
     Guest Natural ReadWrite {
         0 GUEST_CR0 "Guest CR0";

@@ -12,7 +12,7 @@ use crate::hw::check::{cr0, efer, rflags};
 use crate::hw::instructions::{rdmsr, tsc, wrmsr};
 use crate::hw::{live, local_apic, output, segment};
 use crate::mem::tlb::{Generation, MustFlush};
-use crate::vm::hardware::{Kept, Link, LiveMsr, Mode};
+use crate::vm::hardware::{self as vm, Kept, Link, LiveMsr, Mode};
 use crate::vm::{Event, Features, Hardware};
 
 const CR4_MCE: u64 = 1 << 6;
@@ -118,9 +118,39 @@ impl Hardware for Guest<'_> {
         segment::mode(cr0, efer, v.get(field::GUEST_RFLAGS), flags)
     }
 
-    fn segment_bases(&mut self) -> [u64; 6] {
-        use Segment::{Cs, Ds, Es, Fs, Gs, Ss};
-        [Es, Cs, Ss, Ds, Fs, Gs].map(|segment| self.vmcs.get(segment.base()))
+    fn segment(&mut self, number: u8) -> vm::Segment {
+        let segment = Segment::of(number);
+        let batch = self.vmcs.batch();
+        vm::Segment {
+            selector: batch.get(segment.selector()),
+            rights: batch.get(segment.access_rights()),
+            limit: batch.get(segment.limit()),
+            base: batch.get(segment.base()),
+        }
+    }
+
+    fn set_segment(&mut self, number: u8, value: &vm::Segment) {
+        let segment = Segment::of(number);
+        self.vmcs.write(segment.selector(), value.selector);
+        self.vmcs.write(segment.access_rights(), value.rights);
+        self.vmcs.write(segment.limit(), value.limit);
+        self.vmcs.write(segment.base(), value.base);
+    }
+
+    fn gdt(&mut self) -> (u64, u32) {
+        (self.vmcs.get(field::GUEST_GDTR_BASE), self.vmcs.get(field::GUEST_GDTR_LIMIT))
+    }
+
+    fn delivery_address(&mut self) -> Option<u64> {
+        /// There is a linear address.
+        const LINEAR: u64 = 1 << 7;
+        let there = self.qualification() & LINEAR != 0;
+        there.then(|| self.vmcs.get(field::GUEST_LINEAR_ADDRESS))
+    }
+
+    fn shadow(&mut self) {
+        self.set_interruptibility(self.interruptibility() | Interruptibility::BLOCKING_BY_MOV_SS);
+        self.step_in_shadow();
     }
 
     fn code_and_stack(&mut self) -> ([u64; 2], u64) {
@@ -232,6 +262,14 @@ impl Hardware for Guest<'_> {
         for (value, index) in pdptes.into_iter().zip(0..) {
             self.vmcs.write(field::guest_pdpte(index), value);
         }
+    }
+
+    fn pdptes(&mut self) -> Option<[u64; 4]> {
+        Some([0, 1, 2, 3].map(|index| self.vmcs.get(field::guest_pdpte(index))))
+    }
+
+    fn protection_keys(&mut self) -> u32 {
+        live::protection_keys()
     }
 
     #[inline(always)]

@@ -53,13 +53,17 @@ pub const fn ept_violation(qualification: u64, gpa: u64) -> NestedFault {
 /// Under an EPT violation it counts only if the exit did not interrupt the delivery of an event.
 pub const NMI_UNBLOCKED: u32 = 1 << 12;
 
-/// The offset of an access to the APIC page. `None` if it was not the instruction's own: by a walk of the
-/// guest's page tables, or by guest-physical address while an event was delivered.
-pub const fn apic_access(qualification: u64) -> Option<u16> {
-    match qualification >> 12 & 0xf {
-        0..=4 => Some(qualification as u16 & 0xfff),
-        _ => None,
-    }
+/// The offset of an access to the APIC page, and what it is, as for [`NestedFault`]. `None` if it was not
+/// the instruction's own: by a walk of the guest's page tables, or by guest-physical address while an
+/// event was delivered.
+pub const fn apic_access(qualification: u64) -> Option<(u16, u8)> {
+    let access = match qualification >> 12 & 0xf {
+        0 | 3 | 4 => 1,
+        1 => 2,
+        2 => 4,
+        _ => return None,
+    };
+    Some((qualification as u16 & 0xfff, access))
 }
 
 #[cfg(test)]
@@ -104,8 +108,9 @@ mod tests {
             let fault = NestedFault { gpa: 0x5000, access, walk };
             assert_eq!(ept_violation(qualification, 0x5000), fault, "{qualification:#x}");
         }
-        assert_eq!(apic_access(0x0080), Some(0x80));
-        assert_eq!(apic_access(0x10b0), Some(0xb0));
+        assert_eq!(apic_access(0x0080), Some((0x80, 1)));
+        assert_eq!(apic_access(0x10b0), Some((0xb0, 2)));
+        assert_eq!(apic_access(0x2ffe), Some((0xffe, 4)));
         for walk in [0xa000, 0xf000] {
             assert_eq!(apic_access(walk), None, "{walk:#x}");
         }
