@@ -48,7 +48,7 @@ pub fn cause(cause: u32) -> &'static str {
         Some(Cause::TripleFault) => "triple fault",
         Some(Cause::EntryFailure) => "the CPU refused to enter it",
         Some(Cause::Unsupported) => "did what this hypervisor does not support",
-        Some(Cause::BadMemory) => "used memory that nothing answers to",
+        Some(Cause::BadMemory) => "used memory in a way that cannot be completed",
         Some(Cause::HaltedForEver) => "halted for ever",
         Some(Cause::Refused) => "was not started",
         Some(Cause::TimeLimit) => "ran longer than its time limit",

@@ -12,6 +12,7 @@ mod ends;
 mod faults;
 mod neighbours;
 mod nmis;
+mod nowhere;
 mod shadows;
 mod shared;
 mod virtualization;
@@ -62,8 +63,10 @@ pub enum Expected {
     Survives,
     /// Triple fault.
     TripleFault,
-    /// An address that nothing answers to.
+    /// Memory that is not the guest's to write.
     BadMemory,
+    /// Something that the hypervisor does not do.
+    Unsupported,
     /// Halted with interrupts disabled.
     HaltedForEver,
     /// The VM's time is over.
@@ -81,6 +84,7 @@ impl Expected {
             Expected::Survives => "survives",
             Expected::TripleFault => "triple-fault",
             Expected::BadMemory => "bad-memory",
+            Expected::Unsupported => "unsupported",
             Expected::HaltedForEver => "halted-for-ever",
             Expected::TimeLimit => "time-limit",
             Expected::Crash => "crash",
@@ -140,6 +144,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         virtualization::CASES,
         shadows::CASES,
         nmis::CASES,
+        nowhere::CASES,
         shared::CASES,
         neighbours::CASES,
         ends::CASES,
