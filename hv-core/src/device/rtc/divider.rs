@@ -32,7 +32,7 @@ impl Divider {
     pub(super) fn set_control(&mut self, value: u8, now: u64) {
         let stood = !self.runs();
         self.control = value & 0x7f;
-        if stood && self.runs() {
+        if stood {
             self.phase = (now % SECOND).wrapping_add(SECOND / 2) % SECOND;
         }
     }

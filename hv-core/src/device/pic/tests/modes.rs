@@ -55,6 +55,11 @@ fn a_slave_with_another_address_does_not_answer() {
     raise(&mut pics, 9);
     assert_eq!((pics.acknowledge(), isr(&mut pics)), (0xff, [0x04, 0]));
     assert_eq!(irr(&mut pics), [0, 0x02]);
+    // ICW1 makes the address 7.
+    let mut pics = started();
+    initialize(&mut pics, SlaveCommand, SlaveData, [0x13, 0x28, 0x02, 0x01]);
+    raise(&mut pics, 9);
+    assert_eq!(pics.acknowledge(), 0xff);
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn order(pics: &mut Pics) -> Vec<u8> {
     pics.write(MasterData, 0);
     (0..8).filter(|&irq| irq != CASCADE).for_each(|irq| raise(&mut pics, irq));
     let mut order = Vec::new();
-    while pics.output() {
+    while pics.output() && order.len() < 20 {
         let line = pics.acknowledge() & 7;
         order.push(line);
         pics.write(MasterCommand, 0x60 | line);
@@ -212,6 +217,16 @@ fn a_poll_acknowledges_with_the_next_read() {
         assert_eq!(isr(&mut pics)[0], 0x20);
         assert_eq!(pics.read(MasterData), 0x40, "one read only");
     }
+}
+
+#[test]
+fn a_poll_command_waits_for_its_read() {
+    let mut pics = pair(0x11, 0x03);
+    raise(&mut pics, 5);
+    pics.write(MasterCommand, 0x0c);
+    pics.write(MasterCommand, READ_ISR);
+    assert_eq!(pics.read(MasterCommand), 0x85);
+    assert_eq!(isr(&mut pics), [0, 0], "which in automatic EOI mode is the end as well");
 }
 
 #[test]

@@ -148,6 +148,8 @@ fn the_century_is_memory_until_it_ends() {
     write(&mut rtc, 0x32, 0x99, 0);
     assert_eq!(clock(&mut rtc, 300 * DAY)[..2], [0x99, 0x24]);
     assert_eq!(clock(&mut rtc, 28_000 * DAY)[..2], [0x00, 0x00]);
+    write(&mut rtc, 0x32, 0xff, 28_000 * DAY);
+    assert_eq!(clock(&mut rtc, 28_300 * DAY)[..2], [0xff, 0x01]);
 }
 
 #[test]

@@ -189,4 +189,6 @@ fn the_earliest_of_those_that_are_enabled_is_due() {
     write(&mut rtc, B, BIOS_B | ALARM, 0);
     assert_eq!(rtc.due(0), Some(2 * SECOND));
     assert_eq!(rtc.due(u64::MAX), None);
+    read(&mut rtc, C, 7 * SECOND);
+    assert_eq!(rtc.due(3 * SECOND), Some(62 * SECOND), "time does not run backwards");
 }
