@@ -10,6 +10,7 @@ use crate::raw::Registers;
 mod calls;
 mod ends;
 mod faults;
+mod modes;
 mod neighbours;
 mod nmis;
 mod shadows;
@@ -137,6 +138,7 @@ pub fn all() -> impl Iterator<Item = Case> {
     [
         calls::CASES,
         faults::CASES,
+        modes::CASES,
         virtualization::CASES,
         shadows::CASES,
         nmis::CASES,
