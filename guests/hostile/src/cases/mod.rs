@@ -10,6 +10,7 @@ use crate::raw::Registers;
 mod calls;
 mod ends;
 mod faults;
+mod garbage;
 mod modes;
 mod neighbours;
 mod nmis;
@@ -142,6 +143,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         virtualization::CASES,
         shadows::CASES,
         nmis::CASES,
+        garbage::CASES,
         shared::CASES,
         neighbours::CASES,
         ends::CASES,

@@ -175,7 +175,9 @@ pub fn step(choice: Choice, number: u64) -> Step {
     } else {
         noise(&mut step, &mut random);
     }
-    if random.once_in(8) {
+    // One that a step enables itself is at 0, for the same reason as in `breakpoints`.
+    let moves = step.bytes.windows(2).any(|bytes| bytes == [0x0f, 0x23]);
+    if random.once_in(8) && !moves {
         breakpoints(&mut step, &mut random);
     }
     step
@@ -280,7 +282,7 @@ fn form(step: &mut Step, random: &mut Random, wild: bool) {
         }
     };
     let mut bytes = Bytes { step: &mut step.bytes, at: 0 };
-    if random.once_in(16) {
+    if random.once_in(16) && form.needs != Needs::Selector {
         // The shadow of MOV SS, and of STI.
         step.start.registers[0] = step.start.ss.into();
         random.of(&[&[0x8e, 0xd0][..], &[0xfb]]).iter().for_each(|&b| bytes.push(b));
