@@ -9,7 +9,13 @@
 #[cfg(target_os = "none")]
 mod cases;
 #[cfg(target_os = "none")]
+mod ports;
+#[cfg(target_os = "none")]
 mod raw;
+#[cfg(target_os = "none")]
+mod steps;
+#[cfg(target_os = "none")]
+mod trip;
 
 #[cfg(target_os = "none")]
 guest_kernel::guest!("hostile", run);
@@ -30,6 +36,10 @@ fn run() -> u8 {
             for case in cases::all() {
                 println!("@hostile case {} {}", case.name, case.expected.name());
             }
+            0
+        }
+        "steps" => {
+            steps::run();
             0
         }
         "all-calls" => cases::all().filter(survivors).filter(|c| !judge(c)).count(),

@@ -33,9 +33,12 @@ pub(crate) fn has_x2apic() -> bool {
     cpuid(1, 0).ecx & 1 << 21 != 0
 }
 
-pub(crate) fn init() {
+/// Enables the local APIC: once at the start, and again by who has turned it off.
+pub fn init() {
     // SAFETY: every CPU with a local APIC has the MSR.
-    BASE_AT_ENTRY.store(unsafe { Msr::new(APIC_BASE_MSR).read() }, Ordering::Relaxed);
+    let base = unsafe { Msr::new(APIC_BASE_MSR).read() };
+    // What the first call finds stays.
+    let _ = BASE_AT_ENTRY.compare_exchange(0, base, Ordering::Relaxed, Ordering::Relaxed);
     if !pv::present() {
         // A PC's 8259s may be unmasked, with vectors in the exceptions' range.
         for port in PIC_MASKS {

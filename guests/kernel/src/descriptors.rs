@@ -24,6 +24,8 @@ pub mod selector {
     pub const USER_DATA: u64 = 0x28 | 3;
     /// 64-bit user code.
     pub const USER_CODE: u64 = 0x30 | 3;
+    /// The task-state segment.
+    pub const TASK: u64 = 0x38;
 }
 
 /// The entry of the TSS's stack table on which a double fault is handled: the usual stack may be
@@ -83,6 +85,6 @@ pub(crate) fn init() {
         for set in [DS::set_reg, ES::set_reg, SS::set_reg] {
             set(SegmentSelector(selector::KERNEL_DATA as u16));
         }
-        load_tss(SegmentSelector(0x38));
+        load_tss(SegmentSelector(selector::TASK as u16));
     }
 }

@@ -25,7 +25,7 @@ fn out(register: u16, value: u8) {
 }
 
 /// 115200 baud, 8N1, FIFOs on, no interrupts.
-pub(crate) fn init() {
+pub fn init() {
     for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, 0x07), (4, 3)] {
         out(register, value);
     }

@@ -14,7 +14,8 @@ const CALIBRATION: u64 = 4_000_000;
 /// The TSC's frequency where nothing tells it. A clock that counts ticks costs the same to read.
 const UNKNOWN_HZ: u64 = 1_000_000_000;
 
-pub(crate) fn init() {
+/// Prepares the timer, whenever the local APIC has been enabled.
+pub fn init() {
     // SAFETY: the vector has a stub, and the guests that arm the timer install its handler.
     unsafe { timer::setup(TIMER_VECTOR) };
     if pv::paravane().is_some() {

@@ -10,6 +10,8 @@ use crate::raw::Registers;
 mod calls;
 mod ends;
 mod faults;
+mod garbage;
+mod modes;
 mod neighbours;
 mod nmis;
 mod nowhere;
@@ -141,10 +143,12 @@ pub fn all() -> impl Iterator<Item = Case> {
     [
         calls::CASES,
         faults::CASES,
+        modes::CASES,
         virtualization::CASES,
         shadows::CASES,
         nmis::CASES,
         nowhere::CASES,
+        garbage::CASES,
         shared::CASES,
         neighbours::CASES,
         ends::CASES,
