@@ -461,7 +461,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "image-size",
-        about: "the hypervisor takes at most 400 KiB of memory",
+        about: "the hypervisor takes at most 512 KiB of memory",
         on: &[],
         kind: Reads(checks::image_size),
     },
