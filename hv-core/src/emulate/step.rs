@@ -68,6 +68,31 @@ pub fn port_string(vcpu: &mut Vcpu, hardware: &mut impl Hardware, asked: PortAcc
     }
 }
 
+/// The instruction that exited cannot be read as the page tables are now: the CPU had it from a translation
+/// that it had cached. It may lose that at any time, so the fetch faults as it would have without.
+#[cold]
+#[inline(never)]
+pub fn fetch_again(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
+    let (mode, rip) = (hardware.mode(), hardware.kept(Kept::Rip));
+    let code = hardware.segment(1);
+    for at in [0, MAX_LENGTH.wrapping_sub(1)] {
+        let offset = rip.wrapping_add(at as u64);
+        let linear = match mode {
+            Mode::Code64 => offset,
+            _ => code.base.wrapping_add(offset) & 0xffff_ffff,
+        };
+        let fetch = Guest::new(vcpu, hardware, mode, None).translate(linear, Access::FETCH);
+        if let Err(Stop::Fault(event)) = fetch {
+            return Outcome::Inject(event);
+        }
+    }
+    Outcome::Leave(Leave::ended(
+        Cause::Unsupported,
+        0,
+        "the instruction that exited cannot be fetched again, or is not what the exit says",
+    ))
+}
+
 fn asks(instruction: &Instruction) -> bool {
     use execute::String::{Ins, Outs};
     matches!(execute::find(instruction.code()), Some((Op::String(Ins | Outs), _)))

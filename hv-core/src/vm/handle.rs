@@ -123,7 +123,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             message: "the CPU rejects an entry of the nested page table: a fault of the hypervisor",
         }),
         Exit::EntryFailure => Outcome::Leave(Leave::ended(Cause::EntryFailure, 0, "")),
-        Exit::Undecoded => unsupported("the instruction that exited cannot be fetched again"),
+        Exit::Undecoded => step::fetch_again(vcpu, hardware),
         Exit::Other => unsupported("an exit that this hypervisor does not know"),
     }
 }

@@ -9,6 +9,7 @@ use super::guest::Guest;
 use crate::host::report::Vendor;
 use crate::hw::check::list;
 use crate::hw::instructions::tsc;
+use crate::hw::local_apic;
 use crate::hw::quick;
 use crate::hw::speculation::Speculation;
 use crate::vm::exit::Exit;
@@ -126,6 +127,10 @@ impl Backend for Guest<'_> {
 impl Guest<'_> {
     #[cold]
     fn arm(&mut self, due: u64, now: u64) {
+        if self.armed.wrapping_sub(1) < now {
+            // It has fired, and its interrupt would end guest mode once more for nothing.
+            local_apic::take_interrupts();
+        }
         self.armed = due;
         self.timer.arm(if self.state.hurry.is_some() { now } else { due }, now);
     }

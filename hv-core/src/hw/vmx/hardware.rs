@@ -172,12 +172,13 @@ impl Hardware for Guest<'_> {
         let state = batch.get(field::GUEST_INTERRUPTIBILITY_STATE);
         let rflags = batch.get(field::GUEST_RFLAGS);
         drop(batch);
-        let rip = old.wrapping_add(u64::from(length));
-        let wraps = (rip as u32) < old as u32;
-        if wraps || state & Interruptibility::SHADOW.bits() != 0 || rflags & rflags::TF != 0 {
+        // One test of all that is in the way: EIP would wrap, a shadow ends, a step traps.
+        let carry = u64::from(old as u32).wrapping_add(u64::from(length)) >> 32;
+        let shadow = u64::from(state & Interruptibility::SHADOW.bits());
+        if carry | shadow | rflags & rflags::TF != 0 {
             return false;
         }
-        self.vmcs.write(field::GUEST_RIP, rip);
+        self.vmcs.write(field::GUEST_RIP, old.wrapping_add(u64::from(length)));
         true
     }
 
