@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hv_core::host::link::{Channel, Header};
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use zerocopy::IntoBytes;
+
+/// Between two pieces of what is typed at once: long enough for an emulator on a busy computer.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// The way to type into a run.
 pub struct Input {
@@ -19,9 +23,14 @@ pub struct Input {
 impl Input {
     /// Types bytes into the console of a VM.
     pub fn send(&mut self, vm: u8, bytes: &[u8]) -> Result<()> {
-        // Small pieces: the hypervisor's receive queue is a UART's.
-        for piece in bytes.chunks(256) {
+        // The receiver of a UART holds 16 bytes, a header takes 8, and nobody takes them out before the
+        // guest looks, which Linux does every 20 ms where its UART has no interrupt.
+        let piece = if self.framed { 8 } else { 256 };
+        for (nth, piece) in bytes.chunks(piece).enumerate() {
             if self.framed {
+                if nth > 0 {
+                    thread::sleep(PAUSE);
+                }
                 let header = Header::new(vm, Channel::Console, u16::try_from(piece.len())?);
                 self.to.write_all(header.as_bytes())?;
             }

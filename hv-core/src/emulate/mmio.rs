@@ -38,7 +38,7 @@ fn device(vcpu: &Vcpu, gpa: u64) -> Device {
 pub fn device_read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64, size: u8) -> u64 {
     match device(vcpu, gpa) {
         Device::Apic(offset) => {
-            software_acts(vcpu, hardware);
+            vcpu.software_acts(hardware);
             let now = vcpu.now(hardware);
             let value = vcpu.apic.mmio_read(offset, now);
             vcpu.attend();
@@ -74,7 +74,7 @@ pub fn device_write(
 ) -> Result<(), Leave> {
     match device(vcpu, gpa) {
         Device::Apic(offset) => {
-            software_acts(vcpu, hardware);
+            vcpu.software_acts(hardware);
             let now = vcpu.now(hardware);
             let effect = vcpu.apic.mmio_write(offset, value as u32, now);
             match vcpu.apply(effect, hardware) {
@@ -93,13 +93,5 @@ pub fn device_write(
             message: "the guest wrote to the half of the area that is the hypervisor's",
         }),
         Device::Nobody => Ok(()),
-    }
-}
-
-/// Software touches the local APIC, which the CPU or the guest's flag may have changed behind its back.
-fn software_acts(vcpu: &mut Vcpu, hardware: &mut impl Hardware) {
-    vcpu.take_back_eoi();
-    if hardware.delivers_interrupts() {
-        vcpu.apic.resume_software();
     }
 }

@@ -151,7 +151,7 @@ pub fn wrmsr(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         return write_deadline(vcpu, hardware, value);
     }
     if apic::MSR_X2APIC.contains(&msr) {
-        vcpu.take_back_eoi();
+        vcpu.software_acts(hardware);
         let now = vcpu.now(hardware);
         return match vcpu.apic.msr_write(msr, value, now) {
             Ok(effect) => vcpu.apply(effect, hardware),

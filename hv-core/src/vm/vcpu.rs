@@ -300,6 +300,15 @@ impl Vcpu {
         }
     }
 
+    /// Software is about to touch the local APIC, which the CPU or the guest's flag may have changed
+    /// behind its back.
+    pub fn software_acts(&mut self, hardware: &mut impl Hardware) {
+        self.take_back_eoi();
+        if hardware.delivers_interrupts() {
+            self.apic.resume_software();
+        }
+    }
+
     /// Frames wait in the outbox: they are sent within [`OUTPUT_DELAY_US`], even if the guest never
     /// exits again.
     pub fn output_waits(&mut self, hardware: &impl Hardware) {
