@@ -62,7 +62,16 @@ impl Default for Profile {
 }
 
 /// Counts the last exit of a vCPU in its profile; `exit` is what it was, where that has been decoded.
+#[inline(always)]
 pub fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, exit: Option<&Exit>) {
+    if vcpu.profile.is_some() {
+        count_place(vcpu, hardware, exit);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn count_place(vcpu: &mut Vcpu, hardware: &mut impl Backend, exit: Option<&Exit>) {
     let Some(profile) = &mut vcpu.profile else { return };
     let msr = vcpu.registers.get(Gpr::Rcx) & 0xffff_ffff;
     let (place, number) = match vcpu.reason {

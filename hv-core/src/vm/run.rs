@@ -113,18 +113,22 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
-        let (exit, outcome) = match left {
-            Left::Attend => (None, None),
+        let ended = match left {
+            Left::Attend => {
+                profile::count(vcpu, hardware, None);
+                Ok(())
+            }
             Left::All => {
                 let exit = hardware.exit(vcpu);
-                (Some(exit), Some(handle(vcpu, hardware, exit)))
+                let outcome = handle(vcpu, hardware, exit);
+                profile::count(vcpu, hardware, Some(&exit));
+                end(vcpu, hardware, outcome)
             }
-            Left::Outcome(outcome) => (None, Some(outcome)),
+            Left::Outcome(outcome) => {
+                profile::count(vcpu, hardware, None);
+                end(vcpu, hardware, outcome)
+            }
         };
-        if vcpu.profile.is_some() {
-            profile::count(vcpu, hardware, exit.as_ref());
-        }
-        let ended = outcome.map_or(Ok(()), |outcome| end(vcpu, hardware, outcome));
         if let Err(leave) = ended {
             break leave;
         }
