@@ -21,14 +21,17 @@ const APIC_PAGE: &[Machine] = &[BochsVmx];
 /// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU
 /// 7.2's emulation takes values that the manual refuses, does not know ICEBP, checks no limit of a
 /// segment, and has a data breakpoint come in the shadow of MOV SS. Bochs 2.7 has, under AMD-V, a guest's
-/// single step go on in the hypervisor, and shuts down where an intercepted #GP or #SS is injected again into
-/// real or virtual-8086 mode; QEMU's AMD-V does not.
+/// single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
+/// real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
 pub const WRONG: &[(Machine, &str)] = &[
     (
         QemuTcg,
         "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,pending-breakpoint",
     ),
-    (BochsSvm, "step-exits,pending-breakpoint,mode-limits,mode-virtual,mode-virtual-vme"),
+    (
+        BochsSvm,
+        "step-exits,pending-breakpoint,mode-limits,mode-virtual,mode-virtual-vme,double-fault",
+    ),
 ];
 /// Machines that a guest's triple fault ends: under SVM Bochs 2.7 does not heed its interception.
 pub const NO_TRIPLE_FAULTS: &[Machine] = &[Machine::BochsSvm];
