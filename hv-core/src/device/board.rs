@@ -10,6 +10,7 @@ extern crate alloc;
 mod pc;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use super::ioapic::{IoApic, Message};
 use super::power::{Effect, ReducedHardware};

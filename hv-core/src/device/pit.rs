@@ -94,6 +94,12 @@ impl Pit {
         clock::time(counter.tick().checked_add(counter.ticks_to_rise()?)?)
     }
 
+    /// Nanoseconds from one rise of OUT of counter 0 to the next, in a mode that repeats itself.
+    pub fn period(&self) -> Option<u64> {
+        let [counter, ..] = &self.counters;
+        clock::time(counter.period()?)
+    }
+
     /// How many times OUT of counter 0 has risen up to `now` since the last call.
     pub fn rises(&mut self, now: u64) -> u64 {
         let [counter, ..] = &mut self.counters;

@@ -6,6 +6,7 @@ use super::super::pic::{Pics, Register};
 use super::super::pit::Pit;
 use super::super::power::{self, Effect, FixedHardware, ResetControl, SystemControl, TIMER_WIDTH};
 use super::super::rtc::Rtc;
+use super::ticks::Ticks;
 
 /// Where the lines of devices lead: an IRQ of the 8259 pair, and a pin of the I/O APIC.
 #[derive(Clone, Copy)]
@@ -30,6 +31,7 @@ pub struct Pc {
     /// The I/O APIC.
     pub io_apic: IoApic,
     pit: Pit,
+    ticks: Ticks,
     rtc: Rtc,
     keyboard: Keyboard,
     fixed: FixedHardware,
@@ -44,6 +46,7 @@ impl Pc {
             pics: Pics::new(),
             io_apic: IoApic::new(),
             pit: Pit::new(),
+            ticks: Ticks::default(),
             rtc: Rtc::new(epoch, memory, 0),
             keyboard: Keyboard::new(),
             fixed: FixedHardware::new(TIMER_WIDTH, 0),
@@ -57,6 +60,7 @@ impl Pc {
         self.pics = Pics::new();
         self.io_apic = IoApic::new();
         self.pit = Pit::new();
+        self.ticks = Ticks::default();
         self.keyboard = Keyboard::new();
         self.fixed = FixedHardware::new(TIMER_WIDTH, now);
         self.reset = ResetControl::new();
@@ -108,7 +112,13 @@ impl Pc {
 
     fn write_byte(&mut self, port: u16, value: u8, now: u64) -> Effect {
         match port {
-            0x40..=0x43 => self.pit.write(port as u8, value, now),
+            0x40..=0x43 => {
+                if port == 0x40 {
+                    // With a new count the time that was missed is none of the timer's any more.
+                    self.ticks = Ticks::default();
+                }
+                self.pit.write(port as u8, value, now);
+            }
             0x61 => self.pit.write_system_control(value, now),
             keyboard::DATA => return self.keyboard.write(value),
             keyboard::COMMAND => return self.keyboard.command(value),
@@ -127,13 +137,13 @@ impl Pc {
 
     /// Brings every line up to `now`.
     pub fn settle(&mut self, serial: bool, now: u64, deliver: &mut dyn FnMut(Message)) {
-        let timer = self.pit.output(0, now);
-        if self.pit.rises(now) > 0 && timer {
-            // However many edges there were, the controllers can remember one.
+        let (rises, period) = (self.pit.rises(now), self.pit.period());
+        if self.ticks.tick(rises, period, self.timer_is_heard(), now) {
             self.drive(TIMER, false, deliver);
+            self.drive(TIMER, true, deliver);
         }
         let levels = [
-            (TIMER, timer),
+            (TIMER, self.pit.output(0, now) || self.ticks.holds(now)),
             (KEYBOARD, self.keyboard.interrupt()),
             (SERIAL, serial),
             (CLOCK, self.rtc.interrupt(now)),
@@ -152,11 +162,17 @@ impl Pc {
         }
     }
 
+    fn timer_is_heard(&self) -> bool {
+        self.pics.listens_to_timer() || self.io_apic.listens(TIMER.pin)
+    }
+
     /// When a line changes next by itself. A timer that nobody listens to is not waited for.
     pub fn due(&self, now: u64) -> Option<u64> {
-        let heard = self.pics.listens_to_timer() || self.io_apic.listens(TIMER.pin);
-        let timer = if heard { self.pit.next_rise(now) } else { None };
-        [timer, self.rtc.due(now), self.fixed.sci_due()].into_iter().flatten().min()
+        let timer = if self.timer_is_heard() { self.pit.next_rise(now) } else { None };
+        [timer, self.ticks.due(), self.rtc.due(now), self.fixed.sci_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -60,9 +60,37 @@ fn the_timer_is_irq_0_and_pin_2() {
     assert!(board.intr());
     assert_eq!(board.acknowledge(), 0x20);
     assert_eq!(settle(&mut board, false, due + 1), [], "one edge, one interrupt");
-    // However many periods pass, the controllers hear of them once.
-    assert_eq!(settle(&mut board, false, 100 * MS), [0x31]);
-    assert!(board.due(100 * MS).unwrap() <= 102 * MS);
+    // Periods that nobody looked at come one by one.
+    let _ = board.write(0x20, 1, 0x20, 0);
+    assert_eq!(settle(&mut board, false, 10 * MS), [0x31]);
+    assert!(board.intr());
+    assert_eq!(board.acknowledge(), 0x20);
+    let next = board.due(10 * MS).unwrap();
+    assert!((10 * MS + 200_000..10 * MS + 300_000).contains(&next), "{next}");
+    assert_eq!(settle(&mut board, false, next), [0x31]);
+    // Until the count is set anew.
+    let _ = board.write(0x40, 1, 0xa9, next);
+    assert_eq!(settle(&mut board, false, next + MS / 2), []);
+}
+
+#[test]
+fn a_tick_is_not_lost_if_the_output_is_low_again() {
+    let mut board = pc();
+    with_pics(&mut board, 1 << 0);
+    // Mode 3, 1,193 ticks: high for the first half of each millisecond.
+    for (port, value) in [(0x43, 0x36), (0x40, 0xa9), (0x40, 0x04)] {
+        let _ = board.write(port, 1, value, 0);
+    }
+    let _ = settle(&mut board, false, 0);
+    assert_eq!(board.acknowledge(), 0x20, "setting the mode raises the output");
+    let _ = board.write(0x20, 1, 0x20, 0);
+    let late = MS + 700_000;
+    assert_eq!(settle(&mut board, false, late), []);
+    assert!(board.intr());
+    assert_eq!(settle(&mut board, false, late + 1_000), []);
+    assert_eq!(board.acknowledge(), 0x20, "the line is high for as long as the CPU needs");
+    assert_eq!(settle(&mut board, false, late + 260_000), []);
+    assert!(!board.intr());
 }
 
 #[test]

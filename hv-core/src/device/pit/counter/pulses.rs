@@ -104,6 +104,11 @@ impl Counter {
         }
     }
 
+    /// Pulses from one rise of OUT to the next, in a mode that repeats itself.
+    pub(in crate::device::pit) fn period(&self) -> Option<u64> {
+        (self.loaded && self.access.mode().is_periodic()).then(|| self.span())
+    }
+
     /// How many pulses from now OUT rises, if nobody interferes.
     pub(in crate::device::pit) fn ticks_to_rise(&self) -> Option<u64> {
         // A pulse that loads is like no other, so one is tried.
