@@ -78,6 +78,8 @@ impl Cost {
                 cost.by_reason.insert(reason.name(), count);
             }
         }
+        // The ticks of a halt's exit last until the vCPU goes on.
+        cost.hypervisor = cost.hypervisor.checked_sub(cost.halted)?;
         let ticks = end.ticks.checked_sub(before(|stat| stat.ticks))?;
         cost.guest = ticks.checked_sub(cost.hypervisor)?.checked_sub(cost.halted)?;
         Some(cost)
@@ -187,15 +189,16 @@ mod tests {
 
     use super::*;
 
-    /// Counters at a moment, with `n` of everything.
+    /// Counters at a moment, with `n` of everything; an exit takes 10 ticks, beside those of the halts.
     fn stat(moment: Moment, letter: u8, n: u64) -> Event {
         let mut stat = Box::new(Stat::new_zeroed());
         (stat.moment, stat.id) = (moment as u32, letter.into());
         (stat.ticks, stat.halted, stat.timer_writes) = (1000 * n, 100 * n, n);
-        for reason in [Reason::Cpuid, Reason::TimeSlice, Reason::Mark] {
+        for reason in [Reason::Cpuid, Reason::TimeSlice, Reason::Hlt, Reason::Mark] {
             let counter = &mut stat.exits[reason as usize];
             (counter.count, counter.ticks) = (n, 10 * n);
         }
+        stat.exits[Reason::Hlt as usize].ticks += stat.halted;
         Event::Stat { vm: 0, stat }
     }
 
@@ -234,11 +237,15 @@ mod tests {
         let costs: Vec<_> = spans.iter().map(|s| s.cost.clone().unwrap()).collect();
         assert_eq!(
             costs.iter().map(|c| (c.exits, c.timer)).collect::<Vec<_>>(),
-            [(4, 4), (8, 8), (18, 18)]
+            [(6, 4), (12, 8), (27, 18)]
         );
         let forks = &costs[1];
-        assert_eq!((forks.guest, forks.hypervisor, forks.halted), (4 * (1000 - 20 - 100), 80, 400));
-        assert_eq!(forks.by_reason, BTreeMap::from([("cpuid", 4), ("time-slice", 4)]));
+        assert_eq!(
+            (forks.guest, forks.hypervisor, forks.halted),
+            (4 * (1000 - 30 - 100), 120, 400)
+        );
+        let each = BTreeMap::from([("cpuid", 4), ("hlt", 4), ("time-slice", 4)]);
+        assert_eq!(forks.by_reason, each);
     }
 
     #[test]
