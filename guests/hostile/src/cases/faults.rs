@@ -9,6 +9,7 @@ use guest_kernel::frames;
 use guest_kernel::paging::{AddressSpace, PRIVATE};
 use guest_kernel::println;
 use guest_kernel::probe::probe;
+use guest_kernel::timer;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
@@ -73,6 +74,7 @@ pub const CASES: &[Case] = &[
     faults_here("efer-reserved", GP, || write(EFER, guest(EFER) | 1 << 63)),
     faults_here("efer-lme", GP, || write(EFER, guest(EFER) & !(1 << 8))),
     Case { needs_pv: true, ..code("cpuid-efer", cpuid_efer) },
+    Case { needs_pv: true, ..code("rdtscp", rdtscp) },
     faults_here("apic-base-reserved", GP, || write(0x1b, guest(0x1b) | 1)),
     faults_here("pat-reserved", GP, || write(0x277, 2)),
     faults_here("fs-base-canonical", GP, || write(0xc000_0100, 1 << 63)),
@@ -116,6 +118,30 @@ const EFER_BITS: &[(&str, u32, u32)] = &[
     ("FFXSR", 14, EDX + 25),
     ("TCE", 15, ECX + 17),
 ];
+
+/// RDTSCP is between two RDTSCs, and brings what TSC_AUX has.
+fn rdtscp() -> Verdict {
+    const HAS_RDTSCP: u32 = 1 << 27;
+    const TSC_AUX: u32 = 0xc000_0103;
+    const NUMBER: u64 = 0x1234_5678;
+    if __cpuid(0x8000_0001).edx & HAS_RDTSCP == 0 {
+        return Ok(());
+    }
+    write(TSC_AUX, NUMBER);
+    let (between, aux): (u64, u64);
+    let before = timer::now();
+    // SAFETY: it writes the three registers alone.
+    unsafe {
+        asm!("rdtscp", "shl rdx, 32", "or rax, rdx", out("rax") between, out("rcx") aux, out("rdx") _)
+    }
+    let after = timer::now();
+    write(TSC_AUX, 0);
+    if before <= between && between <= after && aux == NUMBER {
+        Ok(())
+    } else {
+        Err(Wrong::Other("RDTSCP tells another time or another TSC_AUX"))
+    }
+}
 
 /// What CPUID announces can be set, and what it does not is refused.
 fn cpuid_efer() -> Verdict {

@@ -19,6 +19,9 @@ const IRET_FAULTS: u32 = 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17;
 const MACHINE_CHECK: u64 = 18;
 const PAGE_FAULT: u64 = 14;
 
+/// Exit codes that QEMU 7.2 has for another instruction as well, and the code of that one.
+const SHARED: [(u64, u64); 2] = [(code::RDTSC, code::RDTSCP), (code::WBINVD, code::INVD)];
+
 /// The instruction that an exit code stands for, past its prefixes, where it has no operand.
 fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
     Some(match exit_code {
@@ -59,14 +62,22 @@ impl Guest<'_> {
     #[inline(never)]
     fn measure(&mut self, vcpu: &Vcpu, exit_code: u64) -> bool {
         let write = self.state.vmcb.control.exit_info_1 != 0;
-        let Some(opcode) = opcode(exit_code, write) else { return true };
+        if opcode(exit_code, write).is_none() {
+            return true;
+        }
         let mode = self.mode();
         let fetched = instruction::fetch(vcpu, self);
-        let length = instruction::length(fetched.as_slice(), mode, opcode);
-        if let Some(length) = length {
+        let length = |code: u64| {
+            let opcode = opcode(code, write)?;
+            Some((code, instruction::length(fetched.as_slice(), mode, opcode)?))
+        };
+        let other = || SHARED.iter().find(|(code, _)| *code == exit_code);
+        let found = length(exit_code).or_else(|| length(other()?.1));
+        if let Some((code, length)) = found {
+            self.state.vmcb.control.exit_code = code;
             self.ends_behind(length.into());
         }
-        length.is_some()
+        found.is_some()
     }
 
     /// Control and debug registers, INVLPG: what the CPU does not say is in the instruction.
@@ -172,11 +183,11 @@ impl Guest<'_> {
 
     /// Why the guest exited.
     pub(super) fn decode(&mut self, vcpu: &Vcpu) -> Exit {
-        let exit_code = self.state.vmcb.control.exit_code;
         self.reinject();
-        if !self.measured(vcpu, exit_code) {
+        if !self.measured(vcpu, self.state.vmcb.control.exit_code) {
             return Exit::Undecoded;
         }
+        let exit_code = self.state.vmcb.control.exit_code;
         match exit_code {
             code::VMMCALL => Exit::Hypercall,
             code::CPUID => Exit::Cpuid,
