@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hv_core::host::report::Cause;
+use hv_core::vm::machine_type::MachineType;
 
 use super::Stage;
 use crate::event::Event;
-use crate::linux::{self, GREETING, PROMPT, WORKLOADS};
+use crate::linux::{self, CLOCK_CHECK, GREETING, PROMPT, WORKLOADS};
 use crate::plan;
 use crate::session::{Ended, Session, Step};
-use crate::vmfile::{CommandLine, VmSpec};
+use crate::vmfile::{CommandLine, MachineName, VmSpec};
 
 /// What is done when something is on the console: behind what was seen before.
 const STEPS: [(&str, &str); 3] = [
@@ -23,7 +24,7 @@ const STEPS: [(&str, &str); 3] = [
 /// Debian's kernel boots to a shell, the shell takes a command, and the guest powers off.
 pub fn boots_to_a_shell(stage: &Stage<'_>) -> Result<()> {
     let vm = stage.lab.linux(stage.machine, "quiet")?;
-    talk(stage, vm, &STEPS)
+    talk(stage, vm, &STEPS).map(|_| ())
 }
 
 /// Without the hypervisor the same kernel does all of its work: what fails with it then is its fault.
@@ -49,8 +50,29 @@ pub fn works_bare(stage: &Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Boots `vm`, types what `steps` say, and wants the guest to power off then.
-fn talk(stage: &Stage<'_>, vm: VmSpec, steps: &[(&str, &str)]) -> Result<()> {
+/// The kernel's clock goes like that of the PC, to 100 millionths over a minute.
+pub fn keeps_time(stage: &Stage<'_>) -> Result<()> {
+    let line = format!("quiet paravane.run={CLOCK_CHECK}");
+    let machine = MachineName(MachineType::Pc);
+    let vm = VmSpec { machine, ..stage.lab.linux(stage.machine, &line)? };
+    let console = talk(stage, vm, &[])?;
+    let (kernel, clock) = clock_line(&console).context("the guest compared no clocks")?;
+    ensure!(clock >= 60, "the clock was watched for {clock} s only");
+    let off = (kernel - clock * 1_000_000_000) * 1_000_000 / (clock * 1_000_000_000);
+    ensure!(off.abs() <= 100, "{clock} s are {kernel} ns for the kernel: off by {off} millionths");
+    Ok(())
+}
+
+/// What the line of [`CLOCK_CHECK`] says: nanoseconds of the kernel, and seconds of the other clock.
+fn clock_line(console: &[u8]) -> Option<(i64, i64)> {
+    let text = String::from_utf8_lossy(console);
+    let (ns, rest) = text.split_once("clock: ")?.1.split_once(" ns in ")?;
+    Some((ns.parse().ok()?, rest.split_once(" s")?.0.parse().ok()?))
+}
+
+/// Boots `vm`, types what `steps` say, and wants the guest to power off then. What was on the
+/// console.
+fn talk(stage: &Stage<'_>, vm: VmSpec, steps: &[(&str, &str)]) -> Result<Vec<u8>> {
     let plan = stage.lab.plan.with_vms(vec![vm])?;
     let hardware = stage.real_time(&plan.vms);
     let mut boot = plan.boot(hardware, &stage.folder, Duration::from_secs(240))?;
@@ -87,7 +109,7 @@ fn talk(stage: &Stage<'_>, vm: VmSpec, steps: &[(&str, &str)]) -> Result<()> {
         cause == Cause::Shutdown as u32 && code == 0 && ended == Ended::Done,
         "no power-off with code 0, and then {ended:?}; log: {log}\n{report}"
     );
-    Ok(())
+    Ok(console)
 }
 
 fn find(text: &[u8], part: &str) -> Option<usize> {
@@ -106,5 +128,12 @@ mod tests {
         }
         assert_eq!(find(b"abcabd", "abd"), Some(3));
         assert_eq!(find(b"ab", "abd"), None);
+    }
+
+    #[test]
+    fn the_line_about_the_clocks_is_read() {
+        let console = b"workload clock begin\r\nclock: 59999064520 ns in 60 s\r\n";
+        assert_eq!(clock_line(console), Some((59_999_064_520, 60)));
+        assert_eq!(clock_line(b"clock: ns in 60 s"), None);
     }
 }

@@ -79,6 +79,12 @@ pub const CASES: &[Case] = &[
         kind: Checks(linux::boots_to_a_shell),
     },
     Case {
+        name: "linux-keeps-time",
+        about: "the kernel's clock goes like the battery-backed clock of a PC",
+        on: EACH_VENDOR,
+        kind: Checks(linux::keeps_time),
+    },
+    Case {
         name: "linux-works-bare",
         about: "Debian's kernel and our first process do all workloads without the hypervisor",
         on: &[QemuTcg],

@@ -71,6 +71,26 @@ run_sleep() {
     rm /tmp/never
 }
 
+# Where a second of the battery-backed clock begins: which one, and the kernel's nanoseconds there.
+second() {
+    read before < $rtc
+    now=$before
+    while [ $now = $before ]; do read now < $rtc; done
+    while IFS=' ' read label at ns rest; do
+        [ "$label $at" = 'now at' ] && break
+    done < /proc/timer_list
+}
+
+# How long a minute of the battery-backed clock is for the kernel.
+run_clock() {
+    rtc=/sys/class/rtc/rtc0/since_epoch
+    second
+    from=$now start=$ns
+    sleep 59
+    second
+    echo "clock: $((ns - start)) ns in $((now - from)) s"
+}
+
 if [ -z "$work" ]; then
     # A session of its own, with the console as its terminal, so that Ctrl-C and jobs work.
     setsid cttyhack sh -l
@@ -78,7 +98,7 @@ else
     IFS=,
     for name in $work; do
         case $name in
-            boot | forks | dd | pipe | sleep)
+            boot | forks | dd | pipe | sleep | clock)
                 echo "workload $name begin"
                 # Until the line is out: a UART without an interrupt is written to from time to time.
                 sleep 0.1

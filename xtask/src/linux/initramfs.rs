@@ -20,8 +20,12 @@ pub const MARK_BEGIN: u8 = b'b';
 /// See [`MARK_INIT`].
 pub const MARK_END: u8 = b'e';
 
-/// What `paravane.run=` on the kernel's command line can ask for, in the words of `init.sh`.
+/// What `paravane.run=` on the kernel's command line can ask for, in the words of `init.sh`: these, and
+/// [`CLOCK_CHECK`].
 pub const WORKLOADS: [&str; 5] = ["boot", "forks", "dd", "pipe", "sleep"];
+
+/// The work that compares the kernel's clock with that of a PC, and says what it found.
+pub const CLOCK_CHECK: &str = "clock";
 
 /// The archive. `applets` are the names by which busybox knows what it is asked for.
 pub fn make(busybox: &[u8], applets: &[&str]) -> Vec<u8> {
@@ -66,8 +70,9 @@ mod tests {
         }
         assert!(INIT.contains(&format!("echo \"{GREETING}")));
         assert!(PROFILE.contains(&format!("PS1='{PROMPT}'")));
-        assert!(INIT.contains(&format!("            {})\n", WORKLOADS.join(" | "))));
-        for name in WORKLOADS {
+        let names = [&WORKLOADS[..], &[CLOCK_CHECK]].concat();
+        assert!(INIT.contains(&format!("            {})\n", names.join(" | "))));
+        for name in names {
             assert!(INIT.contains(&format!("\nrun_{name}() {{\n")), "{name}");
         }
     }

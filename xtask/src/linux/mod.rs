@@ -8,7 +8,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use hv_core::host::report::Vendor;
 use hv_core::vm::kind::ImageKind;
-use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 mod cpio;
@@ -16,7 +15,7 @@ mod initramfs;
 mod mark;
 mod packages;
 
-pub use initramfs::{GREETING, MARK_BEGIN, MARK_END, MARK_INIT, PROMPT, WORKLOADS};
+pub use initramfs::{CLOCK_CHECK, GREETING, MARK_BEGIN, MARK_END, MARK_INIT, PROMPT, WORKLOADS};
 
 use crate::vmfile::{CommandLine, KindName, Memory, PolicyName, VmSpec};
 use crate::workspace::Workspace;
@@ -106,13 +105,13 @@ fn initial_files(cache: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Tells the kernel the frequency of its TSC where it cannot find it: the CPU says it in CPUID if it is
-/// Intel's, and a minimal machine has no other clock to measure it by. `vendor` is that of the machine, if
-/// it is known. Gives whether there was a need.
+/// Tells the kernel the frequency of its TSC unless the CPU says it in CPUID, as Intel's do: a minimal
+/// machine has no other clock to measure it by, and with those of a PC the kernel gives up where the
+/// machine is an emulator on a busy host. `vendor` is that of the machine, if it is known. Gives whether
+/// there was a need.
 pub fn tell_the_clock(vm: &mut VmSpec, vendor: Option<Vendor>) -> bool {
     let line = &mut vm.command_line.0;
-    let knows = vm.machine.0 != MachineType::Minimal
-        || vendor == Some(Vendor::Vmx)
+    let knows = vendor == Some(Vendor::Vmx)
         || line.split(' ').any(|word| word.starts_with("tsc_early_khz="));
     if !knows {
         *line = format!("{line} {CLOCK}");
@@ -125,7 +124,7 @@ pub fn tell_the_clock_aloud(vm: &mut VmSpec, vendor: Option<Vendor>) {
     if tell_the_clock(vm, vendor) {
         eprintln!(
             "The kernel's command line gets {CLOCK}, with the number from the hypervisor: only on Intel's CPUs \
-             does Linux find the frequency of its clock without a PIT."
+             does Linux read the frequency of its clock. Append tsc_early_khz=0 to have it measured by a PIT."
         );
     }
 }
@@ -139,9 +138,9 @@ pub fn line(append: &str) -> String {
 pub fn check_work(line: &str) -> Result<()> {
     let asked = line.split(' ').filter_map(|word| word.strip_prefix("paravane.run="));
     for name in asked.flat_map(|names| names.split(',')) {
-        if !WORKLOADS.contains(&name) {
+        if !WORKLOADS.contains(&name) && name != CLOCK_CHECK {
             bail!(
-                "unknown workload {name:?} in paravane.run=: it is one of {}",
+                "unknown workload {name:?} in paravane.run=: it is one of {}, {CLOCK_CHECK}",
                 WORKLOADS.join(", ")
             );
         }
@@ -152,27 +151,20 @@ pub fn check_work(line: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmfile::MachineName;
 
-    fn with(machine: MachineType, line: &str, vendor: Option<Vendor>) -> String {
-        let mut vm = VmSpec {
-            machine: MachineName(machine),
-            command_line: line.into(),
-            ..VmSpec::guest("linux")
-        };
+    fn with(line: &str, vendor: Option<Vendor>) -> String {
+        let mut vm = VmSpec { command_line: line.into(), ..VmSpec::guest("linux") };
         tell_the_clock(&mut vm, vendor);
         vm.command_line.0
     }
 
     #[test]
     fn the_clock_is_told_where_the_kernel_cannot_find_it() {
-        let minimal = MachineType::Minimal;
-        assert_eq!(with(minimal, "a", Some(Vendor::Svm)), "a tsc_early_khz=$tsc_khz");
-        assert_eq!(with(minimal, "a", None), "a tsc_early_khz=$tsc_khz");
-        assert_eq!(with(minimal, "a", Some(Vendor::Vmx)), "a");
-        assert_eq!(with(MachineType::Pc, "a", Some(Vendor::Svm)), "a");
+        assert_eq!(with("a", Some(Vendor::Svm)), "a tsc_early_khz=$tsc_khz");
+        assert_eq!(with("a", None), "a tsc_early_khz=$tsc_khz");
+        assert_eq!(with("a", Some(Vendor::Vmx)), "a");
         let own = "tsc_early_khz=1000 a";
-        assert_eq!(with(minimal, own, Some(Vendor::Svm)), own);
+        assert_eq!(with(own, Some(Vendor::Svm)), own);
     }
 
     #[test]
