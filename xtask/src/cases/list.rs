@@ -330,24 +330,10 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
-        name: "qemu-is-wrong",
-        about: "what QEMU is said to get wrong it does; if not, take the case off its list",
-        on: &[QemuTcg],
-        kind: Boots(Trial {
-            vms: &[
-                neighbour("cr0", "case=cr0-reserved"),
-                neighbour("fs", "case=fs-base-canonical"),
-                neighbour("sysenter", "case=sysenter-canonical"),
-                neighbour("icebp", "case=icebp"),
-            ],
-            want: &[
-                Want::Shutdown(0, 1),
-                Want::Shutdown(1, 1),
-                Want::Shutdown(2, 1),
-                Want::Shutdown(3, 1),
-            ],
-            ..BOOT
-        }),
+        name: "faults-of-the-emulator-are-there",
+        about: "what an emulator is said to get wrong it does; if not, take the case off its list",
+        on: &[BochsSvm, QemuTcg],
+        kind: Checks(checks::faults_are_there),
     },
     Case {
         name: "reserved-bits-of-cr3-end-a-vm",
