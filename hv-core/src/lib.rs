@@ -25,6 +25,7 @@ pub mod host;
 pub mod hw;
 pub mod hypercall;
 pub mod mem;
+pub mod sched;
 pub mod vm;
 
 #[cfg(target_os = "none")]

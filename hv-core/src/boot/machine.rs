@@ -21,6 +21,7 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
+use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, layout};
 use crate::vm::{Features, ImageKind, Registers, Vcpu, Vm, desc};
@@ -62,6 +63,8 @@ pub struct Instance<V: Vendor> {
     pub state: V::State,
     /// What stays in the CPU while it runs, whatever the vendor.
     pub live: Live,
+    /// What the scheduler knows of it, while it is not in the queue of its CPU.
+    pub asleep: Option<Member>,
     /// It waits for an interrupt.
     pub halted: bool,
     /// The TSC at which it began to wait, until it runs again.
@@ -206,6 +209,7 @@ impl<V: Vendor> Instance<V> {
             vcpu: vcpu.on(pages),
             state,
             live: Live::reset(),
+            asleep: None,
             halted: false,
             halted_at: None,
             preempted_at: None,

@@ -1,4 +1,5 @@
-//! Which vCPU runs on this CPU: round robin among those that have something to do.
+//! The vCPUs of this CPU: the next that has something to do runs until it leaves, and what it then wants is
+//! seen to.
 
 extern crate alloc;
 
@@ -16,6 +17,7 @@ use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::output::Text;
 use crate::hw::vendor::Vendor;
+use crate::sched::{Member, Queue};
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::hardware::Kept;
@@ -36,25 +38,47 @@ pub fn schedule<V: Vendor>(
     machine: &'static Machine<V>,
     mut vms: Vec<Instance<V>>,
 ) {
-    let mut next = 0usize;
+    let mut queue = Queue::new(vms.len());
+    for vm in &mut vms {
+        vm.asleep =
+            Some(Member::new(vm.vcpu.vm.number.into(), crate::sched::NORMAL, vm.vcpu.vm.slice));
+        vm.halted = false;
+    }
     while !vms.is_empty() {
-        let count = vms.len();
-        let ready = (0..count)
-            .map(|i| next.wrapping_add(i).checked_rem(count).unwrap_or(0))
-            .find(|&i| vms.get_mut(i).is_some_and(|vm| !vm.halted || wakes(vm)));
-        let Some(at) = ready else {
+        for vm in vms.iter_mut().filter(|vm| vm.asleep.is_some()) {
+            if (!vm.halted || wakes(vm))
+                && let Some(member) = vm.asleep.take()
+            {
+                queue.join(member);
+            }
+        }
+        let Some(member) = queue.pick() else {
             idle(machine, &mut vms);
             continue;
         };
-        let yield_at = yield_at(&vms, at);
+        let Some(at) = vms.iter().position(|vm| u32::from(vm.vcpu.vm.number) == member.id) else {
+            // It has ended.
+            let _ = queue.leave(member, 0);
+            continue;
+        };
+        let began = tsc();
+        let slice_end = began.saturating_add(member.left());
+        let yield_at = yield_at(&vms, at, (!queue.is_empty()).then_some(slice_end));
         let Some(vm) = vms.get_mut(at) else { continue };
         vm.halted = false;
         if let Some(since) = vm.halted_at.take() {
-            let waited = tsc().saturating_sub(since);
+            let waited = began.saturating_sub(since);
             vm.vcpu.halted_ticks = vm.vcpu.halted_ticks.saturating_add(waited);
         }
         let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
-        match run_once(cpu, machine, vm, yield_at) {
+        let leave = run_once(cpu, machine, vm, yield_at);
+        let ran = tsc().saturating_sub(began);
+        if let Leave::Halted = leave {
+            vm.asleep = Some(queue.leave(member, ran));
+        } else {
+            queue.put_back(member, ran);
+        }
+        match leave {
             // The board of a PC answers the shutdown of its CPU by a reset.
             Leave::Ended { cause: Cause::TripleFault, .. } if may_reset => {
                 reset(cpu, machine, &mut vms, at);
@@ -80,7 +104,6 @@ pub fn schedule<V: Vendor>(
                 remove(machine, &mut vms, at);
             }
         }
-        next = at.wrapping_add(1);
     }
 }
 
@@ -99,19 +122,16 @@ fn reset<V: Vendor>(
     }
 }
 
-/// The TSC at which the VM at `at` makes room: after its slice if another can run, else when the first
-/// of the others has something to do. `None` if it is alone.
-fn yield_at<V: Vendor>(vms: &[Instance<V>], at: usize) -> Option<u64> {
+/// The TSC at which the VM at `at` makes room: at the end of its slice if others wait, or when the first of
+/// those that are halted has something to do. `None` if it is alone.
+fn yield_at<V: Vendor>(vms: &[Instance<V>], at: usize, slice_end: Option<u64>) -> Option<u64> {
     let now = tsc();
-    let slice = vms.get(at).map_or(0, |vm| vm.vcpu.vm.slice);
-    let wanted = |vm: &Instance<V>| {
-        if !vm.halted {
-            return now.saturating_add(slice);
-        }
+    let halted = vms.iter().enumerate().filter(|&(i, vm)| i != at && vm.halted);
+    let wakes = halted.map(|(_, vm)| {
         let timer = vm.vcpu.timer_due(now).unwrap_or(u64::MAX);
         timer.min(vm.vcpu.vm.time_limit).min(vm.vcpu.send_at).min(vm.vcpu.board_due)
-    };
-    vms.iter().enumerate().filter(|&(i, _)| i != at).map(|(_, vm)| wanted(vm)).min()
+    });
+    wakes.chain(slice_end).min()
 }
 
 fn remove<V: Vendor>(machine: &Machine<V>, vms: &mut Vec<Instance<V>>, at: usize) {
