@@ -17,6 +17,7 @@ mod checks;
 mod host;
 mod linux;
 mod list;
+mod protocols;
 mod trial;
 mod watch;
 
