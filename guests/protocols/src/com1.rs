@@ -9,9 +9,9 @@ const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
 /// The exit port of a PC.
 const EXIT: u16 = 0xf4;
-/// The sleep control register of a minimal machine; SLP_EN, and the SLP_TYP of S5.
+/// The sleep control register of a minimal machine; SLP_EN, with 0 as the SLP_TYP of S5.
 const SLEEP_CONTROL: u16 = 0x60c;
-const POWER_OFF: u8 = 1 << 5 | 5 << 2;
+const POWER_OFF: u8 = 1 << 5;
 
 struct Com1;
 

@@ -79,6 +79,12 @@ pub const CASES: &[Case] = &[
         kind: Checks(linux::boots_to_a_shell),
     },
     Case {
+        name: "linux-boots-on-a-pc",
+        about: "Debian's kernel boots on the devices of a PC, and complains of nothing that QEMU's PC is without",
+        on: EACH_VENDOR,
+        kind: Checks(linux::boots_on_a_pc),
+    },
+    Case {
         name: "linux-works-bare",
         about: "Debian's kernel and our first process do all workloads without the hypervisor",
         on: &[QemuTcg],
