@@ -146,7 +146,7 @@ fn boots(stage: &Stage<'_>, kind: ImageKind, forms: &[Form]) -> Result<()> {
         want.extend([Want::Console(vm, form.says), Want::Shutdown(vm, 0)]);
     }
     let plan = stage.lab.plan.with_vms(vms)?;
-    let boot = plan.boot(stage.hardware(&plan.vms), &stage.folder, Duration::from_secs(60))?;
+    let boot = plan.boot(stage.hardware(&plan.vms), &stage.folder, Duration::from_secs(120))?;
     watch(&boot, &want)
 }
 
