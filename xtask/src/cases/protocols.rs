@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hv_core::vm::kind::ImageKind;
-use hv_core::vm::machine_type::MachineType;
+use hv_core::vm::machine_type::MachineType::{self, Minimal, Pc};
 
 use super::Stage;
 use super::watch::{Want, watch};
@@ -19,106 +19,76 @@ const MEMORY: u64 = 14 << 20;
 /// How far the header of an ELF file is filled up: Multiboot headers have to be near the start.
 const ELF_HEADERS: usize = 4096;
 
-/// One VM of a case: the file, from the guest as it was built, and what the guest has to say.
-struct Form {
-    name: &'static str,
-    file: fn(&[u8]) -> Result<Vec<u8>>,
-    machine: MachineType,
-    /// Whether it gets a command line and a module.
-    module: bool,
-    says: &'static str,
+/// One VM of a case: its name, how its file is made from the guest as it was built, its machine, whether it gets
+/// a command line and a module, and what the guest has to say.
+struct Form(&'static str, fn(&[u8]) -> Result<Vec<u8>>, MachineType, bool, &'static str);
+
+/// What a guest says that gets a command line and a module.
+macro_rules! all {
+    ($protocol:literal) => {
+        concat!(
+            $protocol,
+            ", line \"one  two\", module \"what a module holds\", RAM 0-9fc00 100000-e00000, ACPI, ok"
+        )
+    };
 }
+
+/// What it says without them.
+macro_rules! alone {
+    ($protocol:literal) => {
+        concat!($protocol, ", line \"\", RAM 0-9fc00 100000-e00000, ACPI, ok")
+    };
+}
+
+const LINUX_32: &[Form] = &[
+    Form("pc", bz_image, Pc, true, all!("linux32")),
+    Form("minimal", bz_image, Minimal, false, alone!("linux32")),
+];
+const LINUX_64: &[Form] = &[Form("pc", bz_image, Pc, true, all!("linux64"))];
+const MULTIBOOT: &[Form] = &[
+    Form("elf32", elf32, Pc, true, all!("multiboot")),
+    Form("elf64", as_it_is, Minimal, true, all!("multiboot")),
+    Form("addresses", with_addresses, Pc, false, alone!("multiboot")),
+];
+const MULTIBOOT2: &[Form] = &[
+    Form("elf32", elf32, Minimal, true, all!("multiboot2")),
+    Form("elf64", as_it_is, Pc, true, all!("multiboot2")),
+    Form("alone", as_it_is, Pc, false, alone!("multiboot2")),
+];
+const PVH: &[Form] = &[Form("pc", as_it_is, Pc, true, all!("pvh"))];
+const ROM: &[Form] = &[
+    Form("pc", segment, Pc, false, "rom, ok"),
+    Form("minimal", segment, Minimal, false, "rom, ok"),
+];
 
 /// By the 32-bit entry of a bzImage.
 pub fn linux_32(stage: &Stage<'_>) -> Result<()> {
-    const ALL: &str = "linux32, line \"one  two\", module \"what a module holds\", \
-                       RAM 0-9fc00 100000-e00000, ACPI, ok";
-    const NONE: &str = "linux32, line \"\", RAM 0-9fc00 100000-e00000, ACPI, ok";
-    boots(
-        stage,
-        ImageKind::Linux32,
-        &[
-            Form { name: "pc", file: bz_image, machine: MachineType::Pc, module: true, says: ALL },
-            Form {
-                name: "bare",
-                file: bz_image,
-                machine: MachineType::Minimal,
-                module: false,
-                says: NONE,
-            },
-        ],
-    )
+    boots(stage, ImageKind::Linux32, LINUX_32)
 }
 
 /// By the 64-bit entry of a bzImage.
 pub fn linux_64(stage: &Stage<'_>) -> Result<()> {
-    const ALL: &str = "linux64, line \"one  two\", module \"what a module holds\", \
-                       RAM 0-9fc00 100000-e00000, ACPI, ok";
-    let machine = MachineType::Pc;
-    boots(
-        stage,
-        ImageKind::Linux,
-        &[Form { name: "pc", file: bz_image, machine, module: true, says: ALL }],
-    )
+    boots(stage, ImageKind::Linux, LINUX_64)
 }
 
 /// By a Multiboot header.
 pub fn multiboot(stage: &Stage<'_>) -> Result<()> {
-    use MachineType::{Minimal, Pc};
-    const ALL: &str = "multiboot, line \"one  two\", module \"what a module holds\", \
-                       RAM 0-9fc00 100000-e00000, ACPI, ok";
-    const NONE: &str = "multiboot, line \"\", RAM 0-9fc00 100000-e00000, ACPI, ok";
-    boots(
-        stage,
-        ImageKind::Multiboot,
-        &[
-            Form { name: "elf32", file: elf32, machine: Pc, module: true, says: ALL },
-            Form { name: "elf64", file: as_it_is, machine: Minimal, module: true, says: ALL },
-            Form {
-                name: "addresses",
-                file: with_addresses,
-                machine: Pc,
-                module: false,
-                says: NONE,
-            },
-        ],
-    )
+    boots(stage, ImageKind::Multiboot, MULTIBOOT)
 }
 
 /// By a Multiboot2 header.
 pub fn multiboot2(stage: &Stage<'_>) -> Result<()> {
-    use MachineType::{Minimal, Pc};
-    const ALL: &str = "multiboot2, line \"one  two\", module \"what a module holds\", \
-                       RAM 0-9fc00 100000-e00000, ACPI, ok";
-    const NONE: &str = "multiboot2, line \"\", RAM 0-9fc00 100000-e00000, ACPI, ok";
-    boots(
-        stage,
-        ImageKind::Multiboot2,
-        &[
-            Form { name: "elf32", file: elf32, machine: Minimal, module: true, says: ALL },
-            Form { name: "elf64", file: as_it_is, machine: Pc, module: true, says: ALL },
-            Form { name: "alone", file: as_it_is, machine: Pc, module: false, says: NONE },
-        ],
-    )
+    boots(stage, ImageKind::Multiboot2, MULTIBOOT2)
 }
 
 /// By a PVH note.
 pub fn pvh(stage: &Stage<'_>) -> Result<()> {
-    const ALL: &str = "pvh, line \"one  two\", module \"what a module holds\", \
-                       RAM 0-9fc00 100000-e00000, ACPI, ok";
-    let machine = MachineType::Pc;
-    boots(
-        stage,
-        ImageKind::Pvh,
-        &[Form { name: "pc", file: as_it_is, machine, module: true, says: ALL }],
-    )
+    boots(stage, ImageKind::Pvh, PVH)
 }
 
 /// At the reset vector.
 pub fn rom(stage: &Stage<'_>) -> Result<()> {
-    let form =
-        |name, machine| Form { name, file: segment, machine, module: false, says: "rom, ok" };
-    boots(stage, ImageKind::Rom, &[form("pc", MachineType::Pc), form("bare", MachineType::Minimal)])
+    boots(stage, ImageKind::Rom, ROM)
 }
 
 /// Boots all of them at once.
@@ -133,17 +103,17 @@ fn boots(stage: &Stage<'_>, kind: ImageKind, forms: &[Form]) -> Result<()> {
     };
     let module = file("module", MODULE)?;
     let (mut vms, mut want) = (Vec::new(), Vec::new());
-    for (form, vm) in forms.iter().zip(0..) {
+    for (&Form(name, make, machine, given, says), vm) in forms.iter().zip(0..) {
         vms.push(VmSpec {
-            image: file(form.name, &(form.file)(&built)?)?,
+            image: file(name, &make(&built)?)?,
             kind: KindName(kind),
-            initrd: form.module.then(|| module.clone()),
-            command_line: CommandLine(if form.module { LINE.to_owned() } else { String::new() }),
-            machine: MachineName(form.machine),
+            initrd: given.then(|| module.clone()),
+            command_line: CommandLine(if given { LINE.to_owned() } else { String::new() }),
+            machine: MachineName(machine),
             memory: Memory(MEMORY),
-            ..VmSpec::guest(form.name)
+            ..VmSpec::guest(name)
         });
-        want.extend([Want::Console(vm, form.says), Want::Shutdown(vm, 0)]);
+        want.extend([Want::Console(vm, says), Want::Shutdown(vm, 0)]);
     }
     let plan = stage.lab.plan.with_vms(vms)?;
     let boot = plan.boot(stage.hardware(&plan.vms), &stage.folder, Duration::from_secs(120))?;
