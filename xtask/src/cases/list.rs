@@ -6,7 +6,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
-use super::{Case, Kind, checks, linux};
+use super::{Case, Kind, checks, linux, protocols};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
@@ -83,6 +83,12 @@ pub const CASES: &[Case] = &[
         about: "the kernel's clock goes like the battery-backed clock of a PC",
         on: EACH_VENDOR,
         kind: Checks(linux::keeps_time),
+    },
+    Case {
+        name: "linux-boots-on-a-pc",
+        about: "Debian's kernel boots on the devices of a PC, and complains of nothing that QEMU's PC is without",
+        on: EACH_VENDOR,
+        kind: Checks(linux::boots_on_a_pc),
     },
     Case {
         name: "linux-works-bare",
@@ -203,6 +209,42 @@ pub const CASES: &[Case] = &[
             want: FINISHED,
             ..BOOT
         }),
+    },
+    Case {
+        name: "boots-linux32",
+        about: "a bzImage is entered by the 32-bit boot protocol, with all that it promises",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::linux_32),
+    },
+    Case {
+        name: "boots-linux64",
+        about: "a bzImage is entered by the 64-bit boot protocol, with all that it promises",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::linux_64),
+    },
+    Case {
+        name: "boots-multiboot",
+        about: "ELF32, ELF64 and other files are started as the Multiboot Specification says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::multiboot),
+    },
+    Case {
+        name: "boots-multiboot2",
+        about: "ELF32 and ELF64 files are started as the Multiboot2 Specification says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::multiboot2),
+    },
+    Case {
+        name: "boots-a-pvh-guest",
+        about: "an ELF file with a PVH note is started as Xen's document says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::pvh),
+    },
+    Case {
+        name: "boots-rom",
+        about: "a ROM starts at the reset vector, in the state after reset",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::rom),
     },
     Case {
         name: "refuses-no-extension-on-intel",
