@@ -19,6 +19,8 @@ const IRET_FAULTS: u32 = 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17;
 const MACHINE_CHECK: u64 = 18;
 const PAGE_FAULT: u64 = 14;
 
+const INVD: &[u8] = &[0x0f, 0x08];
+
 /// The instruction that an exit code stands for, past its prefixes, where it has no operand.
 fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
     Some(match exit_code {
@@ -30,7 +32,7 @@ fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
         code::PAUSE => &[0x90],
         code::HLT => &[0xf4],
         code::ICEBP => &[0xf1],
-        code::INVD => &[0x0f, 0x08],
+        code::INVD => INVD,
         code::WBINVD => &[0x0f, 0x09],
         code::XSETBV => &[0x0f, 0x01, 0xd1],
         code::VMMCALL => &[0x0f, 0x01, 0xd9],
@@ -62,7 +64,10 @@ impl Guest<'_> {
         let Some(opcode) = opcode(exit_code, write) else { return true };
         let mode = self.mode();
         let fetched = instruction::fetch(vcpu, self);
-        let length = instruction::length(fetched.as_slice(), mode, opcode);
+        let is = |opcode| instruction::length(fetched.as_slice(), mode, opcode);
+        // QEMU 7.2 gives INVD the exit code of WBINVD.
+        let other = || is(INVD).filter(|_| exit_code == code::WBINVD);
+        let length = is(opcode).or_else(other);
         if let Some(length) = length {
             self.ends_behind(length.into());
         }
