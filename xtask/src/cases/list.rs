@@ -51,10 +51,10 @@ const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
 }
 /// Says whether its memory and registers are what it has left there, while others take turns with it.
-const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=200");
+const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=100");
 /// One with the devices of a PC.
 const fn pc(name: &'static str, line: &'static str) -> TestVm {
-    TestVm { machine: MachineType::Pc, ..neighbour(name, line) }
+    TestVm { machine: MachineType::Pc, slice_us: 1000, ..neighbour(name, line) }
 }
 const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
 const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
@@ -273,15 +273,15 @@ pub const CASES: &[Case] = &[
         on: EACH_VENDOR,
         kind: Boots(Trial {
             vms: &[
-                TestVm { may_reset: true, ..pc("wild", "case=steps wild=1 seed=1 steps=3000") },
+                TestVm { may_reset: true, ..pc("wild", "case=steps wild=1 seed=1 steps=1500") },
                 PATTERN,
-                neighbour("steps", "case=steps seed=2 steps=3000"),
+                TestVm { slice_us: 1000, ..neighbour("steps", "case=steps seed=2 steps=1500") },
             ],
             want: &[
-                Want::Console(0, "@hostile steps 3000 in all"),
+                Want::Console(0, "@hostile steps 1500 in all"),
                 Want::Shutdown(0, 0),
                 Want::Shutdown(1, 0),
-                Want::Console(2, "@hostile steps 3000 in all"),
+                Want::Console(2, "@hostile steps 1500 in all"),
                 Want::Shutdown(2, 0),
             ],
             ..BOOT
