@@ -284,6 +284,7 @@ pub const CASES: &[Case] = &[
                 Want::Console(2, "@hostile steps 1500 in all"),
                 Want::Shutdown(2, 0),
             ],
+            limit: 300,
             ..BOOT
         }),
     },
