@@ -178,6 +178,7 @@ impl Basis<'_> {
             may_call: false,
             offers_eoi,
             nmi: false,
+            halted_for_nmi: false,
             extint: false,
             board_due: if wired { 0 } else { u64::MAX },
             levels_changed: false,

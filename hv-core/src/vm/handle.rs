@@ -59,7 +59,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             vcpu.look_at_events();
             Outcome::Resume
         }
-        Exit::Hlt => halt(hardware),
+        Exit::Hlt => halt(vcpu, hardware),
         Exit::ExternalInterrupt | Exit::Nmi => {
             hardware.serve_host();
             vcpu.attend();
@@ -132,13 +132,14 @@ fn unsupported(message: &'static str) -> Outcome {
     Outcome::Leave(Leave::ended(Cause::Unsupported, 0, message))
 }
 
-fn halt(hardware: &mut impl Hardware) -> Outcome {
+fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     let rflags = hardware.kept(Kept::Rflags);
     if rflags & RFLAGS_TF != 0 {
         // The single step behind HLT ends it at once.
         return Outcome::Advance;
     }
-    if rflags & RFLAGS_IF == 0 {
+    vcpu.halted_for_nmi = rflags & RFLAGS_IF == 0;
+    if vcpu.halted_for_nmi && (hardware.nmi_blocked() || !vcpu.nmi_may_come()) {
         return Outcome::Leave(Leave::ended(
             Cause::HaltedForEver,
             0,

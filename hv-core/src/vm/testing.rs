@@ -288,6 +288,9 @@ impl Hardware for Fake {
     fn interruptible(&mut self) -> bool {
         self.get(Kept::Rflags) & RFLAGS_IF != 0 && !self.shadow
     }
+    fn nmi_blocked(&mut self) -> bool {
+        self.nmi_blocked
+    }
     fn nmi_allowed(&mut self) -> bool {
         !self.nmi_blocked && !self.shadow
     }
@@ -507,6 +510,7 @@ impl Setup {
             may_call: self.options.contains(Options::ABI),
             offers_eoi: true,
             nmi: false,
+            halted_for_nmi: false,
             extint: false,
             board_due: if wired { 0 } else { u64::MAX },
             levels_changed: false,

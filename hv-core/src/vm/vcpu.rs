@@ -133,6 +133,8 @@ pub struct Vcpu {
     pub board_due: u64,
     /// The set of vectors that are triggered by a level may have changed.
     pub levels_changed: bool,
+    /// It halted with interrupts disabled: an NMI alone ends that.
+    pub halted_for_nmi: bool,
     /// An interrupt whose delivery raised an exception, which goes first.
     pub delayed: Option<Event>,
     /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
@@ -249,6 +251,7 @@ impl Vcpu {
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;
+        self.halted_for_nmi = false;
         self.extint = false;
         self.board_due = if self.vm.wired { 0 } else { u64::MAX };
         self.levels_changed = true;

@@ -2,6 +2,7 @@
 
 use hv_core::host::report::Cause;
 use hv_core::vm::desc::Options;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
@@ -48,6 +49,12 @@ const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM 
 /// Each takes turns with another VM on the same CPU.
 const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
+}
+/// Says whether its memory and registers are what it has left there, while others take turns with it.
+const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=100");
+/// One with the devices of a PC.
+const fn pc(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { machine: MachineType::Pc, slice_us: 1000, ..neighbour(name, line) }
 }
 const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
 const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
@@ -307,6 +314,72 @@ pub const CASES: &[Case] = &[
         about: "a VM whose timer is due takes the CPU from one that never exits by itself",
         on: EACH_VENDOR,
         kind: Checks(checks::halted_gets_the_cpu_back),
+    },
+    Case {
+        name: "random-steps",
+        about: "random instructions in every mode end as they do on a CPU, or reset their VM alone",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                TestVm { may_reset: true, ..pc("wild", "case=steps wild=1 seed=1 steps=1500") },
+                PATTERN,
+                TestVm { slice_us: 1000, ..neighbour("steps", "case=steps seed=2 steps=1500") },
+            ],
+            want: &[
+                Want::Console(0, "@hostile steps 1500 in all"),
+                Want::Shutdown(0, 0),
+                Want::Shutdown(1, 0),
+                Want::Console(2, "@hostile steps 1500 in all"),
+                Want::Shutdown(2, 0),
+            ],
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "hostile-runs-bare",
+        about: "the hostile guest's cases and steps hold without the hypervisor, too",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            vms: &[HOSTILE],
+            want: &[Want::Console(0, "@hostile pass"), Want::Shutdown(0, 0)],
+            ..BARE
+        }),
+    },
+    Case {
+        name: "garbage-ports",
+        about: "a guest that writes to every port of a PC goes on, and so does its neighbour",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            real_time: true,
+            vms: &[PATTERN, pc("ports", "case=garbage-ports")],
+            want: BOTH_FINISHED,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "hostile-devices",
+        about: "a guest that floods devices or writes garbage to all of them harms nobody but itself",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                PATTERN,
+                pc("pit-by-8259", "case=pit-flood"),
+                pc("pit-by-io-apic", "case=pit-flood-io-apic"),
+                pc("pit-by-nmi", "case=pit-nmi-ends-hlt"),
+                pc("msrs", "case=garbage-msrs"),
+                pc("uart", "case=uart-flood"),
+            ],
+            want: &[
+                Want::Shutdown(0, 0),
+                Want::Shutdown(1, 0),
+                Want::Shutdown(2, 0),
+                Want::Shutdown(3, 0),
+                Want::Shutdown(4, 0),
+                Want::Shutdown(5, 0),
+            ],
+            ..BOOT
+        }),
     },
     Case {
         name: "xcr0-shrinks-beside-a-neighbour",
