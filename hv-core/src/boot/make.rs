@@ -150,6 +150,7 @@ impl Basis<'_> {
             memory,
             generation: Generation::default(),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            scratch: desc.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: desc.machine,
             board: Mutex::new(board),
             wired,

@@ -478,6 +478,7 @@ impl Setup {
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            scratch: self.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: self.machine,
             board: Mutex::new(board),
             wired,

@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
+use crate::device::scratch::Scratch;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
@@ -54,6 +56,8 @@ pub struct Vm {
     pub generation: Generation,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
+    /// The page whose every access is emulated, if it has one.
+    pub scratch: Option<Box<Scratch>>,
     /// The devices that it has.
     pub machine: MachineType,
     /// Its other devices.
@@ -265,6 +269,9 @@ impl Vcpu {
         info.vmwrites = 0;
         if let Some(uart) = &self.vm.uart {
             *uart.lock() = Uart::new();
+        }
+        if let Some(scratch) = &self.vm.scratch {
+            scratch.reset();
         }
         self.attend();
     }
