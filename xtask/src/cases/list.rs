@@ -45,6 +45,10 @@ const SHORT_LIMIT: u64 = 60;
 const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// The hostile guest with a page on which instructions are emulated.
+const fn forms(line: &'static str) -> TestVm {
+    TestVm { name: line, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
+}
 /// Each takes turns with another VM on the same CPU.
 const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
@@ -319,6 +323,26 @@ pub const CASES: &[Case] = &[
         on: EVERYWHERE,
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::TrapAll, line: "case=table-in-apic", ..HOSTILE }],
+            want: &[Want::Shutdown(0, 0)],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms",
+        about: "instructions that are emulated leave what the CPU leaves, in every mode",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[forms("case=forms"), forms("case=forms-faults")],
+            want: BOTH_FINISHED,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-at-limits",
+        about: "the same where a segment ends in the middle of what they reach",
+        on: &[BochsVmx],
+        kind: Boots(Trial {
+            vms: &[forms("case=forms-limits")],
             want: &[Want::Shutdown(0, 0)],
             ..BOOT
         }),

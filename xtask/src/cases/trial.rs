@@ -53,6 +53,7 @@ pub struct TestVm {
     pub check_entries: bool,
     pub uart: bool,
     pub may_reset: bool,
+    pub scratch_page: bool,
 }
 
 /// The benchmark guest as it comes.
@@ -69,6 +70,7 @@ pub const VM: TestVm = TestVm {
     check_entries: false,
     uart: true,
     may_reset: false,
+    scratch_page: false,
 };
 
 /// One CPU of the machine's usual model.
@@ -143,6 +145,7 @@ impl TestVm {
             check_entries: self.check_entries,
             uart: self.uart,
             may_reset: self.may_reset,
+            scratch_page: self.scratch_page,
             ..VmSpec::guest(self.image)
         }
     }
