@@ -15,7 +15,7 @@ mod stage;
 mod table;
 mod trial;
 
-use table::{FORMS, Form, PORTS, STRINGS};
+use table::{FORMS, Form, PORTS, STRINGS, SWAPS};
 use trial::Kind;
 
 const fn case(name: &'static str, run: fn() -> Verdict) -> Case {
@@ -25,6 +25,8 @@ const fn case(name: &'static str, run: fn() -> Verdict) -> Case {
 /// The cases. They need the scratch page.
 pub const CASES: &[Case] = &[
     case("forms", || take(Kind::Plain, || FORMS.iter().copied().flatten(), |_| true, 2)),
+    // Which QEMU 7.2 takes for one of 32 bits in 16-bit code, and of 16 bits with both prefixes.
+    case("forms-movbe", || take(Kind::Plain, || SWAPS.iter(), |_| true, 8)),
     // Strings of which a page is not there, or not to be written.
     case("forms-faults", || {
         let forms = || STRINGS.iter().chain(PORTS);
@@ -39,6 +41,7 @@ pub const CASES: &[Case] = &[
 
 /// Differences that are told in full.
 const TOLD: u64 = 8;
+const UD: u8 = 6;
 
 fn take<I: Iterator<Item = &'static Form>>(
     kind: Kind,
@@ -57,7 +60,7 @@ fn take<I: Iterator<Item = &'static Form>>(
     let only = options.number("only");
     let mut stage = stage::Stage::new();
     let (mut number, mut trials, mut wrong) = (0, 0u64, 0u64);
-    let mut reached = 0u64;
+    let (mut reached, mut unknown) = (0u64, 0u64);
     for mode in MODES.iter().filter(|mode| takes_place(mode)) {
         for form in forms() {
             for _ in 0..rounds {
@@ -74,6 +77,12 @@ fn take<I: Iterator<Item = &'static Form>>(
                     trial.tell(number);
                 }
                 let [before, after] = [stage.take(&trial, false), stage.take(&trial, true)];
+                if before.ends[0].vector == UD {
+                    // This CPU does not know the form.
+                    unknown += 1;
+                    stage.renew();
+                    continue;
+                }
                 reached += u64::from(after.exits > before.exits);
                 let equal = trial::equal(&trial, &before, &after);
                 let memory = stage.compare(&trial);
@@ -94,7 +103,9 @@ fn take<I: Iterator<Item = &'static Form>>(
         }
         println!("@hostile {trials} trials up to {}, {wrong} differ", mode.name);
     }
-    println!("@hostile {reached} trials exit where they do not in RAM");
+    println!(
+        "@hostile {reached} trials exit where they do not in RAM, {unknown} are not known there"
+    );
     if only.is_none() && reached * 4 < trials {
         return Err(Wrong::Other("the scratch page is hardly reached"));
     }

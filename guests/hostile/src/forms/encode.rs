@@ -275,7 +275,7 @@ impl Made {
     fn address_32(&mut self, target: u64, setting: &Setting, random: &mut Random) -> Address {
         const NO_INDEX: u8 = 4;
         let any = |made: &Made, random: &mut Random| made.register(setting, false, random);
-        let (displacement, mode) = match random.below(3) {
+        let (mut displacement, mode) = match random.below(3) {
             0 => (0, 0),
             1 => (random.next() as i8 as u64, 1),
             _ => (random.next() as i32 as u64, 2),
@@ -306,12 +306,19 @@ impl Made {
         }
         let base = loop {
             let base = any(self, random);
-            // Without displacement, RBP and R13 mean something else.
-            if mode != 0 || base & 7 != 5 {
+            // Without displacement, RBP and R13 mean something else. The upper half of ESP is unknown where
+            // the stack has 16 bits.
+            let wrong =
+                mode == 0 && base & 7 == 5 || setting.bits == 16 && usize::from(base) == RSP;
+            if !wrong {
                 break base;
             }
         };
         self.used |= 1 << base;
+        if usize::from(base) == RSP {
+            // It stays where a stack can be.
+            displacement = displacement as i8 as u64;
+        }
         if base & 7 != 4 && random.once_in(2) {
             self.set(base, target.wrapping_sub(displacement));
             return Address {
@@ -324,7 +331,9 @@ impl Made {
         }
         let index = loop {
             let index = any(self, random);
-            if index != base {
+            if usize::from(base) == RSP {
+                break NO_INDEX;
+            } else if index != base {
                 break index;
             }
         };

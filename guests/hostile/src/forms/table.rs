@@ -159,7 +159,7 @@ macro_rules! arithmetic {
     };
 }
 
-/// All of them.
+/// All of them but [`SWAPS`].
 pub const FORMS: &[&[Form]] = &[
     &arithmetic!(0, 0),
     &arithmetic!(1, AF),
@@ -169,7 +169,7 @@ pub const FORMS: &[&[Form]] = &[
     &arithmetic!(5, 0),
     &arithmetic!(6, AF),
     &arithmetic!(7, 0),
-    // TEST, XCHG, MOV, MOVSXD, MOVNTI, MOVBE.
+    // TEST, XCHG, MOV, MOVSXD, MOVNTI, MOVZX, MOVSX.
     &[
         form(&[0x84], Register, Byte).undefined(AF),
         form(&[0x85], Register, Wide).undefined(AF),
@@ -193,8 +193,6 @@ pub const FORMS: &[&[Form]] = &[
         form(&[0x8e], Segment, Word).special(Special::Selector),
         form(&[0x63], Register, Wide).exists(true, false),
         form(&[0x0f, 0xc3], Register, Large),
-        form(&[0x0f, 0x38, 0xf0], Register, Wide),
-        form(&[0x0f, 0x38, 0xf1], Register, Wide),
         form(&[0x0f, 0xb6], Register, Byte),
         form(&[0x0f, 0xb7], Register, Word),
         form(&[0x0f, 0xbe], Register, Byte),
@@ -234,6 +232,10 @@ pub const FORMS: &[&[Form]] = &[
     STRINGS,
     PORTS,
 ];
+
+/// MOVBE.
+pub const SWAPS: &[Form] =
+    &[form(&[0x0f, 0x38, 0xf0], Register, Wide), form(&[0x0f, 0x38, 0xf1], Register, Wide)];
 
 /// MOVS, CMPS, STOS, LODS, SCAS.
 pub const STRINGS: &[Form] = &[

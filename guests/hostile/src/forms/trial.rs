@@ -243,7 +243,12 @@ pub fn equal(trial: &Trial, a: &Taken, b: &Taken) -> bool {
         // QEMU 7.2 does not push RF as 1 for a fault.
         let resume = if faulted && a.flags & RF == 0 { RF } else { 0 };
         let mask = |flags: u64| flags & !(unknown | resume);
-        (a.vector, a.error, a.registers, a.ip, a.cs, a.ss, a.data)
+        // QEMU 7.2 does not leave a repeated instruction with the single step behind its last iteration.
+        let count = a.registers[1] & u64::MAX >> (64 - 8 * u32::from(trial.made.address));
+        let stays = a.vector == 1 && a.ip == trial.start.ip && count == 0;
+        let behind = trial.start.ip + trial.made.bytes().len() as u64;
+        let ip = if stays && b.ip == behind { behind } else { a.ip };
+        (a.vector, a.error, a.registers, ip, a.cs, a.ss, a.data)
             == (b.vector, b.error, b.registers, b.ip, b.cs, b.ss, b.data)
             && mask(a.flags) == mask(b.flags)
             && (a.vector != 14 || a.cr2 == b.cr2)

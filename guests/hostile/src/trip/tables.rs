@@ -155,6 +155,12 @@ pub(super) fn renew() {
     }
 }
 
+/// The first page-directory pointer of PAE paging.
+pub fn pae_pointer() -> u64 {
+    // SAFETY: as `write`.
+    unsafe { (PAE_POINTERS as *const u64).read_volatile() }
+}
+
 /// The IDT, or the interrupt vectors of real mode.
 pub(super) fn gate_tables(way: Way) -> TableRegister {
     match way {
