@@ -104,6 +104,16 @@ impl Fetched {
         fetched
     }
 
+    /// The first 8 bytes as a number, and how many bytes there are in all; those that are not there are
+    /// anything.
+    #[inline]
+    pub fn first(&self) -> (u64, u8) {
+        let [low, high, _] = self.words.map(u64::from_le_bytes);
+        let shift = u32::from(self.start & 7).wrapping_mul(8);
+        let above = high.wrapping_shl(1).wrapping_shl(63u32.wrapping_sub(shift));
+        (low.wrapping_shr(shift) | above, self.end.wrapping_sub(self.start))
+    }
+
     /// The bytes: [`MAX_LENGTH`], or fewer if what follows is not mapped.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {

@@ -25,6 +25,7 @@ use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::{CpuFacts, MsrState};
+use crate::emulate::recent::Recent;
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
 use crate::host::report::Vendor;
 use crate::hw::Cpuid;
@@ -523,6 +524,7 @@ impl Setup {
             contended: false,
             slice_end: 0,
             halted_ticks: 0,
+            recent: Recent::default(),
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

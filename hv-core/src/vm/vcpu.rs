@@ -21,6 +21,7 @@ use crate::device::scratch::Scratch;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
+use crate::emulate::recent::Recent;
 use crate::host::report::Cause;
 use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
@@ -161,6 +162,8 @@ pub struct Vcpu {
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
     pub halted_ticks: u64,
+    /// Moves to and from devices, decoded.
+    pub recent: Recent,
     /// Exits by place, if they are wanted.
     pub profile: Option<Profile>,
     /// What the vCPU belongs to.
