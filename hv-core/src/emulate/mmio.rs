@@ -26,7 +26,7 @@ enum Device {
 fn device(vcpu: &Vcpu, gpa: u64) -> Device {
     let offset = gpa & PAGE.wrapping_sub(1);
     let in_info = gpa.wrapping_sub(vcpu.vm.info_gpa);
-    if vcpu.apic.mode() == apic::Mode::XApic && gpa ^ offset == vcpu.apic.base_address() {
+    if gpa ^ offset == vcpu.apic.base_address() && vcpu.apic.mode() == apic::Mode::XApic {
         Device::Apic(offset as u16)
     } else if gpa ^ offset == ioapic::DEFAULT_BASE && vcpu.vm.wired {
         Device::IoApic(offset as u16)
@@ -60,7 +60,7 @@ pub fn device_read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64, size
             }
             u64::from_le_bytes(value)
         }
-        Device::Scratch(page, offset) => page.read(offset, size),
+        Device::Scratch(page, offset) => page.read(offset),
         Device::Nobody => u64::MAX,
     }
 }
