@@ -3,7 +3,7 @@
 
 use iced_x86::{Instruction, OpKind};
 
-use super::decode::{Part, ones};
+use super::decode::Part;
 use super::execute::{self, Op};
 use crate::mem::walk::Fetched;
 use crate::vm::hardware::Mode;
@@ -29,8 +29,8 @@ pub enum Kind {
     LoadSigned(Part),
     /// From a register.
     Store(Part),
-    /// An immediate.
-    StoreImmediate(u64),
+    /// An immediate, its sign extended.
+    StoreImmediate(i32),
 }
 
 impl Move {
@@ -42,7 +42,7 @@ impl Move {
                 Kind::Store(Part::of(instruction.op1_register())?)
             }
             (Op::Move, OpKind::Memory, _) => {
-                Kind::StoreImmediate(instruction.try_immediate(1).ok()? & ones(size))
+                Kind::StoreImmediate(instruction.try_immediate(1).ok()? as i32)
             }
             (Op::Move | Op::ZeroExtend, OpKind::Register, OpKind::Memory) => {
                 Kind::Load(Part::of(instruction.op0_register())?)
@@ -79,7 +79,7 @@ impl Recent {
     }
 
     /// The move that begins `fetched`, at this instruction pointer, if it is kept.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, fetched: &Fetched, mode: Mode, rip: u64) -> Option<Move> {
         let entry = self.0.get(Recent::place(rip))?.as_ref()?;
         let (bytes, count) = fetched.first();

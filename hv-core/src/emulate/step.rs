@@ -31,26 +31,41 @@ const BUDGET: u32 = 64;
 /// tables, or its fetch.
 #[inline(never)]
 pub fn access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
-    let gpa = fault.gpa;
     let (mode, rip) = (hardware.mode(), hardware.kept(Kept::Rip));
     let fetched = instruction::fetch_in(vcpu, hardware, mode, rip);
-    let recent = vcpu.recent.get(&fetched, mode, rip);
-    if let Some(outcome) = recent.and_then(|recent| plain(vcpu, hardware, recent, fault)) {
-        return outcome;
+    if let Some(recent) = vcpu.recent.get(&fetched, mode, rip)
+        && is_plain(vcpu, recent, fault)
+    {
+        return plain(vcpu, hardware, recent, fault.gpa);
     }
+    any(vcpu, hardware, fault, &fetched, mode, rip)
+}
+
+/// The same where the instruction has to be decoded.
+#[cold]
+#[inline(never)]
+fn any(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    fault: NestedFault,
+    fetched: &Fetched,
+    mode: Mode,
+    rip: u64,
+) -> Outcome {
+    let gpa = fault.gpa;
     match decode::decode(fetched.as_slice(), mode, rip) {
         Ok(instruction) => {
             if let Some(found) = Move::of(&instruction) {
-                vcpu.recent.put(&fetched, mode, rip, found);
-                if let Some(outcome) = plain(vcpu, hardware, found, fault) {
-                    return outcome;
+                vcpu.recent.put(fetched, mode, rip, found);
+                if is_plain(vcpu, found, fault) {
+                    return plain(vcpu, hardware, found, gpa);
                 }
             }
             let guest = Guest::new(vcpu, hardware, mode, None);
-            run(guest, &instruction).unwrap_or_else(|| unsupported(&fetched, gpa))
+            run(guest, &instruction).unwrap_or_else(|| unsupported(fetched, gpa))
         }
         Err(DecodeError::NeedBytes) => fetch_on(vcpu, hardware, mode, rip, gpa),
-        Err(DecodeError::Invalid) => unsupported(&fetched, gpa),
+        Err(DecodeError::Invalid) => unsupported(fetched, gpa),
     }
 }
 
@@ -124,39 +139,48 @@ fn run<H: Hardware>(mut guest: Guest<'_, H>, instruction: &Instruction) -> Optio
     })
 }
 
-/// A move of which the CPU has checked everything, and says where it is. Not one whose address it may
-/// have cut, or that it may be the second page of.
-#[inline]
+/// Whether the CPU has checked everything about a move, and says where it is: it is not one whose address
+/// it may have cut, or that it may be the second page of.
+#[inline(always)]
+fn is_plain(vcpu: &Vcpu, Move { kind, size, .. }: Move, fault: NestedFault) -> bool {
+    let NestedFault { gpa, access, walk } = fault;
+    let done = if matches!(kind, Kind::Load(_) | Kind::LoadSigned(_)) { READ } else { WRITE };
+    !walk
+        && gpa & u64::from(size).wrapping_sub(1) == 0
+        && gpa & PAGE.wrapping_sub(1) != 0
+        && gpa >= vcpu.vm.memory.size()
+        && access & done != 0
+}
+
+/// Does such a move.
+#[inline(always)]
 fn plain(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     Move { kind, size, length }: Move,
-    NestedFault { gpa, access, walk }: NestedFault,
-) -> Option<Outcome> {
-    let last = u64::from(size).wrapping_sub(1);
-    let in_ram = gpa < vcpu.vm.memory.size();
-    let done = if matches!(kind, Kind::Load(_) | Kind::LoadSigned(_)) { READ } else { WRITE };
-    if walk || gpa & last != 0 || gpa & PAGE.wrapping_sub(1) == 0 || in_ram || access & done == 0 {
-        return None;
-    }
-    let (part, value) = match kind {
-        Kind::Load(part) => (part, device_read(vcpu, hardware, gpa, size) & ones(size)),
-        Kind::LoadSigned(part) => (part, signed(device_read(vcpu, hardware, gpa, size), size)),
+    gpa: u64,
+) -> Outcome {
+    match kind {
+        Kind::Load(part) | Kind::LoadSigned(part) => {
+            let mut value = device_read(vcpu, hardware, gpa, size) & ones(size);
+            if matches!(kind, Kind::LoadSigned(_)) {
+                value = signed(value, size);
+            }
+            let old = vcpu.gpr(hardware, part.number);
+            vcpu.set_gpr(hardware, part.number, part.set(old, value));
+        }
         Kind::Store(_) | Kind::StoreImmediate(_) => {
             let value = match kind {
                 Kind::Store(part) => part.get(vcpu.gpr(hardware, part.number)),
-                Kind::StoreImmediate(value) => value,
+                Kind::StoreImmediate(value) => value as u64 & ones(size),
                 _ => 0,
             };
             if let Err(leave) = device_write(vcpu, hardware, gpa, size, value) {
-                return Some(Outcome::Leave(leave));
+                return Outcome::Leave(leave);
             }
-            return Some(Outcome::AdvanceBy(length.into()));
         }
-    };
-    let old = vcpu.gpr(hardware, part.number);
-    vcpu.set_gpr(hardware, part.number, part.set(old, value));
-    Some(Outcome::AdvanceBy(length.into()))
+    }
+    Outcome::AdvanceBy(length.into())
 }
 
 /// The instruction goes on behind what can be read without more ado: each of its bytes is fetched as
