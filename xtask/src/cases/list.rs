@@ -47,8 +47,8 @@ const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
 /// The hostile guest with a page on which instructions are emulated.
-const fn forms(line: &'static str) -> TestVm {
-    TestVm { name: line, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
+const fn forms(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { name, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
 }
 /// Each takes turns with another VM on the same CPU.
 const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
@@ -331,10 +331,25 @@ pub const CASES: &[Case] = &[
     Case {
         name: "emulated-forms",
         about: "instructions that are emulated leave what the CPU leaves, in every mode",
-        on: EVERYWHERE,
+        on: EACH_VENDOR,
         kind: Boots(Trial {
-            vms: &[forms("case=forms"), forms("case=forms-faults")],
+            vms: &[forms("forms", "case=forms"), forms("faults", "case=forms-faults")],
             want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-but-virtual",
+        about: "the same in every mode that the machine's CPU can leave for the hypervisor",
+        on: &[BochsSvm],
+        kind: Boots(Trial {
+            vms: &[
+                forms("forms", "case=forms without=virtual-8086,virtual-8086-pae"),
+                forms("faults", "case=forms-faults without=virtual-8086,virtual-8086-pae"),
+            ],
+            want: BOTH_FINISHED,
+            limit: 300,
             ..BOOT
         }),
     },
@@ -343,8 +358,9 @@ pub const CASES: &[Case] = &[
         about: "the same where a segment ends in the middle of what they reach, and of MOVBE",
         on: &[BochsVmx],
         kind: Boots(Trial {
-            vms: &[forms("case=forms-limits"), forms("case=forms-movbe")],
+            vms: &[forms("limits", "case=forms-limits"), forms("movbe", "case=forms-movbe")],
             want: BOTH_FINISHED,
+            limit: 300,
             ..BOOT
         }),
     },
@@ -359,8 +375,8 @@ pub const CASES: &[Case] = &[
                 neighbour("sysenter", "case=sysenter-canonical"),
                 neighbour("icebp", "case=icebp"),
                 neighbour("pae", "case=mode-pae-pointers"),
-                forms("case=forms-limits"),
-                forms("case=forms-movbe"),
+                forms("limits", "case=forms-limits"),
+                forms("movbe", "case=forms-movbe"),
             ],
             want: &[
                 Want::Shutdown(0, 1),

@@ -106,13 +106,14 @@ pub fn make(
             }
         }
         (Size::Stack, 64) => {
-            if narrow {
+            if narrow && !wide {
                 2
             } else {
                 8
             }
         }
         (Size::Large, _) => 4,
+        (Size::Port, 64) if wide => 4,
         (_, 16) => {
             if narrow {
                 4
@@ -148,8 +149,9 @@ pub fn make(
         }
         Operands::Stack => {
             let register = made.register(setting, false, random);
-            if register >= 8 {
-                made.push(rex | 1);
+            let rex = rex | register >> 3;
+            if rex != 0x40 {
+                made.push(rex);
             }
             made.push(form.opcode[0] | register & 7);
         }
