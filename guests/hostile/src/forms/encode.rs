@@ -197,7 +197,8 @@ impl Made {
         loop {
             let register = random.below(if setting.bits == 64 { 16 } else { 8 }) as u8;
             let stack = usize::from(register) == RSP && !setting.any_stack;
-            if !stack && !(apart && self.addresses_by(register.into())) {
+            let taken = apart && self.addresses_by(register.into());
+            if !stack && !taken {
                 return register;
             }
         }

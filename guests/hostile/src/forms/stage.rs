@@ -256,7 +256,7 @@ impl Stage {
         let places = [trial.setting.target, trial.setting.other];
         let around = places.map(|place| self.in_page(trial, place).wrapping_sub(32));
         let range = first.zip(last).map_or(0..0, |(first, last)| first & !7..last + 1);
-        let whole = if self.taken % 64 == 0 { 0..ONE } else { 0..0 };
+        let whole = if self.taken.is_multiple_of(64) { 0..ONE } else { 0..0 };
         self.taken += 1;
         around
             .into_iter()
