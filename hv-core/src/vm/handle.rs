@@ -201,6 +201,13 @@ pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Re
         }
         vcpu.attend();
     }
+    if event.is_fault() {
+        // What a fault pushes keeps the instruction from meeting its breakpoint again (SDM vol. 3, Masking
+        // Exceptions and Interrupts in RFLAGS); an injection pushes RFLAGS as they are.
+        const RF: u64 = 1 << 16;
+        let flags = hardware.kept(Kept::Rflags);
+        hardware.keep(Kept::Rflags, flags | RF);
+    }
     // Real mode pushes no error codes.
     const CR0_PE: u64 = 1 << 0;
     let real = event.error_code.is_some() && hardware.kept(Kept::Cr0) & CR0_PE == 0;

@@ -25,6 +25,7 @@ use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::{CpuFacts, MsrState};
+use crate::emulate::recent::Recent;
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
 use crate::host::report::Vendor;
 use crate::hw::Cpuid;
@@ -481,6 +482,7 @@ impl Setup {
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            scratch: self.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: self.machine,
             board: Mutex::new(board),
             wired,
@@ -526,6 +528,7 @@ impl Setup {
             contended: false,
             slice_end: 0,
             halted_ticks: 0,
+            recent: Recent::default(),
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
@@ -16,9 +17,11 @@ use super::{
 };
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
+use crate::device::scratch::Scratch;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
+use crate::emulate::recent::Recent;
 use crate::host::report::Cause;
 use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
@@ -54,6 +57,8 @@ pub struct Vm {
     pub generation: Generation,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
+    /// The page whose every access is emulated, if it has one.
+    pub scratch: Option<Box<Scratch>>,
     /// The devices that it has.
     pub machine: MachineType,
     /// Its other devices.
@@ -159,6 +164,8 @@ pub struct Vcpu {
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
     pub halted_ticks: u64,
+    /// Moves to and from devices, decoded.
+    pub recent: Recent,
     /// Exits by place, if they are wanted.
     pub profile: Option<Profile>,
     /// What the vCPU belongs to.
@@ -268,6 +275,9 @@ impl Vcpu {
         info.vmwrites = 0;
         if let Some(uart) = &self.vm.uart {
             *uart.lock() = Uart::new();
+        }
+        if let Some(scratch) = &self.vm.scratch {
+            scratch.reset();
         }
         self.attend();
     }

@@ -21,13 +21,13 @@ const EVERYWHERE: &[Machine] = &Machine::ALL;
 const APIC_PAGE: &[Machine] = &[BochsVmx];
 /// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU
 /// 7.2's emulation takes values that the manual refuses, does not know ICEBP, checks no limit of a
-/// segment, and has a data breakpoint come in the shadow of MOV SS. Bochs 2.7 has, under AMD-V, a guest's
-/// single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
+/// segment, marks PAE's page-directory pointers as accessed, and has a data breakpoint come in the shadow
+/// of MOV SS. Bochs 2.7 has, under AMD-V, a guest's single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
 /// real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
 pub const WRONG: &[(Machine, &str)] = &[
     (
         QemuTcg,
-        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,pending-breakpoint",
+        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,mode-pae-pointers,pending-breakpoint",
     ),
     (
         BochsSvm,
@@ -46,6 +46,10 @@ const SHORT_LIMIT: u64 = 60;
 const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// The hostile guest with a page on which instructions are emulated.
+const fn forms(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { name, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
+}
 /// Each takes turns with another VM on the same CPU.
 const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
@@ -441,6 +445,52 @@ pub const CASES: &[Case] = &[
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::TrapAll, line: "case=table-in-apic", ..HOSTILE }],
             want: &[Want::Shutdown(0, 0)],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms",
+        about: "instructions that are emulated leave what the CPU leaves, in every mode",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[forms("forms", "case=forms"), forms("faults", "case=forms-faults")],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-but-virtual",
+        about: "the same in every mode that the machine's CPU can leave for the hypervisor",
+        on: &[BochsSvm],
+        kind: Boots(Trial {
+            vms: &[
+                forms("forms", "case=forms without=virtual-8086,virtual-8086-pae"),
+                forms("faults", "case=forms-faults without=virtual-8086,virtual-8086-pae"),
+            ],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-beyond-qemu",
+        about: "the same where a segment ends in the middle of what they reach, and of MOVBE",
+        on: &[BochsVmx],
+        kind: Boots(Trial {
+            vms: &[forms("limits", "case=forms-limits"), forms("movbe", "case=forms-movbe")],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "qemu-gets-forms-wrong",
+        about: "QEMU checks no limits and takes MOVBE for another size; if not, let it run the case before",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            vms: &[forms("limits", "case=forms-limits"), forms("movbe", "case=forms-movbe")],
+            want: &[Want::Shutdown(0, 1), Want::Shutdown(1, 1)],
             ..BOOT
         }),
     },

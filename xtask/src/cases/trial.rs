@@ -57,6 +57,7 @@ pub struct TestVm {
     pub uart: bool,
     pub may_reset: bool,
     pub machine: MachineType,
+    pub scratch_page: bool,
 }
 
 /// The benchmark guest as it comes.
@@ -74,6 +75,7 @@ pub const VM: TestVm = TestVm {
     uart: true,
     may_reset: false,
     machine: MachineType::Minimal,
+    scratch_page: false,
 };
 
 /// One CPU of the machine's usual model.
@@ -149,6 +151,7 @@ impl TestVm {
             uart: self.uart,
             may_reset: self.may_reset,
             machine: MachineName(self.machine),
+            scratch_page: self.scratch_page,
             ..VmSpec::guest(self.image)
         }
     }

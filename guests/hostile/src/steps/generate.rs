@@ -14,6 +14,7 @@
 use super::forms::{FORMS, Harm, Needs};
 use super::modes::{MODES, Mode};
 use crate::ports::ends;
+use crate::random::Random;
 use crate::trip::tables::segment;
 use crate::trip::{ARENA, MAPPED, Start};
 
@@ -46,32 +47,6 @@ pub struct Choice {
     pub wild: bool,
     /// Bits of CR4 that this CPU takes.
     pub cr4: u32,
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// True once in `n` times.
-    fn once_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len() as u64) as usize]
-    }
 }
 
 const TF: u64 = 1 << 8;
@@ -167,7 +142,7 @@ const SELECTORS: &[u16] = &[
 
 /// The step of this number.
 pub fn step(choice: Choice, number: u64) -> Step {
-    let mut random = Random(choice.seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03));
+    let mut random = Random::new(choice.seed, number);
     let mode = random.of(MODES);
     let offset = match random.below(8) {
         0 => MAPPED - 1 - random.below(16),

@@ -48,6 +48,24 @@ fn what_an_exception_displaces_is_delivered_later() {
 }
 
 #[test]
+fn what_a_fault_pushes_has_the_resume_flag() {
+    const RF: u64 = 1 << 16;
+    for (event, is_fault) in [
+        (GP, true),
+        (PF, true),
+        (Event::exception(6, 0), true),
+        (Event::exception(0, 0), true),
+        (Event::exception(1, 0), false),
+        (DF, false),
+    ] {
+        let (_, _, h) = on_top(None, event);
+        assert_eq!(h.get(Kept::Rflags), if is_fault { 2 | RF } else { 2 }, "{event:?}");
+    }
+    let (_, _, h) = on_top(Some(GP), GP);
+    assert_eq!(h.get(Kept::Rflags), 2, "a double fault is none");
+}
+
+#[test]
 fn real_mode_pushes_no_error_codes() {
     let (mut v, mut h) = vcpu();
     h.set(Kept::Cr0, 0x30);
