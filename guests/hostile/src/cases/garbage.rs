@@ -235,10 +235,19 @@ const TIMER_LINE: u8 = 0x20;
 
 static TICKS: AtomicU32 = AtomicU32::new(0);
 
+/// With the shortest periods the next interrupt waits when this one ends, and nothing else gets to run: so the
+/// last one that is wanted stops the timer.
 fn tick(_: &mut Frame) {
-    TICKS.fetch_add(1, Ordering::Relaxed);
+    stop_after_the_last();
     // SAFETY: the end of the interrupt in service, unspecified.
     unsafe { Port::<u8>::new(0x20).write(0x20) };
+}
+
+fn stop_after_the_last() {
+    if TICKS.fetch_add(1, Ordering::Relaxed) + 1 >= TICKS_WANTED {
+        // Mode 0: the timer counts once.
+        count_down(0x30, 0);
+    }
 }
 
 /// Interrupts that are wanted, and the longest time to wait for them in TSC ticks.
@@ -272,7 +281,7 @@ fn pit_flood_io_apic() -> Verdict {
     quiet_devices();
     io_apic(TIMER_PIN, TIMER_LINE.into());
     let ticks = flood(|_| {
-        TICKS.fetch_add(1, Ordering::Relaxed);
+        stop_after_the_last();
         apic::end_of_interrupt();
     });
     io_apic(TIMER_PIN, MASKED);
