@@ -10,7 +10,7 @@ use crate::deps;
 use crate::workspace::{Workspace, cargo};
 
 /// The reference guests: package and program have the same name.
-pub const GUESTS: &[&str] = &["bench", "hostile"];
+pub const GUESTS: &[&str] = &["bench", "hostile", "protocols"];
 /// The largest hypervisor image that `test` lets pass, in bytes of memory.
 pub const IMAGE_LIMIT: u64 = 512 << 10;
 

@@ -159,7 +159,7 @@ pub struct GuestArgs {
 pub struct BuildArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// The guest in the bundle: bench, hostile, linux, linux-generic, or the path of an image
+    /// The guest in the bundle: bench, hostile, protocols, linux, linux-generic, or the path of an image
     #[arg(default_value = "bench")]
     pub image: String,
     /// Take the VMs from this description file instead
@@ -169,7 +169,7 @@ pub struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// bench, hostile, linux, linux-generic, or the path of an image (ELF, bzImage, ROM)
+    /// bench, hostile, protocols, linux, linux-generic, or the path of an image (ELF, bzImage, ROM)
     #[arg(value_name = "GUEST", default_value = "bench")]
     pub image: String,
     #[command(flatten)]

@@ -26,6 +26,14 @@ pub fn loaded(elf: &[u8]) -> Result<Range<u64>> {
     Ok(start..end)
 }
 
+/// Of the first loaded segment, where it goes, its length in memory, and what the file has of it.
+pub fn first_loaded(elf: &[u8]) -> Result<(u64, u64, &[u8])> {
+    let loaded = segments(elf)?.iter().find(|s| s.p_type(Le) == PT_LOAD);
+    let first = loaded.context("nothing is loaded")?;
+    let bytes = first.data(Le, elf).ok().context("a segment ends behind the file")?;
+    Ok((first.p_paddr(Le), first.p_memsz(Le), bytes))
+}
+
 /// The image without everything that only debuggers read. Boot loaders go by the segments, so the
 /// file is cut behind the last of them and the section table is disowned.
 pub fn stripped(elf: &[u8]) -> Result<Vec<u8>> {

@@ -17,6 +17,8 @@ mod docs;
 mod doctor;
 mod elf;
 mod event;
+#[cfg(test)]
+mod forms;
 mod hvlog;
 mod image;
 mod iso;

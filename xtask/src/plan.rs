@@ -95,6 +95,11 @@ impl Plan {
         })
     }
 
+    /// Where the image is that VMs call `called`.
+    pub fn image(&self, called: &str) -> Option<&Path> {
+        self.files.path(Kind::Image, called)
+    }
+
     /// The first VM with the path of its image, to be run without a hypervisor.
     pub fn standalone(&self) -> Result<VmSpec> {
         let vm = self.vms.first().zip(self.images.vms.first());

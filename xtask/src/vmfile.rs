@@ -79,6 +79,9 @@ pub struct VmSpec {
     /// A write to the UART's scratch register tells the VM's exits so far.
     #[serde(default)]
     pub scratch_marks: bool,
+    /// A page of memory whose every access is emulated.
+    #[serde(default)]
+    pub scratch_page: bool,
 }
 
 fn yes() -> bool {
@@ -131,6 +134,7 @@ impl VmSpec {
             may_reset: false,
             profile: false,
             scratch_marks: false,
+            scratch_page: false,
         }
     }
 
@@ -153,6 +157,7 @@ impl VmSpec {
         options.set(Options::MAY_RESET, self.may_reset);
         options.set(Options::PROFILE, self.profile);
         options.set(Options::SCRATCH_MARKS, self.scratch_marks);
+        options.set(Options::SCRATCH_PAGE, self.scratch_page);
         let desc = VmDesc {
             name: padded(&self.name)?,
             image: padded(&members::name(&self.image))?,

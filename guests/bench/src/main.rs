@@ -17,13 +17,13 @@ guest_kernel::guest!("bench", run);
 
 #[cfg(target_os = "none")]
 fn run() -> u8 {
-    use guest_kernel::{info, println, pv};
+    use guest_kernel::{info, println};
 
     let options = info::options();
     let selected = || table::WORKLOADS.iter().filter(|w| options.selects("workload", w.name));
     let mut rows = 0;
     for workload in selected() {
-        if workload.needs_pv && !pv::active() {
+        if !(workload.exists)() {
             continue;
         }
         let ops = options.number("ops").filter(|&n| n > 0).unwrap_or(workload.ops);

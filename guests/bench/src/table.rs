@@ -1,5 +1,7 @@
 //! The workloads, and the mix.
 
+use guest_kernel::scratch;
+
 use crate::measure::Meter;
 use crate::workloads::{console, cpu, memory, mixed, time};
 
@@ -11,18 +13,24 @@ pub struct Workload {
     pub name: &'static str,
     /// How many operations it does unless told otherwise.
     pub ops: u64,
-    /// Whether it exists only with the shim in use.
-    pub needs_pv: bool,
+    /// Whether it exists here.
+    pub exists: fn() -> bool,
     /// Does that many operations in sections of the meter.
     pub run: fn(&mut Meter, u64),
 }
 
 const fn any(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
-    Workload { id, name, ops, needs_pv: false, run }
+    Workload { id, name, ops, exists: || true, run }
 }
 
+/// With the shim in use.
 const fn pv(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
-    Workload { id, name, ops, needs_pv: true, run }
+    Workload { exists: guest_kernel::pv::active, ..any(id, name, ops, run) }
+}
+
+/// With the scratch page.
+const fn mmio(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { exists: scratch::is_present, ..any(id, name, ops, run) }
 }
 
 /// Every workload, in the order in which they run.
@@ -47,6 +55,8 @@ pub const WORKLOADS: &[Workload] = &[
     any(18, "port-console", 79, console::port),
     any(19, "first-touch", 64, memory::first_touch),
     any(20, "mixed", 20, mixed::run),
+    mmio(21, "mmio-read", 1000, cpu::mmio_read),
+    mmio(22, "mmio-write", 1000, cpu::mmio_write),
 ];
 
 /// A part of the mix.

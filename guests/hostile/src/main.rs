@@ -9,7 +9,11 @@
 #[cfg(target_os = "none")]
 mod cases;
 #[cfg(target_os = "none")]
+mod forms;
+#[cfg(target_os = "none")]
 mod ports;
+#[cfg(target_os = "none")]
+mod random;
 #[cfg(target_os = "none")]
 mod raw;
 #[cfg(target_os = "none")]

@@ -4,9 +4,11 @@
 //! exception it raises, by the INT3s around it, or by the timer. The same seed gives the same steps;
 //! `first=N` begins with another one than number 0, and `trace=1` says how each ended.
 //!
-//! With `wild=1` there are also steps that take away what brings control back, and so end the VM or
-//! reset it. How far it got is kept in [`progress`], and a reset VM goes on behind the step that
-//! reset it.
+//! With `wild=1` there are also steps that take away what brings control back. What is left is an NMI
+//! ([`watchdog`]), and a triple fault, which resets the machine: how far it got is kept in
+//! [`progress`], and it goes on behind the step that reset it. That takes a machine of type `pc`, with
+//! the right to reset itself. What no PC comes back from, or the hypervisor is known to end a VM for,
+//! is left out: the list is in [`generate`].
 
 use core::arch::asm;
 
@@ -14,6 +16,7 @@ use guest_kernel::apic::{self, TIMER_VECTOR};
 use guest_kernel::interrupts::{self, Frame};
 use guest_kernel::probe::probe;
 use guest_kernel::{info, println, timer};
+use x86_64::instructions::port::Port;
 use x86_64::registers::control::Cr4;
 use x86_64::registers::model_specific::Msr;
 
@@ -24,9 +27,11 @@ pub mod forms;
 pub mod generate;
 pub mod modes;
 mod progress;
+mod watchdog;
 
 use generate::{Choice, Step};
 use modes::MODES;
+use watchdog::{NMI, Watchdog};
 
 /// TSC ticks after which a step is interrupted.
 const PATIENCE: u64 = 20_000_000;
@@ -60,8 +65,8 @@ pub fn run() {
     let begin = progress.as_ref().map_or(first, |p| p.next(first));
     let mut counts = Counts::default();
     let mut vectors = [0u64; 256];
-    // The kernel's own code may meet breakpoints that a step has set.
-    interrupts::handle(1, |_: &mut Frame| {});
+    let watchdog = if choice.wild { Watchdog::find() } else { None };
+    handle_exceptions(choice.wild);
     trip::prepare();
     set_msrs();
     for number in begin..first + steps {
@@ -73,18 +78,24 @@ pub fn run() {
         }
         if number % OFTEN == 0 || number == begin {
             counts.arm(PATIENCE);
+            watchdog.inspect(|w| w.wire());
         }
         let step = generate::step(choice, number);
         if trace {
             announce(number, &step);
         }
-        let end = take(&step, choice.wild, &mut counts);
+        let end = take(&step, watchdog, choice.wild, &mut counts);
+        if end.vector == NMI && watchdog.is_some() {
+            watchdog::end_nmi();
+            counts.endless += 1;
+        }
         vectors[usize::from(end.vector)] += 1;
         if trace {
             tell(&end);
         }
     }
-    interrupts::forget(1);
+    watchdog.inspect(|w| w.stop());
+    (0..FIRST_INTERRUPT).for_each(interrupts::forget);
     for number in first..first + steps {
         let step = generate::step(choice, number);
         counts.modes[mode_index(&step)] += 1;
@@ -133,7 +144,7 @@ fn tell(end: &End) {
 }
 
 /// Takes a step, and repairs what it may have damaged.
-fn take(step: &Step, wild: bool, counts: &mut Counts) -> End {
+fn take(step: &Step, watchdog: Option<Watchdog>, wild: bool, counts: &mut Counts) -> End {
     let mut attempts = 0;
     loop {
         trip::clear(ARENA.start, MAPPED);
@@ -142,13 +153,20 @@ fn take(step: &Step, wild: bool, counts: &mut Counts) -> End {
         if step.halts {
             counts.arm(SOON);
         }
+        watchdog.inspect(|w| w.arm());
         let end = trip::go(&step.start);
         set_breakpoints(None);
         if step.mode.is_unconfined() || wild && step.mode.level == 0 {
             trip::prepare();
         }
+        if step.writes_ports {
+            watchdog.inspect(|w| w.wire());
+        }
         if step.writes_msrs && step.mode.level == 0 {
             set_msrs();
+            if wild {
+                set_apic();
+            }
         }
         if end.vector < FIRST_INTERRUPT {
             return end;
@@ -167,6 +185,27 @@ fn take(step: &Step, wild: bool, counts: &mut Counts) -> End {
             counts.endless += 1;
             return end;
         }
+    }
+}
+
+/// The kernel's own code may meet breakpoints that a step has set, and an NMI that is late. What else
+/// it meets comes of damage by a wild step, which a reset repairs.
+fn handle_exceptions(wild: bool) {
+    interrupts::handle(1, |_: &mut Frame| {});
+    if wild {
+        interrupts::handle(NMI, |_| {});
+        (0..FIRST_INTERRUPT).filter(|&v| v != 1 && v != NMI).for_each(|vector| {
+            interrupts::handle(vector, |_| reset());
+        });
+    }
+}
+
+/// Resets the machine by its keyboard controller.
+fn reset() {
+    const PULSE_RESET: u8 = 0xfe;
+    loop {
+        // SAFETY: it is what is wanted.
+        unsafe { Port::<u8>::new(0x64).write(PULSE_RESET) };
     }
 }
 
@@ -227,6 +266,20 @@ fn set_msrs() {
             Msr::new(msr).write(value);
         }
     }
+}
+
+/// What a wild step may have written beyond that: the local APIC, and what single steps are. Where it
+/// is no longer in its mode, a write is a fault, and so a reset.
+fn set_apic() {
+    const DEBUGCTL: u32 = 0x1d9;
+    const PRIORITY: u32 = 0x808;
+    // SAFETY: as they are after a reset.
+    unsafe {
+        Msr::new(DEBUGCTL).write(0);
+        Msr::new(PRIORITY).write(0);
+    }
+    apic::init();
+    timer::init();
 }
 
 /// Sets DR0 to DR3, DR6 and DR7.

@@ -57,6 +57,9 @@ pub struct Start {
     pub ss: u16,
     /// ES, DS, FS, GS.
     pub data: [u16; 4],
+    /// In real mode, ES, DS, FS and GS are loaded before protected mode is left: base and limit are those
+    /// of descriptors.
+    pub unreal: bool,
     /// RFLAGS; with bit 17 the mode is virtual-8086.
     pub flags: u64,
     /// CR0 but for PE and PG, which follow from the way and the paging.
@@ -123,6 +126,7 @@ impl Start {
         cs: (ARENA.start >> 4) as u16,
         ss: (ARENA.start >> 4) as u16,
         data: [(ARENA.start >> 4) as u16; 4],
+        unreal: false,
         flags: 2,
         cr0: 0x30,
         cr4: 0,
@@ -164,6 +168,8 @@ struct Data {
     data: [u32; 4],
     way: u32,
     task: u32,
+    unreal: u32,
+    unused: u32,
     gdtr: TableRegister,
     idtr: TableRegister,
     kernel: Kernel,
@@ -275,6 +281,8 @@ pub fn go(start: &Start) -> End {
         data: [es, ds, fs, gs],
         way: start.way as u32,
         task: if start.way == Way::Long { segment::TASK_64 } else { segment::TASK_32 }.into(),
+        unreal: start.unreal.into(),
+        unused: 0,
         gdtr: TableRegister::new(tables::GDT, tables::GDT_LIMIT),
         idtr: gate_tables(start.way),
         kernel: Kernel {

@@ -33,6 +33,8 @@ pub mod probe;
 #[cfg(target_os = "none")]
 pub mod pv;
 #[cfg(target_os = "none")]
+pub mod scratch;
+#[cfg(target_os = "none")]
 pub mod serial;
 #[cfg(target_os = "none")]
 pub mod thread;

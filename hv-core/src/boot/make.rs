@@ -16,6 +16,7 @@ use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{self, CpuidModel, Facts, XCR0_KNOWN};
 use crate::emulate::msr::{CpuFacts, MsrState};
+use crate::emulate::recent::Recent;
 use crate::hw::Cpuid;
 use crate::hw::instructions::{ThisCpu, rdmsr, tsc, wrmsr};
 use crate::hw::limits::Limits;
@@ -150,6 +151,7 @@ impl Basis<'_> {
             memory,
             generation: Generation::default(),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            scratch: desc.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: desc.machine,
             board: Mutex::new(board),
             wired,
@@ -178,6 +180,7 @@ impl Basis<'_> {
             may_call: false,
             offers_eoi,
             nmi: false,
+            halted_for_nmi: false,
             extint: false,
             board_due: if wired { 0 } else { u64::MAX },
             levels_changed: false,
@@ -194,6 +197,7 @@ impl Basis<'_> {
             contended: false,
             slice_end: 0,
             halted_ticks: 0,
+            recent: Recent::default(),
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

@@ -120,6 +120,11 @@ impl Board {
         }
     }
 
+    /// Whether a pin of the I/O APIC makes NMIs.
+    pub fn makes_nmis(&self) -> bool {
+        matches!(self, Board::Pc(pc) if pc.io_apic.makes_nmis())
+    }
+
     /// Whether the serial port's interrupt is wired to anything.
     pub fn has_interrupts(&self) -> bool {
         matches!(self, Board::Pc(_))

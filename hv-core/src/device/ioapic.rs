@@ -168,6 +168,14 @@ impl IoApic {
         self.table.get(usize::from(pin)).is_some_and(|entry| entry & MASKED == 0)
     }
 
+    /// Whether an edge on any pin is sent as an NMI.
+    pub fn makes_nmis(&self) -> bool {
+        let makes = |&entry: &u64| {
+            entry & MASKED == 0 && DeliveryMode::of(entry as u32) == DeliveryMode::Nmi
+        };
+        self.table.iter().any(makes)
+    }
+
     /// The input `pin` is now high or low. Which of the two is active, the guest programs; a source
     /// on an ISA interrupt is high when it has one. A pin that does not exist is ignored.
     #[must_use]

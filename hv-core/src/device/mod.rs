@@ -8,4 +8,5 @@ pub mod pic;
 pub mod pit;
 pub mod power;
 pub mod rtc;
+pub mod scratch;
 pub mod uart;

@@ -3,7 +3,8 @@
 use pv_abi::area::INFO_SIZE;
 use zerocopy::IntoBytes;
 
-use crate::device::{apic, ioapic};
+use crate::device::scratch::Scratch;
+use crate::device::{apic, ioapic, scratch};
 use crate::host::report::Cause;
 use crate::mem::frames::PAGE;
 use crate::vm::{Hardware, Leave, Outcome, Vcpu};
@@ -16,6 +17,8 @@ enum Device {
     IoApic(u16),
     /// The read-only half of the area, at this offset.
     Info(usize),
+    /// The scratch page, at this offset.
+    Scratch(&'static Scratch, u16),
     /// Nobody: reads give ones, writes go nowhere.
     Nobody,
 }
@@ -23,12 +26,16 @@ enum Device {
 fn device(vcpu: &Vcpu, gpa: u64) -> Device {
     let offset = gpa & PAGE.wrapping_sub(1);
     let in_info = gpa.wrapping_sub(vcpu.vm.info_gpa);
-    if vcpu.apic.mode() == apic::Mode::XApic && gpa ^ offset == vcpu.apic.base_address() {
+    if gpa ^ offset == vcpu.apic.base_address() && vcpu.apic.mode() == apic::Mode::XApic {
         Device::Apic(offset as u16)
     } else if gpa ^ offset == ioapic::DEFAULT_BASE && vcpu.vm.wired {
         Device::IoApic(offset as u16)
     } else if in_info < INFO_SIZE as u64 && vcpu.registered.area.is_some() {
         Device::Info(in_info as usize)
+    } else if gpa ^ offset == scratch::BASE
+        && let Some(scratch) = &vcpu.vm.scratch
+    {
+        Device::Scratch(scratch, offset as u16)
     } else {
         Device::Nobody
     }
@@ -53,6 +60,7 @@ pub fn device_read(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64, size
             }
             u64::from_le_bytes(value)
         }
+        Device::Scratch(page, offset) => page.read(offset),
         Device::Nobody => u64::MAX,
     }
 }
@@ -69,7 +77,7 @@ pub fn device_write(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     gpa: u64,
-    _size: u8,
+    size: u8,
     value: u64,
 ) -> Result<(), Leave> {
     match device(vcpu, gpa) {
@@ -92,6 +100,10 @@ pub fn device_write(
             address: gpa,
             message: "the guest wrote to the half of the area that is the hypervisor's",
         }),
+        Device::Scratch(page, offset) => {
+            page.write(offset, size, value);
+            Ok(())
+        }
         Device::Nobody => Ok(()),
     }
 }

@@ -10,4 +10,5 @@ pub mod mmio;
 pub mod msr;
 pub mod mtrr;
 pub mod port;
+pub mod recent;
 pub mod step;

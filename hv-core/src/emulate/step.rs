@@ -1,12 +1,13 @@
 //! The instruction that exited, executed instead of the CPU: one that reached memory where there is no
 //! RAM, INS and OUTS.
 
-use iced_x86::{Instruction, OpKind};
+use iced_x86::Instruction;
 
-use super::decode::{self, DecodeError, Part, ones, signed};
+use super::decode::{self, DecodeError, ones, signed};
 use super::execute::{self, Done, Guest, Op, Stop};
 use super::instruction;
 use super::mmio::{device_read, device_write};
+use super::recent::{Kind, Move};
 use crate::host::report::Cause;
 use crate::mem::frames::PAGE;
 use crate::mem::paging::Access;
@@ -30,19 +31,41 @@ const BUDGET: u32 = 64;
 /// tables, or its fetch.
 #[inline(never)]
 pub fn access(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFault) -> Outcome {
-    let gpa = fault.gpa;
     let (mode, rip) = (hardware.mode(), hardware.kept(Kept::Rip));
     let fetched = instruction::fetch_in(vcpu, hardware, mode, rip);
+    if let Some(recent) = vcpu.recent.get(&fetched, mode, rip)
+        && is_plain(vcpu, recent, fault)
+    {
+        return plain(vcpu, hardware, recent, fault.gpa);
+    }
+    any(vcpu, hardware, fault, &fetched, mode, rip)
+}
+
+/// The same where the instruction has to be decoded.
+#[cold]
+#[inline(never)]
+fn any(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    fault: NestedFault,
+    fetched: &Fetched,
+    mode: Mode,
+    rip: u64,
+) -> Outcome {
+    let gpa = fault.gpa;
     match decode::decode(fetched.as_slice(), mode, rip) {
         Ok(instruction) => {
-            if let Some(outcome) = plain(vcpu, hardware, &instruction, fault) {
-                return outcome;
+            if let Some(found) = Move::of(&instruction) {
+                vcpu.recent.put(fetched, mode, rip, found);
+                if is_plain(vcpu, found, fault) {
+                    return plain(vcpu, hardware, found, gpa);
+                }
             }
             let guest = Guest::new(vcpu, hardware, mode, None);
-            run(guest, &instruction).unwrap_or_else(|| unsupported(&fetched, gpa))
+            run(guest, &instruction).unwrap_or_else(|| unsupported(fetched, gpa))
         }
         Err(DecodeError::NeedBytes) => fetch_on(vcpu, hardware, mode, rip, gpa),
-        Err(DecodeError::Invalid) => unsupported(&fetched, gpa),
+        Err(DecodeError::Invalid) => unsupported(fetched, gpa),
     }
 }
 
@@ -116,46 +139,48 @@ fn run<H: Hardware>(mut guest: Guest<'_, H>, instruction: &Instruction) -> Optio
     })
 }
 
-/// A move between a device and a general register, or an immediate, which is nearly all that reaches
-/// devices: the CPU has checked everything and says where it is. Not one whose address it may have
-/// cut, or that it may be the second page of.
+/// Whether the CPU has checked everything about a move, and says where it is: it is not one whose address
+/// it may have cut, or that it may be the second page of.
+#[inline(always)]
+fn is_plain(vcpu: &Vcpu, Move { kind, size, .. }: Move, fault: NestedFault) -> bool {
+    let NestedFault { gpa, access, walk } = fault;
+    let done = if matches!(kind, Kind::Load(_) | Kind::LoadSigned(_)) { READ } else { WRITE };
+    !walk
+        && gpa & u64::from(size).wrapping_sub(1) == 0
+        && gpa & PAGE.wrapping_sub(1) != 0
+        && gpa >= vcpu.vm.memory.size()
+        && access & done != 0
+}
+
+/// Does such a move.
 #[inline(always)]
 fn plain(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
-    instruction: &Instruction,
-    NestedFault { gpa, access, walk }: NestedFault,
-) -> Option<Outcome> {
-    let (op, size) = execute::find(instruction.code())?;
-    let last = u64::from(size).wrapping_sub(1);
-    let in_ram = gpa < vcpu.vm.memory.size();
-    if walk || gpa & last != 0 || gpa & PAGE.wrapping_sub(1) == 0 || in_ram {
-        return None;
-    }
-    match (op, instruction.op0_kind(), instruction.op1_kind()) {
-        (Op::Move, OpKind::Memory, from) if access & WRITE != 0 => {
-            let value = if from == OpKind::Register {
-                let part = Part::of(instruction.op1_register())?;
-                part.get(vcpu.gpr(hardware, part.number))
-            } else {
-                instruction.try_immediate(1).ok()? & ones(size)
-            };
-            if let Err(leave) = device_write(vcpu, hardware, gpa, size, value) {
-                return Some(Outcome::Leave(leave));
+    Move { kind, size, length }: Move,
+    gpa: u64,
+) -> Outcome {
+    match kind {
+        Kind::Load(part) | Kind::LoadSigned(part) => {
+            let mut value = device_read(vcpu, hardware, gpa, size) & ones(size);
+            if matches!(kind, Kind::LoadSigned(_)) {
+                value = signed(value, size);
             }
-        }
-        (Op::Move | Op::ZeroExtend | Op::SignExtend, OpKind::Register, OpKind::Memory)
-            if access & READ != 0 =>
-        {
-            let part = Part::of(instruction.op0_register())?;
-            let value = device_read(vcpu, hardware, gpa, size) & ones(size);
-            let value = if op == Op::SignExtend { signed(value, size) } else { value };
             let old = vcpu.gpr(hardware, part.number);
             vcpu.set_gpr(hardware, part.number, part.set(old, value));
         }
-        _ => return None,
+        Kind::Store(_) | Kind::StoreImmediate(_) => {
+            let value = match kind {
+                Kind::Store(part) => part.get(vcpu.gpr(hardware, part.number)),
+                Kind::StoreImmediate(value) => value as u64 & ones(size),
+                _ => 0,
+            };
+            if let Err(leave) = device_write(vcpu, hardware, gpa, size, value) {
+                return Outcome::Leave(leave);
+            }
+        }
     }
-    Some(Outcome::AdvanceBy(instruction.len() as u32))
+    Outcome::AdvanceBy(length.into())
 }
 
 /// The instruction goes on behind what can be read without more ado: each of its bytes is fetched as

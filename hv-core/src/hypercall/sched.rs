@@ -27,6 +27,7 @@ pub(super) fn call(
                 let rflags = hardware.kept(Kept::Rflags);
                 hardware.keep(Kept::Rflags, rflags | RFLAGS_IF);
             }
+            vcpu.halted_for_nmi = false;
             Reply::Leave(0, Leave::Halted)
         }
         sched::YIELD => Reply::Leave(0, Leave::Preempted),

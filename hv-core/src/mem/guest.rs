@@ -158,6 +158,19 @@ impl GuestMemory {
         Ok(unsafe { ptr::read_volatile(from.cast::<u64>()) })
     }
 
+    /// Reads aligned 64-bit values that follow each other, each by one access.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if they are not as a whole RAM or ROM, or not aligned.
+    #[inline]
+    pub fn read_words<const N: usize>(&self, gpa: u64) -> Result<[u64; N], BadAddress> {
+        let from = self.readable(aligned(gpa, 8)?, size_of::<[u64; N]>() as u64)?;
+        let from = from.cast::<u64>();
+        // SAFETY: as in `read_u64`.
+        Ok(core::array::from_fn(|i| unsafe { ptr::read_volatile(from.wrapping_add(i)) }))
+    }
+
     /// Writes an aligned 64-bit value by one access.
     ///
     /// # Errors

@@ -173,6 +173,9 @@ impl Walk<'_> {
 
     /// The page-directory pointer of PAE paging, which has no rights.
     fn pointer(&self, cr3: u64) -> Result<u64, NoTranslation> {
+        /// Bits 2:1 and 8:5 but for 5: QEMU 7.2, which reads pointers from memory as AMD's CPUs do, marks
+        /// them as accessed there.
+        const RESERVED: u64 = 0x1c6;
         let kept = self.rules.pointers.as_ref();
         let kept = kept.and_then(|p| p.get((self.linear >> 30 & 3) as usize)).copied();
         let pointer = kept.unwrap_or_else(|| {
@@ -182,7 +185,7 @@ impl Walk<'_> {
         if pointer & PRESENT == 0 {
             return Err(self.fault(0));
         }
-        if pointer & (0x1e6 | NO_EXECUTE | self.too_high()) != 0 {
+        if pointer & (RESERVED | NO_EXECUTE | self.too_high()) != 0 {
             return Err(self.fault(PRESENT as u32 | 1 << 3));
         }
         Ok(pointer)

@@ -104,6 +104,16 @@ impl Fetched {
         fetched
     }
 
+    /// The first 8 bytes as a number, and how many bytes there are in all; those that are not there are
+    /// anything.
+    #[inline]
+    pub fn first(&self) -> (u64, u8) {
+        let [low, high, _] = self.words.map(u64::from_le_bytes);
+        let shift = u32::from(self.start & 7).wrapping_mul(8);
+        let above = high.wrapping_shl(1).wrapping_shl(63u32.wrapping_sub(shift));
+        (low.wrapping_shr(shift) | above, self.end.wrapping_sub(self.start))
+    }
+
     /// The bytes: [`MAX_LENGTH`], or fewer if what follows is not mapped.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
@@ -112,18 +122,34 @@ impl Fetched {
     }
 }
 
-/// Reads instruction bytes at a linear address, as many as are mapped. By words, none of which
-/// crosses a page: each page is translated once.
+/// Reads instruction bytes at a linear address, as many as are mapped.
 #[inline]
 pub fn instruction(memory: &GuestMemory, paging: Paging, linear: u64) -> Fetched {
+    /// Where the last of a page's [`Fetched::words`] begin.
+    const LAST: u64 = 0xfe8;
+    let start = linear & 7;
+    let at = linear & !7;
+    let gpa = translate(memory, paging, at);
+    if at & 0xfff <= LAST
+        && let Some(Ok(words)) = gpa.map(|gpa| memory.read_words(gpa))
+    {
+        let end = start.wrapping_add(MAX_LENGTH as u64) as u8;
+        return Fetched { words: words.map(u64::to_le_bytes), start: start as u8, end };
+    }
+    by_word(memory, paging, linear, gpa)
+}
+
+/// The same by words, none of which crosses a page: each page is translated once.
+#[cold]
+#[inline(never)]
+fn by_word(memory: &GuestMemory, paging: Paging, linear: u64, mut gpa: Option<u64>) -> Fetched {
     let start = linear & 7;
     let mut fetched = Fetched { start: start as u8, ..Fetched::default() };
     let mut at = linear & !7;
-    let mut gpa = translate(memory, paging, at);
     let mut end = 0u64;
     for word in &mut fetched.words {
         if at & 0xfff == 0 && end != 0 {
-            gpa = translate_next(memory, paging, at);
+            gpa = translate(memory, paging, at);
         }
         let Some(value) = gpa.and_then(|gpa| memory.read_u64(gpa).ok()) else { break };
         *word = value.to_le_bytes();
@@ -133,13 +159,6 @@ pub fn instruction(memory: &GuestMemory, paging: Paging, linear: u64) -> Fetched
     }
     fetched.end = end.min(start.wrapping_add(MAX_LENGTH as u64)) as u8;
     fetched
-}
-
-/// Out of the way of the first page, which is nearly always the only one.
-#[cold]
-#[inline(never)]
-fn translate_next(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64> {
-    translate(memory, paging, linear)
 }
 
 #[cfg(test)]

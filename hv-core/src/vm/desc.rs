@@ -41,6 +41,8 @@ bitflags! {
         const PROFILE = 1 << 4;
         /// Tell the VM's exits by reason when the guest writes the scratch register of its UART.
         const SCRATCH_MARKS = 1 << 5;
+        /// Give the VM a page of memory whose every access exits and is emulated.
+        const SCRATCH_PAGE = 1 << 6;
     }
 }
 

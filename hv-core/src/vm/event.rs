@@ -76,6 +76,14 @@ impl Event {
         }
     }
 
+    /// Whether it is an exception that is delivered before its instruction has done anything.
+    pub const fn is_fault(&self) -> bool {
+        /// #DB, #BP and #OF are not always, and #DF and #MC never.
+        const OTHERS: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 18;
+        matches!(self.kind, EventKind::HardwareException)
+            && 1u32.wrapping_shl(self.vector as u32) & OTHERS == 0
+    }
+
     /// A non-maskable interrupt.
     pub const fn nmi() -> Event {
         Event { vector: 2, kind: EventKind::Nmi, error_code: None, instruction_length: 0 }

@@ -59,7 +59,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             vcpu.look_at_events();
             Outcome::Resume
         }
-        Exit::Hlt => halt(hardware),
+        Exit::Hlt => halt(vcpu, hardware),
         Exit::ExternalInterrupt | Exit::Nmi => {
             hardware.serve_host();
             vcpu.attend();
@@ -132,13 +132,14 @@ fn unsupported(message: &'static str) -> Outcome {
     Outcome::Leave(Leave::ended(Cause::Unsupported, 0, message))
 }
 
-fn halt(hardware: &mut impl Hardware) -> Outcome {
+fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
     let rflags = hardware.kept(Kept::Rflags);
     if rflags & RFLAGS_TF != 0 {
         // The single step behind HLT ends it at once.
         return Outcome::Advance;
     }
-    if rflags & RFLAGS_IF == 0 {
+    vcpu.halted_for_nmi = rflags & RFLAGS_IF == 0;
+    if vcpu.halted_for_nmi && (hardware.nmi_blocked() || !vcpu.nmi_may_come()) {
         return Outcome::Leave(Leave::ended(
             Cause::HaltedForEver,
             0,
@@ -199,6 +200,13 @@ pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Re
             _ => {}
         }
         vcpu.attend();
+    }
+    if event.is_fault() {
+        // What a fault pushes keeps the instruction from meeting its breakpoint again (SDM vol. 3, Masking
+        // Exceptions and Interrupts in RFLAGS); an injection pushes RFLAGS as they are.
+        const RF: u64 = 1 << 16;
+        let flags = hardware.kept(Kept::Rflags);
+        hardware.keep(Kept::Rflags, flags | RF);
     }
     // Real mode pushes no error codes.
     const CR0_PE: u64 = 1 << 0;

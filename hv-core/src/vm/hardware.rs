@@ -153,6 +153,9 @@ pub trait Hardware: Link {
     /// Whether a maskable interrupt can be taken now: RFLAGS.IF, and no shadow.
     fn interruptible(&mut self) -> bool;
 
+    /// Whether the handler of an NMI holds others off.
+    fn nmi_blocked(&mut self) -> bool;
+
     /// Whether an NMI can be taken now.
     fn nmi_allowed(&mut self) -> bool;
 

@@ -327,6 +327,9 @@ impl Vcpu {
         if virtual_delivery {
             self.apic.resume_software();
         }
+        if self.halted_for_nmi {
+            return self.nmi;
+        }
         self.nmi
             || self.delayed.is_some()
             || self.extint_waits()

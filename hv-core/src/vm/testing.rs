@@ -25,6 +25,7 @@ use crate::device::board::Board;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::{CpuidModel, Facts};
 use crate::emulate::msr::{CpuFacts, MsrState};
+use crate::emulate::recent::Recent;
 use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
 use crate::host::report::Vendor;
 use crate::hw::Cpuid;
@@ -288,6 +289,9 @@ impl Hardware for Fake {
     fn interruptible(&mut self) -> bool {
         self.get(Kept::Rflags) & RFLAGS_IF != 0 && !self.shadow
     }
+    fn nmi_blocked(&mut self) -> bool {
+        self.nmi_blocked
+    }
     fn nmi_allowed(&mut self) -> bool {
         !self.nmi_blocked && !self.shadow
     }
@@ -478,6 +482,7 @@ impl Setup {
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
+            scratch: self.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: self.machine,
             board: Mutex::new(board),
             wired,
@@ -507,6 +512,7 @@ impl Setup {
             may_call: self.options.contains(Options::ABI),
             offers_eoi: true,
             nmi: false,
+            halted_for_nmi: false,
             extint: false,
             board_due: if wired { 0 } else { u64::MAX },
             levels_changed: false,
@@ -522,6 +528,7 @@ impl Setup {
             contended: false,
             slice_end: 0,
             halted_ticks: 0,
+            recent: Recent::default(),
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm: Box::leak(Box::new(vm)),
         }

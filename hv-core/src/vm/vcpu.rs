@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
@@ -16,9 +17,11 @@ use super::{
 };
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
+use crate::device::scratch::Scratch;
 use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
+use crate::emulate::recent::Recent;
 use crate::host::report::Cause;
 use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
@@ -54,6 +57,8 @@ pub struct Vm {
     pub generation: Generation,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
+    /// The page whose every access is emulated, if it has one.
+    pub scratch: Option<Box<Scratch>>,
     /// The devices that it has.
     pub machine: MachineType,
     /// Its other devices.
@@ -133,6 +138,8 @@ pub struct Vcpu {
     pub board_due: u64,
     /// The set of vectors that are triggered by a level may have changed.
     pub levels_changed: bool,
+    /// It halted with interrupts disabled: an NMI alone ends that.
+    pub halted_for_nmi: bool,
     /// An interrupt whose delivery raised an exception, which goes first.
     pub delayed: Option<Event>,
     /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
@@ -157,6 +164,8 @@ pub struct Vcpu {
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
     pub halted_ticks: u64,
+    /// Moves to and from devices, decoded.
+    pub recent: Recent,
     /// Exits by place, if they are wanted.
     pub profile: Option<Profile>,
     /// What the vCPU belongs to.
@@ -249,6 +258,7 @@ impl Vcpu {
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;
+        self.halted_for_nmi = false;
         self.extint = false;
         self.board_due = if self.vm.wired { 0 } else { u64::MAX };
         self.levels_changed = true;
@@ -265,6 +275,9 @@ impl Vcpu {
         info.vmwrites = 0;
         if let Some(uart) = &self.vm.uart {
             *uart.lock() = Uart::new();
+        }
+        if let Some(scratch) = &self.vm.scratch {
+            scratch.reset();
         }
         self.attend();
     }

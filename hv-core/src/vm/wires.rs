@@ -78,6 +78,11 @@ impl Vcpu {
         self.look_at_events();
     }
 
+    /// Whether an NMI waits, or something is due on the board and a pin of the I/O APIC makes NMIs.
+    pub fn nmi_may_come(&self) -> bool {
+        self.nmi || self.board_due != u64::MAX && self.vm.board.lock().makes_nmis()
+    }
+
     /// The vector of the external interrupt controller, which is then in service there.
     pub fn acknowledge_extint(&mut self) -> u8 {
         let mut board = self.vm.board.lock();

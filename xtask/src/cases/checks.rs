@@ -150,6 +150,9 @@ const LIMITS: &[Limit] = &[
         instructions: 180.0,
         ..FREE
     },
+    Limit { on: EXACT, workload: "mmio-read", exits: 1.0, instructions: 700.0, ..FREE },
+    Limit { on: FETCHES, workload: "mmio-read", exits: 1.0, instructions: 700.0, ..FREE },
+    Limit { workload: "mmio-write", exits: 1.0, instructions: 700.0, ..FREE },
     Limit { workload: "port-console", policy: Policy::HwAssist, instructions: 250.0, ..FREE },
     Limit { workload: "first-touch", policy: Policy::TrapAll, exits: 0.0, ..FREE },
     Limit { workload: "first-touch", policy: Policy::HwAssist, exits: 0.0, ..FREE },

@@ -2,11 +2,12 @@
 
 use hv_core::host::report::Cause;
 use hv_core::vm::desc::Options;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
-use super::{Case, Kind, checks, linux};
+use super::{Case, Kind, checks, linux, protocols};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
@@ -20,13 +21,13 @@ const EVERYWHERE: &[Machine] = &Machine::ALL;
 const APIC_PAGE: &[Machine] = &[BochsVmx];
 /// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU
 /// 7.2's emulation takes values that the manual refuses, does not know ICEBP, checks no limit of a
-/// segment, and has a data breakpoint come in the shadow of MOV SS. Bochs 2.7 has, under AMD-V, a guest's
-/// single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
+/// segment, marks PAE's page-directory pointers as accessed, and has a data breakpoint come in the shadow
+/// of MOV SS. Bochs 2.7 has, under AMD-V, a guest's single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
 /// real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
 pub const WRONG: &[(Machine, &str)] = &[
     (
         QemuTcg,
-        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,pending-breakpoint",
+        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,mode-pae-pointers,pending-breakpoint",
     ),
     (
         BochsSvm,
@@ -45,9 +46,19 @@ const SHORT_LIMIT: u64 = 60;
 const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// The hostile guest with a page on which instructions are emulated.
+const fn forms(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { name, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
+}
 /// Each takes turns with another VM on the same CPU.
 const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
+}
+/// Says whether its memory and registers are what it has left there, while others take turns with it.
+const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=100");
+/// One with the devices of a PC.
+const fn pc(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { machine: MachineType::Pc, slice_us: 1000, ..neighbour(name, line) }
 }
 const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
 const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
@@ -83,6 +94,12 @@ pub const CASES: &[Case] = &[
         about: "the kernel's clock goes like the battery-backed clock of a PC",
         on: EACH_VENDOR,
         kind: Checks(linux::keeps_time),
+    },
+    Case {
+        name: "linux-boots-on-a-pc",
+        about: "Debian's kernel boots on the devices of a PC, and complains of nothing that QEMU's PC is without",
+        on: EACH_VENDOR,
+        kind: Checks(linux::boots_on_a_pc),
     },
     Case {
         name: "linux-works-bare",
@@ -205,6 +222,42 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "boots-linux32",
+        about: "a bzImage is entered by the 32-bit boot protocol, with all that it promises",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::linux_32),
+    },
+    Case {
+        name: "boots-linux64",
+        about: "a bzImage is entered by the 64-bit boot protocol, with all that it promises",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::linux_64),
+    },
+    Case {
+        name: "boots-multiboot",
+        about: "ELF32, ELF64 and other files are started as the Multiboot Specification says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::multiboot),
+    },
+    Case {
+        name: "boots-multiboot2",
+        about: "ELF32 and ELF64 files are started as the Multiboot2 Specification says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::multiboot2),
+    },
+    Case {
+        name: "boots-a-pvh-guest",
+        about: "an ELF file with a PVH note is started as Xen's document says",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::pvh),
+    },
+    Case {
+        name: "boots-rom",
+        about: "a ROM starts at the reset vector, in the state after reset",
+        on: EACH_VENDOR,
+        kind: Checks(protocols::rom),
+    },
+    Case {
         name: "refuses-no-extension-on-intel",
         about: "a CPU of Intel's without VMX is refused, and what is missing is named",
         on: &[BochsVmx],
@@ -267,6 +320,72 @@ pub const CASES: &[Case] = &[
         kind: Checks(checks::halted_gets_the_cpu_back),
     },
     Case {
+        name: "random-steps",
+        about: "random instructions in every mode end as they do on a CPU, or reset their VM alone",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                TestVm { may_reset: true, ..pc("wild", "case=steps wild=1 seed=1 steps=1500") },
+                PATTERN,
+                TestVm { slice_us: 1000, ..neighbour("steps", "case=steps seed=2 steps=1500") },
+            ],
+            want: &[
+                Want::Console(0, "@hostile steps 1500 in all"),
+                Want::Shutdown(0, 0),
+                Want::Shutdown(1, 0),
+                Want::Console(2, "@hostile steps 1500 in all"),
+                Want::Shutdown(2, 0),
+            ],
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "hostile-runs-bare",
+        about: "the hostile guest's cases and steps hold without the hypervisor, too",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            vms: &[HOSTILE],
+            want: &[Want::Console(0, "@hostile pass"), Want::Shutdown(0, 0)],
+            ..BARE
+        }),
+    },
+    Case {
+        name: "garbage-ports",
+        about: "a guest that writes to every port of a PC goes on, and so does its neighbour",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            real_time: true,
+            vms: &[PATTERN, pc("ports", "case=garbage-ports")],
+            want: BOTH_FINISHED,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "hostile-devices",
+        about: "a guest that floods devices or writes garbage to all of them harms nobody but itself",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                PATTERN,
+                pc("pit-by-8259", "case=pit-flood"),
+                pc("pit-by-io-apic", "case=pit-flood-io-apic"),
+                pc("pit-by-nmi", "case=pit-nmi-ends-hlt"),
+                pc("msrs", "case=garbage-msrs"),
+                pc("uart", "case=uart-flood"),
+            ],
+            want: &[
+                Want::Shutdown(0, 0),
+                Want::Shutdown(1, 0),
+                Want::Shutdown(2, 0),
+                Want::Shutdown(3, 0),
+                Want::Shutdown(4, 0),
+                Want::Shutdown(5, 0),
+            ],
+            ..BOOT
+        }),
+    },
+    Case {
         name: "xcr0-shrinks-beside-a-neighbour",
         about: "vector registers keep their values when their component leaves XCR0",
         on: EACH_VENDOR,
@@ -326,6 +445,52 @@ pub const CASES: &[Case] = &[
         kind: Boots(Trial {
             vms: &[TestVm { policy: Policy::TrapAll, line: "case=table-in-apic", ..HOSTILE }],
             want: &[Want::Shutdown(0, 0)],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms",
+        about: "instructions that are emulated leave what the CPU leaves, in every mode",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[forms("forms", "case=forms"), forms("faults", "case=forms-faults")],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-but-virtual",
+        about: "the same in every mode that the machine's CPU can leave for the hypervisor",
+        on: &[BochsSvm],
+        kind: Boots(Trial {
+            vms: &[
+                forms("forms", "case=forms without=virtual-8086,virtual-8086-pae"),
+                forms("faults", "case=forms-faults without=virtual-8086,virtual-8086-pae"),
+            ],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "emulated-forms-beyond-qemu",
+        about: "the same where a segment ends in the middle of what they reach, and of MOVBE",
+        on: &[BochsVmx],
+        kind: Boots(Trial {
+            vms: &[forms("limits", "case=forms-limits"), forms("movbe", "case=forms-movbe")],
+            want: BOTH_FINISHED,
+            limit: 300,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "qemu-gets-forms-wrong",
+        about: "QEMU checks no limits and takes MOVBE for another size; if not, let it run the case before",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            vms: &[forms("limits", "case=forms-limits"), forms("movbe", "case=forms-movbe")],
+            want: &[Want::Shutdown(0, 1), Want::Shutdown(1, 1)],
             ..BOOT
         }),
     },

@@ -12,11 +12,13 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use hv_core::vm::machine_type::MachineType;
 
 mod checks;
 mod host;
 mod linux;
 mod list;
+mod protocols;
 mod trial;
 mod watch;
 
@@ -25,7 +27,7 @@ use trial::Trial;
 use crate::cli::TestArgs;
 use crate::machine::{Hardware, Machine, Purpose, kvm};
 use crate::plan::Plan;
-use crate::vmfile::VmSpec;
+use crate::vmfile::{MachineName, VmSpec};
 use crate::workspace::Workspace;
 use crate::{build, deps, plan};
 
@@ -76,8 +78,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A VM that boots Debian's kernel on this machine, with `append` on its command line.
-    pub fn linux(&self, machine: Machine, append: &str) -> Result<VmSpec> {
+    /// A VM of this type that boots Debian's kernel on this machine, with `append` on its command line.
+    pub fn linux(&self, machine: Machine, kind: MachineType, append: &str) -> Result<VmSpec> {
         let fetch = || {
             let mut vm = crate::linux::vm();
             let fetched = crate::linux::resolve(&self.workspace, &mut vm);
@@ -86,6 +88,7 @@ impl Lab {
         let fetched = self.linux.get_or_init(fetch).clone();
         let mut vm = fetched.map_err(|error| anyhow!("no kernel to boot: {error}"))?;
         vm.command_line.0 = crate::linux::line(append);
+        vm.machine = MachineName(kind);
         crate::linux::tell_the_clock(&mut vm, Some(machine.hardware(0).vendor));
         Ok(vm)
     }

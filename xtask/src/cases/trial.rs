@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hv_core::vm::desc::VmDesc;
+use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
 
 use super::Stage;
@@ -12,7 +13,9 @@ use super::watch::{Want, watch};
 use crate::boot::Payload;
 use crate::machine::{BootPath, Hardware};
 use crate::plan;
-use crate::vmfile::{CommandLine, FeatureName, Memory, PolicyName, Slice, VmSpec, features};
+use crate::vmfile::{
+    CommandLine, FeatureName, MachineName, Memory, PolicyName, Slice, VmSpec, features,
+};
 
 /// One boot. Start from [`BOOT`] or [`BARE`] and change what matters.
 #[derive(Clone, Copy)]
@@ -53,6 +56,8 @@ pub struct TestVm {
     pub check_entries: bool,
     pub uart: bool,
     pub may_reset: bool,
+    pub machine: MachineType,
+    pub scratch_page: bool,
 }
 
 /// The benchmark guest as it comes.
@@ -69,6 +74,8 @@ pub const VM: TestVm = TestVm {
     check_entries: false,
     uart: true,
     may_reset: false,
+    machine: MachineType::Minimal,
+    scratch_page: false,
 };
 
 /// One CPU of the machine's usual model.
@@ -143,6 +150,8 @@ impl TestVm {
             check_entries: self.check_entries,
             uart: self.uart,
             may_reset: self.may_reset,
+            machine: MachineName(self.machine),
+            scratch_page: self.scratch_page,
             ..VmSpec::guest(self.image)
         }
     }

@@ -31,6 +31,7 @@ pub fn spec(policy: Policy, workloads: &[String], without: &[FeatureName]) -> Vm
         command_line: CommandLine(line),
         policy: PolicyName(policy),
         without: without.to_vec(),
+        scratch_page: true,
         ..VmSpec::guest("bench")
     }
 }

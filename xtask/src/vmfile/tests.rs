@@ -28,6 +28,8 @@ fn every_key_reaches_the_packed_description() {
         abi = true
         may-reset = true
         profile = true
+        scratch-marks = true
+        scratch-page = true
 
         [[vm]]
         name = "two"
@@ -45,8 +47,8 @@ fn every_key_reaches_the_packed_description() {
         vm.without,
         Features::APIC_REGISTERS | Features::VIRTUAL_INTERRUPTS | Features::NESTED_1G
     );
-    let options = Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET | Options::PROFILE;
-    assert_eq!(vm.options, options);
+    let kept = Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET | Options::PROFILE;
+    assert_eq!(vm.options, kept | Options::SCRATCH_MARKS | Options::SCRATCH_PAGE);
     let second = specs[1].packed().unwrap();
     let second = second.validate().unwrap();
     assert_eq!((second.cpu, second.policy), (None, Policy::Pv));

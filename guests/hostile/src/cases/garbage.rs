@@ -29,8 +29,10 @@ pub const CASES: &[Case] = &[
     case("apic-over-code", Expected::Survives, apic_over_code),
     // Its output fills a log, so it is run by itself.
     case("uart-flood", Expected::Depends, uart_flood),
-    // It takes a machine with a PIT and 8259s.
+    // These take a machine of type `pc`.
     Case { needs_pv: false, ..case("pit-flood", Expected::Depends, pit_flood) },
+    Case { needs_pv: false, ..case("pit-flood-io-apic", Expected::Depends, pit_flood_io_apic) },
+    Case { needs_pv: false, ..case("pit-nmi-ends-hlt", Expected::Depends, pit_nmi_ends_hlt) },
 ];
 
 /// A value that depends on `n` and says nothing.
@@ -233,10 +235,19 @@ const TIMER_LINE: u8 = 0x20;
 
 static TICKS: AtomicU32 = AtomicU32::new(0);
 
+/// With the shortest periods the next interrupt waits when this one ends, and nothing else gets to run: so the
+/// last one that is wanted stops the timer.
 fn tick(_: &mut Frame) {
-    TICKS.fetch_add(1, Ordering::Relaxed);
+    stop_after_the_last();
     // SAFETY: the end of the interrupt in service, unspecified.
     unsafe { Port::<u8>::new(0x20).write(0x20) };
+}
+
+fn stop_after_the_last() {
+    if TICKS.fetch_add(1, Ordering::Relaxed) + 1 >= TICKS_WANTED {
+        // Mode 0: the timer counts once.
+        count_down(0x30, 0);
+    }
 }
 
 /// Interrupts that are wanted, and the longest time to wait for them in TSC ticks.
@@ -249,17 +260,49 @@ const LIMIT: u64 = 2_000_000_000;
 fn pit_flood() -> Verdict {
     const LINT0: u32 = 0x835;
     const EXTINT: u64 = 0b111 << 8;
+    const MASKS: u16 = 0x21;
     quiet_devices();
-    interrupts::handle(TIMER_LINE, tick);
     // Through the local APIC, where the pin is masked after a reset.
     let before = read(LINT0);
     write(LINT0, EXTINT);
-    for (count, limit) in [(1, LIMIT / 20), (2, LIMIT / 20), (200, LIMIT)] {
+    // SAFETY: the timer's line alone, and its vector has a handler before interrupts are enabled.
+    unsafe { Port::<u8>::new(MASKS).write(0xfe) };
+    let ticks = flood(tick);
+    // SAFETY: all are masked.
+    unsafe { Port::<u8>::new(MASKS).write(0xff) };
+    if let Some(before) = before {
+        write(LINT0, before);
+    }
+    judge(ticks)
+}
+
+/// The same by way of the I/O APIC.
+fn pit_flood_io_apic() -> Verdict {
+    quiet_devices();
+    io_apic(TIMER_PIN, TIMER_LINE.into());
+    let ticks = flood(|_| {
+        stop_after_the_last();
+        apic::end_of_interrupt();
+    });
+    io_apic(TIMER_PIN, MASKED);
+    judge(ticks)
+}
+
+fn judge(ticks: u32) -> Verdict {
+    println!("@hostile {ticks} ticks of the PIT");
+    if ticks >= TICKS_WANTED {
+        Ok(())
+    } else {
+        Err(Wrong::Other("the PIT's interrupts are missing"))
+    }
+}
+
+/// The interrupts that were taken with the last of the periods.
+fn flood(handler: interrupts::Handler) -> u32 {
+    interrupts::handle(TIMER_LINE, handler);
+    for (count, limit) in [(1, LIMIT / 20), (2, LIMIT / 20), (200, 10 * LIMIT)] {
         // Channel 0, both bytes, mode 2.
-        for (port, value) in [(0x43, 0x34), (0x40, count), (0x40, 0), (0x21, 0xfe)] {
-            // SAFETY: the timer's line has a handler.
-            unsafe { Port::<u8>::new(port).write(value) };
-        }
+        count_down(0x34, count);
         TICKS.store(0, Ordering::Relaxed);
         cpu_interrupts::enable();
         let begin = timer::now();
@@ -268,19 +311,54 @@ fn pit_flood() -> Verdict {
         }
         cpu_interrupts::disable();
     }
-    for (port, value) in [(0x21, 0xff), (0x43, 0x30), (0x40, 0), (0x40, 0)] {
-        // SAFETY: masked, and mode 0: the timer counts once.
+    // Mode 0: the timer counts once.
+    count_down(0x30, 0);
+    interrupts::forget(TIMER_LINE);
+    TICKS.load(Ordering::Relaxed)
+}
+
+fn count_down(control: u8, count: u16) {
+    let [low, high] = count.to_le_bytes();
+    for (port, value) in [(0x43, control), (0x40, low), (0x40, high)] {
+        // SAFETY: nothing else uses the timer, and its interrupt has a handler or is masked.
         unsafe { Port::<u8>::new(port).write(value) };
     }
-    if let Some(before) = before {
-        write(LINT0, before);
+}
+
+const TIMER_PIN: u32 = 2;
+const MASKED: u32 = 1 << 16;
+
+/// Writes an entry of the I/O APIC, for the APIC with ID 0.
+fn io_apic(pin: u32, entry: u32) {
+    const SELECT: *mut u32 = 0xfec0_0000 as *mut u32;
+    const WINDOW: *mut u32 = 0xfec0_0010 as *mut u32;
+    for (index, value) in [(0x11 + 2 * pin, 0), (0x10 + 2 * pin, entry)] {
+        // SAFETY: identity mapped; what it sends has a handler.
+        unsafe {
+            SELECT.write_volatile(index);
+            WINDOW.write_volatile(value);
+        }
     }
-    interrupts::forget(TIMER_LINE);
-    let ticks = TICKS.load(Ordering::Relaxed);
-    println!("@hostile {ticks} ticks of the PIT");
-    if ticks >= TICKS_WANTED {
-        Ok(())
-    } else {
-        Err(Wrong::Other("the PIT's interrupts are missing"))
-    }
+}
+
+/// HLT with interrupts disabled waits for an NMI, and the timer makes one.
+fn pit_nmi_ends_hlt() -> Verdict {
+    const DELIVERY_NMI: u32 = 0b100 << 8;
+    cpu_interrupts::disable();
+    quiet_devices();
+    interrupts::handle(NMI, count_nmi);
+    NMIS.store(0, Ordering::Relaxed);
+    io_apic(TIMER_PIN, DELIVERY_NMI);
+    // Again and again, since one that comes before the HLT does not end it.
+    count_down(0x34, 20_000);
+    let ended = (0..3).all(|_| {
+        let before = NMIS.load(Ordering::Relaxed);
+        // SAFETY: the NMI ends it.
+        unsafe { core::arch::asm!("hlt", options(nomem, nostack)) };
+        NMIS.load(Ordering::Relaxed) != before
+    });
+    io_apic(TIMER_PIN, MASKED);
+    count_down(0x30, 0);
+    interrupts::forget(NMI);
+    if ended { Ok(()) } else { Err(Wrong::Other("something else ended the HLT")) }
 }

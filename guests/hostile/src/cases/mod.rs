@@ -151,6 +151,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         garbage::CASES,
         shared::CASES,
         neighbours::CASES,
+        crate::forms::CASES,
         ends::CASES,
     ]
     .into_iter()

@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     any("mode-protected", protected),
     any("mode-two-levels", || paged(Paging::TwoLevels)),
     any("mode-pae", || paged(Paging::Pae)),
+    any("mode-pae-pointers", pae_pointers),
     any("mode-virtual", virtual_8086),
     any("mode-virtual-vme", virtual_extensions),
     any("mode-transitions", transitions),
@@ -160,6 +161,16 @@ fn protected() -> Verdict {
         hold(&end, end.cs == code, "it did not come back")?;
     }
     Ok(())
+}
+
+/// The page-directory pointers of PAE paging have no bit that says accessed.
+fn pae_pointers() -> Verdict {
+    trip::prepare();
+    trip::place(&[0xcc], 0);
+    let before = tables::pae_pointer();
+    let end = trip::go(&Start { paging: Paging::Pae, ..FLAT });
+    ended(&end, BP)?;
+    hold(&end, tables::pae_pointer() == before, "a pointer was changed")
 }
 
 /// Page faults tell address and reason; accesses leave their marks in the tables.

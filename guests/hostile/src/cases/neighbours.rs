@@ -25,6 +25,7 @@ pub const CASES: &[Case] = &[
     case("xmm-without-xsave", Expected::Survives, || with_sse(keep_xmm)),
     case("xmm-with-xsave", Expected::Survives, || with_xcr0(X87 | SSE, keep_xmm)),
     case("xcr0-shrinks", Expected::Survives, || with_xcr0(X87 | SSE, shrink)),
+    case("pattern", Expected::Depends, || with_sse(keep_pattern)),
     case("apic-page", Expected::Depends, apic_page),
     case("reset", Expected::Depends, reset),
 ];
@@ -115,6 +116,36 @@ fn keep_xmm() -> Verdict {
         give_way()?;
         if xmm() != values {
             return Err(Wrong::Other("the vector registers hold other values"));
+        }
+    }
+    Ok(())
+}
+
+/// Memory and vector registers hold this VM's values, whatever its neighbour does: for `turns=N` turns,
+/// each of which looks at a part of the memory.
+fn keep_pattern() -> Verdict {
+    const PARTS: u64 = 16;
+    /// Above the image, and below what the end of the memory is used for.
+    const FIRST: u64 = 8 << 20;
+    const LAST: u64 = 1 << 20;
+    let end = info::memory().map(|r| r.end).max().unwrap_or(0);
+    let words = end.saturating_sub(FIRST + LAST) / 8;
+    let place = |word: u64| (FIRST + 8 * word) as *mut u64;
+    let value = |word: u64| (tag() + word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // SAFETY: RAM that nobody uses.
+    (0..words).for_each(|word| unsafe { place(word).write_volatile(value(word)) });
+    let registers: Xmm = core::array::from_fn(|n| value(n as u64));
+    for turn in 0..info::options().number("turns").unwrap_or(TURNS) {
+        load_xmm(&registers);
+        give_way()?;
+        if xmm() != registers {
+            return Err(Wrong::Other("the vector registers hold other values"));
+        }
+        // SAFETY: as above.
+        let kept = |word: u64| unsafe { place(word).read_volatile() } == value(word);
+        let part = turn % PARTS;
+        if words == 0 || !(words / PARTS * part..words / PARTS * (part + 1)).all(kept) {
+            return Err(Wrong::Other("the memory holds other values"));
         }
     }
     Ok(())

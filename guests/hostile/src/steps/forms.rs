@@ -18,6 +18,8 @@ pub enum Harm {
     Stack,
     /// It can take away what brings control back.
     Control,
+    /// The same, and exceptions may be delivered by way of any memory.
+    Tables,
 }
 
 /// What an instruction needs in its registers to mean something.
@@ -83,8 +85,8 @@ pub const FORMS: &[Form] = &[
     // SGDT, SIDT, LGDT, LIDT, INVLPG, SLDT, STR, LLDT, LTR, VERR, VERW, LAR, LSL.
     form(&[0x0f, 0x01, G0]),
     form(&[0x0f, 0x01, G0 + 1]),
-    control(&[0x0f, 0x01, G0 + 2]),
-    control(&[0x0f, 0x01, G0 + 3]),
+    Form { harm: Harm::Tables, ..form(&[0x0f, 0x01, G0 + 2]) },
+    Form { harm: Harm::Tables, ..form(&[0x0f, 0x01, G0 + 3]) },
     form(&[0x0f, 0x01, G0 + 7]),
     form(&[0x0f, 0x00, G0]),
     form(&[0x0f, 0x00, G0 + 1]),

@@ -104,6 +104,21 @@ impl Mode {
         self.way != Way::Long && self.paging == Paging::Off
     }
 
+    /// Real mode.
+    pub fn is_real(&self) -> bool {
+        self.way == Way::Real
+    }
+
+    /// 64-bit mode or compatibility mode.
+    pub fn is_long(&self) -> bool {
+        self.way == Way::Long
+    }
+
+    /// Its stack with a stack pointer of 16 bits, in an unconfined mode.
+    pub fn stack_16(&self) -> u16 {
+        if self.is_real() { self.data } else { ARENA_DATA_16 }
+    }
+
     /// Code at `offset` of the arena in this mode.
     pub fn start(&self, offset: u64) -> Start {
         Start {

@@ -38,10 +38,18 @@ unsafe extern "C" {
     static trip_code: u8;
 }
 
-/// Puts the code in place.
+/// Puts the code in place. What is there already stays: an emulator would translate it again.
 pub(super) fn copy() {
-    // SAFETY: the code is this long, and its place is RAM that only trips use.
-    unsafe { core::ptr::copy_nonoverlapping(&raw const trip_code, CODE as *mut u8, SIZE) };
+    let (from, to) = ((&raw const trip_code).cast::<u64>(), CODE as *mut u64);
+    for i in 0..SIZE / 8 {
+        // SAFETY: the code is this long and aligned, and its place is RAM that only trips use.
+        unsafe {
+            let word = from.add(i).read();
+            if to.add(i).read_volatile() != word {
+                to.add(i).write_volatile(word);
+            }
+        }
+    }
 }
 
 /// Which vector's stub made the call behind which `address` is.
@@ -242,9 +250,28 @@ global_asm!(
     "    movw %ax, %fs",
     "    movw %ax, %gs",
     "    movw %ax, %ss",
+    "    cmpl $0, {unreal}",
+    "    jne 3f",
     "    movl {cr0}, %eax",
     "    movl %eax, %cr0",
     "    ljmpw $0, $(trip_real - trip_code + {code})",
+    "3:  movw {data}, %es",
+    "    movw {data} + 8, %fs",
+    "    movw {data} + 12, %gs",
+    "    movw {data} + 4, %ds",
+    "    movl %cs:{cr0}, %eax",
+    "    movl %eax, %cr0",
+    "    ljmpw $0, $(trip_unreal - trip_code + {code})",
+    "trip_unreal:",
+    "    lssl %cs:{frame}, %esp",
+    "    movl %cs:{registers} + 0x08, %ecx",
+    "    movl %cs:{registers} + 0x10, %edx",
+    "    movl %cs:{registers} + 0x18, %ebx",
+    "    movl %cs:{registers} + 0x28, %ebp",
+    "    movl %cs:{registers} + 0x30, %esi",
+    "    movl %cs:{registers} + 0x38, %edi",
+    "    movl %cs:{registers}, %eax",
+    "    iretl",
     "trip_real:",
     "    xorw %ax, %ax",
     "    movw %ax, %ds",
@@ -383,6 +410,7 @@ global_asm!(
     data = const data!(data),
     way = const data!(way),
     task = const data!(task),
+    unreal = const data!(unreal),
     gdtr = const data!(gdtr) + LIMIT,
     idtr = const data!(idtr) + LIMIT,
     kernel_cr0 = const kernel!(cr0),

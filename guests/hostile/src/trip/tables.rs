@@ -72,6 +72,10 @@ pub mod segment {
     pub const BIG_DATA: u16 = 0xb0;
     /// Not present.
     pub const ABSENT: u16 = 0xb8;
+    /// What [`super::set_segment`] makes of it.
+    pub const OWN: u16 = 0xc0;
+    /// The same.
+    pub const OTHER_OWN: u16 = 0xc8;
 }
 
 /// A descriptor; `flags` are its bits 40 to 55, with bits 16 to 19 of the limit in the middle.
@@ -100,7 +104,7 @@ const ALL: u32 = 0xf_ffff;
 const AT: u32 = ARENA.start as u32;
 const TASK_LIMIT: u32 = 0x67 + 32 + 8192 + 1;
 
-const SEGMENTS: [u64; 24] = [
+const SEGMENTS: [u64; 26] = [
     0,
     descriptor(0, ALL, CODE_0, G | D),
     descriptor(0, ALL, DATA_0, G | D),
@@ -125,9 +129,11 @@ const SEGMENTS: [u64; 24] = [
     (segment::OTHER_TASK as u64) << 16 | 0x85 << 40,
     descriptor(0, ALL, DATA_0, G),
     descriptor(AT, 0xffff, DATA_0 & 0x7f, 0),
+    0,
+    0,
 ];
 /// Its limit.
-pub const GDT_LIMIT: u16 = (size_of::<[u64; 24]>() - 1) as u16;
+pub const GDT_LIMIT: u16 = (size_of::<[u64; 26]>() - 1) as u16;
 
 /// The base of the segment, which is one of this GDT's.
 pub(super) fn flat(selector: u16) -> u64 {
@@ -149,6 +155,12 @@ pub(super) fn renew() {
     }
 }
 
+/// The first page-directory pointer of PAE paging.
+pub fn pae_pointer() -> u64 {
+    // SAFETY: as `write`.
+    unsafe { (PAE_POINTERS as *const u64).read_volatile() }
+}
+
 /// The IDT, or the interrupt vectors of real mode.
 pub(super) fn gate_tables(way: Way) -> TableRegister {
     match way {
@@ -156,6 +168,20 @@ pub(super) fn gate_tables(way: Way) -> TableRegister {
         Way::Protected => TableRegister::new(IDT_32, 0x7ff),
         Way::Long => TableRegister::new(IDT, 0xfff),
     }
+}
+
+/// Makes a segment of bytes, whose `access` is byte 5 of the descriptor.
+pub fn set_segment(selector: u16, base: u64, limit: u32, access: u8, is_32: bool) {
+    let size = if is_32 { D } else { 0 };
+    write(GDT + u64::from(selector & !7), descriptor(base as u32, limit, access, size));
+}
+
+/// Lets every program use this port.
+pub fn allow_port(port: u16) {
+    let byte = TASK + 0x68 + 32 + u64::from(port / 8);
+    // SAFETY: as `write`.
+    let bits = unsafe { (byte as *const u8).read_volatile() };
+    write(byte, bits & !(1u8 << (port % 8)));
 }
 
 /// A gate of protected mode that leads to a handler of a trip's own, and can be used from CPL 3.

@@ -71,6 +71,45 @@ fn where_nobody_is_reads_give_ones_and_writes_go_nowhere() {
 }
 
 #[test]
+fn the_scratch_page_keeps_what_is_written_until_a_reset_and_is_there_if_asked_for() {
+    use crate::device::scratch::BASE;
+    use crate::vm::Options;
+    use crate::vm::testing::Setup;
+    // mov [rbx], eax; mov ecx, [rbx]; or [rbx], rax; xchg [rbx], al.
+    let codes: [&[u8]; 4] = [&[0x89, 0x03], &[0x8b, 0x0b], &[0x48, 0x09, 0x03], &[0x86, 0x03]];
+    for there in [false, true] {
+        let (_, mut h) = at(&[]);
+        let options = if there { Options::SCRATCH_PAGE } else { Options::empty() };
+        let mut v = Setup { options, ..Setup::default() }.vcpu();
+        for (gpa, entry) in [(0x1000, 0x2007), (0x2000, 0x3007), (0x3000, 0x4007)] {
+            v.vm.memory.write_u64(gpa, entry).unwrap();
+        }
+        v.vm.memory.write_u64(0x4028, LINE_GPA | 7).unwrap();
+        v.vm.memory.write_u64(0x4040, BASE | 7).unwrap();
+        v.registers.set(Gpr::Rax, 0x1_1122_3344);
+        v.registers.set(Gpr::Rbx, 0x8ff8);
+        for code in codes {
+            v.vm.memory.write(LINE_GPA, code).unwrap();
+            h.set(Kept::Rip, LINE);
+            let access = if code[0] == 0x8b { READ } else { READ | WRITE };
+            let outcome = exit(&mut v, &mut h, BASE + 0xff8, access);
+            assert_eq!(outcome, Outcome::AdvanceBy(code.len() as u32));
+        }
+        let found = [Gpr::Rcx, Gpr::Rax].map(|register| v.registers.get(register));
+        let read = |v: &mut Vcpu, h: &mut Fake| device_read(v, h, BASE + 0xff8, 8);
+        if there {
+            assert_eq!(found, [0x1122_3344, 0x1_1122_3344]);
+            assert_eq!(read(&mut v, &mut h), 0x1_1122_3344);
+            v.reset(0);
+            assert_eq!(read(&mut v, &mut h), 0);
+        } else {
+            assert_eq!(found, [0xffff_ffff, 0x1_1122_33ff]);
+            assert_eq!(read(&mut v, &mut h), u64::MAX);
+        }
+    }
+}
+
+#[test]
 fn code_where_nobody_is_is_no_instruction() {
     let (mut v, mut h) = at(&[]);
     h.set(Kept::Rip, 0x8123);

@@ -240,11 +240,12 @@ impl Hardware for Guest<'_> {
         vmcb.save.rflags & rflags::IF != 0 && vmcb.control.interrupt_shadow & 1 == 0
     }
 
+    fn nmi_blocked(&mut self) -> bool {
+        self.state.nmi_blocked || self.state.stepping.is_some()
+    }
+
     fn nmi_allowed(&mut self) -> bool {
-        let state = &self.state;
-        !state.nmi_blocked
-            && state.stepping.is_none()
-            && state.vmcb.control.interrupt_shadow & 1 == 0
+        !self.nmi_blocked() && self.state.vmcb.control.interrupt_shadow & 1 == 0
     }
 
     fn request_window(&mut self, interrupt: bool, nmi: bool) {

@@ -226,6 +226,10 @@ impl Hardware for Guest<'_> {
             && !self.interruptibility().intersects(Interruptibility::SHADOW)
     }
 
+    fn nmi_blocked(&mut self) -> bool {
+        self.interruptibility().contains(Interruptibility::BLOCKING_BY_NMI)
+    }
+
     fn nmi_allowed(&mut self) -> bool {
         // Some CPUs refuse an NMI in the shadow of STI as well.
         self.interruptibility().is_empty()

@@ -230,6 +230,11 @@ fn pae_has_four_pointers_without_rights() {
     assert_eq!(translate(&t.1, &rules, 1 << 30 | 7, WRITE), Ok(0x5007));
     assert_eq!(t.1.read_u64(0x1028), Ok(0x2001), "nor marks");
     assert_eq!(translate(&t.1, &rules, 7, WRITE), fault(W | U));
+    t.1.write_u64(0x1028, 0x2001 | 1 << 5).unwrap();
+    assert_eq!(translate(&t.1, &rules, 1 << 30 | 7, WRITE), Ok(0x5007), "QEMU's mark");
+    t.1.write_u64(0x1028, 0x2001 | 1 << 6).unwrap();
+    assert_eq!(translate(&t.1, &rules, 1 << 30, WRITE), fault(P | RSVD | W | U));
+    t.1.write_u64(0x1028, 0x2001).unwrap();
     // Where the CPU keeps them memory does not count.
     let kept = Rules { pointers: Some([0x2001, 0, 0, 0x2003]), ..rules };
     assert_eq!(translate(&t.1, &kept, 7, WRITE), Ok(0x5007));

@@ -2,8 +2,9 @@ use std::vec::Vec;
 
 use super::*;
 use crate::device::apic::{Trigger, Vectors};
+use crate::vm::MachineType;
 use crate::vm::exit::PortAccess;
-use crate::vm::testing::{CR0_LONG, Fake, STARTED, vcpu, with_timer};
+use crate::vm::testing::{CR0_LONG, Fake, STARTED, Setup, vcpu, with_timer};
 use crate::vm::vcpu::EVENTS;
 
 const PF: Event = Event::exception(14, 2);
@@ -47,6 +48,24 @@ fn what_an_exception_displaces_is_delivered_later() {
 }
 
 #[test]
+fn what_a_fault_pushes_has_the_resume_flag() {
+    const RF: u64 = 1 << 16;
+    for (event, is_fault) in [
+        (GP, true),
+        (PF, true),
+        (Event::exception(6, 0), true),
+        (Event::exception(0, 0), true),
+        (Event::exception(1, 0), false),
+        (DF, false),
+    ] {
+        let (_, _, h) = on_top(None, event);
+        assert_eq!(h.get(Kept::Rflags), if is_fault { 2 | RF } else { 2 }, "{event:?}");
+    }
+    let (_, _, h) = on_top(Some(GP), GP);
+    assert_eq!(h.get(Kept::Rflags), 2, "a double fault is none");
+}
+
+#[test]
 fn real_mode_pushes_no_error_codes() {
     let (mut v, mut h) = vcpu();
     h.set(Kept::Cr0, 0x30);
@@ -87,6 +106,38 @@ fn hlt_waits_only_for_what_can_come() {
     assert!(matches!(outcome, Outcome::Leave(Leave::Ended { cause: Cause::HaltedForEver, .. })));
     h.set(Kept::Rflags, RFLAGS_IF);
     assert_eq!(handle(&mut v, &mut h, Exit::Hlt), Outcome::AdvanceAndLeave(Leave::Halted));
+}
+
+#[test]
+fn hlt_with_interrupts_disabled_waits_for_an_nmi_alone() {
+    let mut v = Setup { machine: MachineType::Pc, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    let ends = |outcome| matches!(outcome, Outcome::Leave(Leave::Ended { .. }));
+    v.settle_board(&mut h, STARTED);
+    assert!(ends(handle(&mut v, &mut h, Exit::Hlt)), "no pin makes NMIs");
+    // Pin 2 sends an NMI when counter 0 has counted down, in about a millisecond.
+    v.write_io_apic(0x00, 0x14);
+    v.write_io_apic(0x10, 0x400);
+    v.settle_board(&mut h, STARTED);
+    assert!(ends(handle(&mut v, &mut h, Exit::Hlt)), "nothing moves the pin");
+    for (port, value) in [(0x43, 0x30), (0x40, 0xa9), (0x40, 0x04)] {
+        let _ = v.vm.board.lock().write(port, 1, value, 0);
+    }
+    v.settle_board(&mut h, STARTED);
+    h.nmi_blocked = true;
+    assert!(ends(handle(&mut v, &mut h, Exit::Hlt)), "NMIs are blocked");
+    h.nmi_blocked = false;
+    // That of MOV SS ends with the HLT.
+    h.shadow = true;
+    let halted = Outcome::AdvanceAndLeave(Leave::Halted);
+    assert_eq!(handle(&mut v, &mut h, Exit::Hlt), halted);
+    v.delayed = Some(Event::interrupt(0x60));
+    assert!(!v.wakes(&mut h, STARTED + 900_000, false), "an interrupt does not end it");
+    assert!(v.wakes(&mut h, STARTED + 1_100_000, false), "the NMI does");
+    h.set(Kept::Rflags, RFLAGS_IF);
+    v.nmi = false;
+    assert_eq!(handle(&mut v, &mut h, Exit::Hlt), halted);
+    assert!(v.wakes(&mut h, STARTED + 1_100_000, false), "with interrupts enabled it ends");
 }
 
 #[test]
