@@ -99,11 +99,13 @@ fn finish_late(
 #[inline(never)]
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     let now = hardware.tsc();
-    if let Err(leave) = attend(vcpu, hardware, now) {
-        console::drain(vcpu, hardware);
-        return leave;
-    }
-    let mut now = hardware.tsc();
+    let mut now = match attend(vcpu, hardware, now) {
+        Ok(now) => now,
+        Err(leave) => {
+            console::drain(vcpu, hardware);
+            return leave;
+        }
+    };
     if vcpu.open {
         vcpu.open = false;
         count_last(vcpu, hardware, now);
@@ -134,12 +136,15 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         }
         now = hardware.tsc();
         if now >= vcpu.due {
-            if vcpu.due == EVENTS {
+            now = if vcpu.due == EVENTS {
                 events(vcpu, hardware);
-            } else if let Err(leave) = attend(vcpu, hardware, now) {
-                break leave;
-            }
-            now = hardware.tsc();
+                hardware.tsc()
+            } else {
+                match attend(vcpu, hardware, now) {
+                    Ok(now) => now,
+                    Err(leave) => break leave,
+                }
+            };
         }
         count_last(vcpu, hardware, now);
     };
@@ -197,9 +202,9 @@ fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, reason: Reason, call: u32
     info.entered = now.wrapping_add(vcpu.tsc_offset);
 }
 
-/// Everything that may be due before an entry, and when the next thing is.
+/// Everything that may be due before an entry, and when the next thing is. Returns the TSC when all is done.
 #[inline(never)]
-fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), Leave> {
+fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64, Leave> {
     let vm = vcpu.vm;
     if now >= vm.time_limit {
         return Err(Leave::ended(
@@ -216,13 +221,19 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
         vcpu.send_output(hardware);
     }
     expire_timer(vcpu, now);
-    if now >= vcpu.board_due {
+    let settles = now >= vcpu.board_due;
+    if settles {
         vcpu.settle_board(hardware, now);
     }
     vcpu.settle_eoi();
     hardware.sync_translations(&vm.generation);
     interrupts(vcpu, hardware);
 
+    let done = hardware.tsc();
+    if settles {
+        // However long that took: with a timer that is faster the guest would execute nothing.
+        vcpu.spare_board_after(done);
+    }
     vcpu.due = u64::MAX;
     vcpu.renew_horizon(now);
     // Every entry, or every exit: nothing is put off.
@@ -232,7 +243,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<(), 
             return Err(Leave::ended(Cause::EntryFailure, 0, ""));
         }
     }
-    Ok(())
+    Ok(done)
 }
 
 /// What is left of [`attend`] where nothing has happened but that an interrupt came, or that its

@@ -49,10 +49,15 @@ impl Vcpu {
         board.settle(serial, time, &mut |message| self.take_message(message));
         self.extint = board.intr();
         let due = board.due(time).map_or(u64::MAX, |ns| self.host_time(ns));
-        // A timer that is faster than the hypervisor must not keep the guest from running.
-        let soonest = now.saturating_add(vm.ticks(SHORTEST_US));
-        self.board_due = due.min(serial_due).max(soonest);
+        self.board_due = due.min(serial_due);
+        self.spare_board_after(now);
         self.look_at_events();
+    }
+
+    /// Devices are not looked at before the shortest time after the host's TSC `now` has passed: a timer that is
+    /// faster than the hypervisor must not keep the guest from running.
+    pub fn spare_board_after(&mut self, now: u64) {
+        self.board_due = self.board_due.max(now.saturating_add(self.vm.ticks(SHORTEST_US)));
     }
 
     /// An interrupt message of the I/O APIC.

@@ -353,7 +353,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "garbage-ports",
         about: "a guest that writes to every port of a PC goes on, and so does its neighbour",
-        on: EACH_VENDOR,
+        on: &[QemuTcg],
         kind: Boots(Trial {
             real_time: true,
             vms: &[PATTERN, pc("ports", "case=garbage-ports")],

@@ -4,7 +4,7 @@ use crate::host::report::Cause;
 use crate::vm::exit::PortAccess;
 use crate::vm::hardware::Kept;
 use crate::vm::testing::{Fake, RFLAGS_IF, STARTED, Setup, vcpu, with_timer};
-use crate::vm::{Gpr, Hardware};
+use crate::vm::{Gpr, Hardware, MachineType};
 
 /// Runs the script, at whose end the CPU refuses the entry.
 #[track_caller]
@@ -434,4 +434,24 @@ fn an_illegal_call_counts_as_an_exit_and_as_no_call() {
         assert_eq!(exits(&v, Reason::Hypercall).0, 1);
         assert!(v.info.calls.iter().all(|c| c.count == 0));
     }
+}
+
+#[test]
+fn a_timer_that_is_faster_than_the_hypervisor_leaves_the_guest_time() {
+    let mut v = Setup { machine: MachineType::Pc, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    h.time.set(STARTED);
+    // Pin 2, and counter 0 with the shortest period that there is.
+    v.write_io_apic(0x00, 0x14);
+    v.write_io_apic(0x10, 0x30);
+    for (port, value) in [(0x43, 0x34), (0x40, 1), (0x40, 0)] {
+        let _ = v.vm.board.lock().write(port, 1, value, 0);
+    }
+    // From one look at the clock to the next it is more than the time for which devices are left alone.
+    h.tick = v.vm.ticks(25);
+    for _ in 0..10 {
+        h.then(|_, _| Exit::TimeSlice);
+    }
+    go(&mut v, &mut h);
+    assert!(h.slices.iter().all(|&slice| slice > 0), "{:?}", h.slices);
 }
