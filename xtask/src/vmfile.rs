@@ -18,8 +18,8 @@ use crate::members;
 mod values;
 
 pub use values::{
-    CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus, features,
-    kind, machine, memory, policy,
+    CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus, Weight,
+    features, kind, machine, memory, policy,
 };
 
 #[derive(Deserialize)]
@@ -59,6 +59,8 @@ pub struct VmSpec {
     pub without: Vec<FeatureName>,
     #[serde(default)]
     pub slice_us: Slice,
+    #[serde(default)]
+    pub weight: Weight,
     /// Ends it after this time; 0 for never.
     #[serde(default)]
     pub time_limit_ms: u64,
@@ -127,6 +129,7 @@ impl VmSpec {
             policy: PolicyName::default(),
             without: Vec::new(),
             slice_us: Slice::default(),
+            weight: Weight::default(),
             time_limit_ms: 0,
             check_entries: false,
             uart: true,
@@ -173,9 +176,11 @@ impl VmSpec {
             policy: self.policy.0 as u32,
             options: options.bits(),
             slice_us: self.slice_us.0,
+            weight: self.weight.0,
             machine: self.machine.0 as u32,
             kind: self.kind.0 as u32,
             command_line_length: u32::try_from(line.len())?,
+            reserved: 0,
             command_line,
         };
         desc.validate().map_err(|error| anyhow!("{error}"))?;

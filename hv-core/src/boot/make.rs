@@ -158,6 +158,7 @@ impl Basis<'_> {
             tsc_hz,
             info_gpa: desc.memory,
             started,
+            weight: desc.weight,
             slice: u64::from(desc.slice_us).saturating_mul(tsc_hz / 1_000_000),
             time_limit: if limit == 0 { u64::MAX } else { started.saturating_add(limit) },
         };

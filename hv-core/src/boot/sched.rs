@@ -41,7 +41,7 @@ pub fn schedule<V: Vendor>(
     let mut queue = Queue::new(vms.len());
     for vm in &mut vms {
         vm.asleep =
-            Some(Member::new(vm.vcpu.vm.number.into(), crate::sched::NORMAL, vm.vcpu.vm.slice));
+            Some(Member::new(vm.vcpu.vm.number.into(), vm.vcpu.vm.weight, vm.vcpu.vm.slice));
         vm.halted = false;
     }
     while !vms.is_empty() {
@@ -73,10 +73,10 @@ pub fn schedule<V: Vendor>(
         let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
         let leave = run_once(cpu, machine, vm, yield_at);
         let ran = tsc().saturating_sub(began);
-        if let Leave::Halted = leave {
-            vm.asleep = Some(queue.leave(member, ran));
-        } else {
-            queue.put_back(member, ran);
+        match leave {
+            Leave::Halted => vm.asleep = Some(queue.leave(member, ran)),
+            Leave::Yielded => queue.give_way(member, ran),
+            _ => queue.put_back(member, ran),
         }
         match leave {
             // The board of a PC answers the shutdown of its CPU by a reset.
@@ -97,7 +97,7 @@ pub fn schedule<V: Vendor>(
                     remove(machine, &mut vms, at);
                 }
             }
-            Leave::Preempted => vm.preempted_at = Some(tsc()),
+            Leave::Preempted | Leave::Yielded => vm.preempted_at = Some(tsc()),
             Leave::Reset => reset(cpu, machine, &mut vms, at),
             leave => {
                 finish(cpu, machine, vm, leave);

@@ -30,7 +30,7 @@ pub(super) fn call(
             vcpu.halted_for_nmi = false;
             Reply::Leave(0, Leave::Halted)
         }
-        sched::YIELD => Reply::Leave(0, Leave::Preempted),
+        sched::YIELD => Reply::Leave(0, Leave::Yielded),
         _ => UNKNOWN,
     }
 }

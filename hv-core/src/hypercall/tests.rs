@@ -815,8 +815,8 @@ fn a_halted_guest_whose_interrupt_has_ended_by_the_flag_wakes_for_the_next() {
 #[test]
 fn yield_stays_runnable() {
     let (mut v, mut h) = vcpu();
-    let preempted = Outcome::AdvanceAndLeave(Leave::Preempted);
-    assert_eq!(make(&mut v, &mut h, sched::YIELD, &[]), (preempted, Status::Success, 0));
+    let yielded = Outcome::AdvanceAndLeave(Leave::Yielded);
+    assert_eq!(make(&mut v, &mut h, sched::YIELD, &[]), (yielded, Status::Success, 0));
 }
 
 fn ends(v: &mut Vcpu, h: &mut Fake, number: Number, arguments: &[u64]) -> Leave {

@@ -170,6 +170,14 @@ impl Queue {
         self.insert(member);
     }
 
+    /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
+    pub fn give_way(&mut self, mut member: Member, ticks: u64) {
+        self.charge(&mut member, ticks);
+        member.start = member.start.after(member.left, member.weight.into());
+        member.ask(member.slice);
+        self.insert(member);
+    }
+
     /// The one that was picked has run so long, and does not want to for now.
     pub fn leave(&mut self, mut member: Member, ticks: u64) -> Member {
         self.charge(&mut member, ticks);

@@ -132,6 +132,19 @@ fn sleep_neither_saves_up_time_nor_forgives_it() {
 }
 
 #[test]
+fn all_others_run_after_one_has_given_way() {
+    let mut cpu = Cpu::new(&[NORMAL; 5]);
+    for _ in 0..100 {
+        let member = cpu.queue.pick().unwrap();
+        let giver = member.id;
+        cpu.queue.give_way(member, 3);
+        let mut others: Vec<u32> = (0..4).map(|_| cpu.turn(SLICE)).collect();
+        others.sort_unstable();
+        assert!(!others.contains(&giver), "{giver} is back before its turn: {others:?}");
+    }
+}
+
+#[test]
 fn a_cpu_never_waits_while_somebody_can_run() {
     let mut queue = Queue::new(1);
     queue.join(Member::new(0, 4096, SLICE));

@@ -10,6 +10,7 @@ use super::kind::ImageKind;
 use super::machine_type::MachineType;
 use super::policy::Policy;
 use crate::host::bundle;
+use crate::sched::WEIGHTS;
 
 /// The longest command line in bytes.
 pub const COMMAND_LINE: usize = 2048;
@@ -72,17 +73,21 @@ pub struct VmDesc {
     pub options: u32,
     /// The longest time that the VM runs while others wait, in microseconds: [`SLICE_US`].
     pub slice_us: u32,
+    /// Its share of a CPU beside others: [`WEIGHTS`].
+    pub weight: u32,
     /// A [`MachineType`].
     pub machine: u32,
     /// What the image is: an [`ImageKind`].
     pub kind: u32,
     /// Length of the command line.
     pub command_line_length: u32,
+    /// 0.
+    pub reserved: u32,
     /// The command line, UTF-8, padded with zeros.
     pub command_line: [u8; COMMAND_LINE],
 }
 
-const _: () = assert!(size_of::<VmDesc>() == 152 + COMMAND_LINE);
+const _: () = assert!(size_of::<VmDesc>() == 160 + COMMAND_LINE);
 
 /// A description that has been checked.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +116,8 @@ pub struct Vm<'a> {
     pub options: Options,
     /// Its time slice in microseconds.
     pub slice_us: u32,
+    /// Its share of a CPU beside others.
+    pub weight: u32,
     /// Its command line.
     pub command_line: &'a str,
 }
@@ -138,6 +145,10 @@ pub enum DescError {
     Options(u32),
     /// A time slice out of range.
     Slice(u32),
+    /// A weight out of range.
+    Weight(u32),
+    /// Something in the field that is reserved.
+    Reserved(u32),
     /// An unknown machine.
     Machine(u32),
     /// An unknown kind of image.
@@ -173,6 +184,10 @@ impl fmt::Display for DescError {
                 SLICE_US.start(),
                 SLICE_US.end()
             ),
+            DescError::Weight(n) => {
+                write!(f, "weight {n}: it must be from {} to {}", WEIGHTS.start(), WEIGHTS.end())
+            }
+            DescError::Reserved(n) => write!(f, "{n:#x} in a reserved field"),
             DescError::Machine(n) => write!(f, "unknown machine {n}"),
             DescError::Kind(n) => write!(f, "unknown kind of image {n}"),
             DescError::CommandLine => write!(f, "malformed command line"),
@@ -207,6 +222,12 @@ impl VmDesc {
         if !SLICE_US.contains(&self.slice_us) {
             return Err(DescError::Slice(self.slice_us));
         }
+        if !WEIGHTS.contains(&self.weight) {
+            return Err(DescError::Weight(self.weight));
+        }
+        if self.reserved != 0 {
+            return Err(DescError::Reserved(self.reserved));
+        }
         let (line, padding) = self
             .command_line
             .split_at_checked(self.command_line_length as usize)
@@ -232,6 +253,7 @@ impl VmDesc {
             policy: Policy::from_number(self.policy).ok_or(DescError::Policy(self.policy))?,
             options: Options::from_bits(self.options).ok_or(DescError::Options(self.options))?,
             slice_us: self.slice_us,
+            weight: self.weight,
             command_line: core::str::from_utf8(line).map_err(|_| DescError::CommandLine)?,
         })
     }
@@ -254,6 +276,8 @@ mod tests {
             policy: Policy::Pv as u32,
             options: Options::UART.bits(),
             slice_us: 10_000,
+            weight: 256,
+            reserved: 0,
             machine: MachineType::Pc as u32,
             kind: ImageKind::Linux as u32,
             command_line_length: 2,
@@ -308,6 +332,9 @@ mod tests {
         assert_eq!(refused(|d| d.policy = 9), DescError::Policy(9));
         assert_eq!(refused(|d| d.options = 1 << 31), DescError::Options(1 << 31));
         assert_eq!(refused(|d| d.slice_us = 0), DescError::Slice(0));
+        assert_eq!(refused(|d| d.weight = 0), DescError::Weight(0));
+        assert_eq!(refused(|d| d.weight = 4097), DescError::Weight(4097));
+        assert_eq!(refused(|d| d.reserved = 1), DescError::Reserved(1));
         assert_eq!(refused(|d| d.machine = 2), DescError::Machine(2));
         assert_eq!(refused(|d| d.kind = 99), DescError::Kind(99));
         assert_eq!(refused(|d| d.command_line_length = 1), DescError::CommandLine);

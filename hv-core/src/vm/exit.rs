@@ -137,8 +137,10 @@ pub enum Exit {
 pub enum Leave {
     /// It waits for an interrupt.
     Halted,
-    /// Its time is over, or it gave up the rest.
+    /// Its time is over.
     Preempted,
+    /// It gives up the rest of its time.
+    Yielded,
     /// Its VM starts again.
     Reset,
     /// Its VM is at its end.

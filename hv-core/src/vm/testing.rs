@@ -490,6 +490,7 @@ impl Setup {
             info_gpa: INFO_GPA,
             started: STARTED,
             slice: 1_000_000,
+            weight: 256,
             time_limit: self.time_limit,
         };
         let config = Config { id: 0, bootstrap: true, physical_bits: 40, timer: TimerRatio::ONE };

@@ -73,6 +73,8 @@ pub struct Vm {
     pub started: u64,
     /// Host TSC ticks of one time slice.
     pub slice: u64,
+    /// Its share of a CPU beside others.
+    pub weight: u32,
     /// Host TSC at which the VM ends, `u64::MAX` for never.
     pub time_limit: u64,
 }

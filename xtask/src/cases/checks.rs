@@ -16,7 +16,7 @@ use crate::compare::{self, Progress, Row};
 use crate::event::Event;
 use crate::machine::{Hardware, Machine};
 use crate::session::Session;
-use crate::vmfile::{FeatureName, Memory, PolicyName, VmSpec};
+use crate::vmfile::{FeatureName, Memory, PolicyName, Slice, VmSpec, Weight};
 use crate::{build, elf, plan};
 
 /// The hypervisor's memory stays below its limit.
@@ -313,6 +313,20 @@ pub fn flood_is_preempted(stage: &Stage<'_>) -> Result<()> {
     let vms = vec![flood, small("waits", "bench", "shim=native workload=cpuid")];
     let ends = ends(stage, stage.real_time(&vms), vms)?;
     let expected = [(1, Some(Cause::Shutdown)), (0, Some(Cause::TimeLimit))];
+    ensure!(ends == expected, "ends: {ends:?}, expected {expected:?}");
+    Ok(())
+}
+
+/// Of two VMs with the same work the one of the greater weight ends first, although the other was there before.
+pub fn weights_count(stage: &Stage<'_>) -> Result<()> {
+    let work = |name, weight| VmSpec {
+        weight: Weight(weight),
+        slice_us: Slice(1_000),
+        ..small(name, "bench", "shim=native workload=cpuid ops=40000")
+    };
+    let vms = vec![work("light", 64), work("heavy", 512)];
+    let ends = ends(stage, stage.hardware(&vms), vms)?;
+    let expected = [(1, Some(Cause::Shutdown)), (0, Some(Cause::Shutdown))];
     ensure!(ends == expected, "ends: {ends:?}, expected {expected:?}");
     Ok(())
 }

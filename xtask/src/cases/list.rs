@@ -314,6 +314,12 @@ pub const CASES: &[Case] = &[
         kind: Checks(checks::flood_is_preempted),
     },
     Case {
+        name: "weights-share-the-cpu",
+        about: "a VM of eight times the weight ends first, although both have the same to do",
+        on: EACH_VENDOR,
+        kind: Checks(checks::weights_count),
+    },
+    Case {
         name: "a-halted-vm-gets-the-cpu-back",
         about: "a VM whose timer is due takes the CPU from one that never exits by itself",
         on: EACH_VENDOR,

@@ -22,6 +22,7 @@ fn every_key_reaches_the_packed_description() {
         policy = "trap-all"
         without = ["apicv", "nested-1g"]
         slice-us = 500
+        weight = 1024
         time-limit-ms = 7000
         check-entries = true
         uart = false
@@ -42,6 +43,7 @@ fn every_key_reaches_the_packed_description() {
     assert_eq!((vm.kind, vm.initrd), (ImageKind::Linux32, Some("initrd.img")));
     assert_eq!(vm.machine, MachineType::Pc);
     assert_eq!((vm.memory, vm.cpu, vm.slice_us), (128 << 20, Some(1), 500));
+    assert_eq!(vm.weight, 1024);
     assert_eq!((vm.policy, vm.time_limit_ms), (Policy::TrapAll, 7000));
     assert_eq!(
         vm.without,
@@ -51,7 +53,7 @@ fn every_key_reaches_the_packed_description() {
     assert_eq!(vm.options, kept | Options::SCRATCH_MARKS | Options::SCRATCH_PAGE);
     let second = specs[1].packed().unwrap();
     let second = second.validate().unwrap();
-    assert_eq!((second.cpu, second.policy), (None, Policy::Pv));
+    assert_eq!((second.cpu, second.policy, second.weight), (None, Policy::Pv, 256));
     assert_eq!(second.options, Options::UART | Options::ABI);
     assert_eq!((second.kind, second.initrd), (ImageKind::Auto, None));
     assert_eq!(second.machine, MachineType::Minimal);
@@ -99,6 +101,7 @@ fn a_wrong_value_is_refused_with_its_line_and_what_is_allowed() {
         ("vcpus = 2", "one per VM"),
         ("without = [\"vpid\", \"warp\"]", "large-pages"),
         ("slice-us = 1", "from 100 to 1000000"),
+        ("weight = 15", "from 16 to 4096"),
         ("time-limit-ms = -1", "u64"),
         ("uart = \"yes\"", "boolean"),
         ("cpu = 5000000000", "u32"),

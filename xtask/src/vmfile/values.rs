@@ -1,6 +1,7 @@
 //! Values of a description that refuse what the hypervisor would refuse.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use hv_core::sched::{NORMAL, WEIGHTS};
 use hv_core::vm::desc::{COMMAND_LINE, MAX_MEMORY, MEMORY_STEP, MIN_MEMORY, SLICE_US};
 use hv_core::vm::feature::{self, Features};
 use hv_core::vm::kind::ImageKind;
@@ -56,6 +57,13 @@ Slice(u32) from i64 = 10_000, |us| {
     let slice = u32::try_from(us).ok().filter(|us| SLICE_US.contains(us));
     slice.with_context(|| {
         format!("a time slice of {us} us: it must be from {} to {}", SLICE_US.start(), SLICE_US.end())
+    })
+});
+value!(/// Its share of a CPU beside others.
+Weight(u32) from i64 = NORMAL, |weight| {
+    let sound = u32::try_from(weight).ok().filter(|weight| WEIGHTS.contains(weight));
+    sound.with_context(|| {
+        format!("a weight of {weight}: it must be from {} to {}", WEIGHTS.start(), WEIGHTS.end())
     })
 });
 value!(/// What the guest finds as its command line.
