@@ -315,7 +315,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "weights-share-the-cpu",
-        about: "a VM of eight times the weight ends first, although both have the same to do",
+        about: "a VM of eight times the weight has eight ninths of the CPU beside another",
         on: EACH_VENDOR,
         kind: Checks(checks::weights_count),
     },
