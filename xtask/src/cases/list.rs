@@ -19,11 +19,11 @@ const EACH_VENDOR: &[Machine] = &[BochsVmx, QemuTcg];
 const EVERYWHERE: &[Machine] = &Machine::ALL;
 /// Those whose CPU virtualizes the local APIC's page.
 const APIC_PAGE: &[Machine] = &[BochsVmx];
-/// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU
-/// 7.2's emulation takes values that the manual refuses, does not know ICEBP, checks no limit of a
-/// segment, marks PAE's page-directory pointers as accessed, and has a data breakpoint come in the shadow
-/// of MOV SS. Bochs 2.7 has, under AMD-V, a guest's single step go on in the hypervisor, and shuts down where an intercepted exception is injected again into
-/// real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
+/// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU 7.2's emulation
+/// takes values that the manual refuses, does not know ICEBP, checks no limit of a segment, marks PAE's
+/// page-directory pointers as accessed, and has a data breakpoint come in the shadow of MOV SS. Bochs 2.7 has, under
+/// AMD-V, a guest's single step go on in the hypervisor, and shuts down where an intercepted exception is injected
+/// again into real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
 pub const WRONG: &[(Machine, &str)] = &[
     (
         QemuTcg,

@@ -169,8 +169,7 @@ pub fn step(choice: Choice, number: u64) -> Step {
     }
     // One that a step enables itself is at 0, for the same reason as in `breakpoints`.
     let moves = step.bytes.windows(2).any(|bytes| bytes == [0x0f, 0x23]);
-    // QEMU 7.2 fails itself where a VM is reset with one on data enabled: DR7 is exchanged at VMRUN and
-    // #VMEXIT without the list that it keeps beside, in which an entry is then taken for another kind.
+    // QEMU 7.2 crashes where a VM is reset with one on data enabled.
     if random.once_in(8) && !moves && !choice.wild {
         breakpoints(&mut step, &mut random);
     }
