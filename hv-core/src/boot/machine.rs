@@ -21,7 +21,6 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
-use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, layout};
 use crate::vm::{Features, ImageKind, Registers, Vcpu, Vm, desc};
@@ -63,9 +62,9 @@ pub struct Instance<V: Vendor> {
     pub state: V::State,
     /// What stays in the CPU while it runs, whatever the vendor.
     pub live: Live,
-    /// What the scheduler knows of it, while it is not in the queue of its CPU.
-    pub asleep: Option<Member>,
-    /// It waits for an interrupt.
+    /// Its number in the queue of its CPU.
+    pub slot: usize,
+    /// It waits for an interrupt, and is not in that queue.
     pub halted: bool,
     /// The TSC at which it began to wait, until it runs again.
     pub halted_at: Option<u64>,
@@ -209,7 +208,7 @@ impl<V: Vendor> Instance<V> {
             vcpu: vcpu.on(pages),
             state,
             live: Live::reset(),
-            asleep: None,
+            slot: 0,
             halted: false,
             halted_at: None,
             preempted_at: None,

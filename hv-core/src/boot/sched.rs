@@ -17,7 +17,7 @@ use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::output::Text;
 use crate::hw::vendor::Vendor;
-use crate::sched::{Member, Queue};
+use crate::sched::Queue;
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::hardware::Kept;
@@ -38,34 +38,31 @@ pub fn schedule<V: Vendor>(
     machine: &'static Machine<V>,
     mut vms: Vec<Instance<V>>,
 ) {
-    let mut queue = Queue::new(vms.len());
-    for vm in &mut vms {
-        vm.asleep =
-            Some(Member::new(vm.vcpu.vm.number.into(), vm.vcpu.vm.weight, vm.vcpu.vm.slice));
-        vm.halted = false;
+    let mut queue = Queue::new(vms.iter().map(|vm| (vm.vcpu.vm.weight, vm.vcpu.vm.slice)));
+    for (slot, vm) in vms.iter_mut().enumerate() {
+        (vm.slot, vm.halted) = (slot, false);
+        queue.join(slot);
     }
     while !vms.is_empty() {
-        for vm in vms.iter_mut().filter(|vm| vm.asleep.is_some()) {
-            if (!vm.halted || wakes(vm))
-                && let Some(member) = vm.asleep.take()
-            {
-                queue.join(member);
+        for vm in vms.iter_mut().filter(|vm| vm.halted) {
+            if wakes(vm) {
+                vm.halted = false;
+                queue.join(vm.slot);
             }
         }
-        let Some(member) = queue.pick() else {
+        let Some((slot, left)) = queue.pick() else {
             idle(machine, &mut vms);
             continue;
         };
-        let Some(at) = vms.iter().position(|vm| u32::from(vm.vcpu.vm.number) == member.id) else {
+        let Some(at) = vms.iter().position(|vm| vm.slot == slot) else {
             // It has ended.
-            let _ = queue.leave(member, 0);
+            queue.leave(slot, 0);
             continue;
         };
         let began = tsc();
-        let slice_end = began.saturating_add(member.left());
+        let slice_end = began.saturating_add(left);
         let yield_at = yield_at(&vms, at, (!queue.is_empty()).then_some(slice_end));
         let Some(vm) = vms.get_mut(at) else { continue };
-        vm.halted = false;
         if let Some(since) = vm.halted_at.take() {
             let waited = began.saturating_sub(since);
             vm.vcpu.halted_ticks = vm.vcpu.halted_ticks.saturating_add(waited);
@@ -74,9 +71,9 @@ pub fn schedule<V: Vendor>(
         let leave = run_once(cpu, machine, vm, yield_at);
         let ran = tsc().saturating_sub(began);
         match leave {
-            Leave::Halted => vm.asleep = Some(queue.leave(member, ran)),
-            Leave::Yielded => queue.give_way(member, ran),
-            _ => queue.put_back(member, ran),
+            Leave::Halted => queue.leave(slot, ran),
+            Leave::Yielded => queue.give_way(slot, ran),
+            _ => queue.put_back(slot, ran),
         }
         match leave {
             // The board of a PC answers the shutdown of its CPU by a reset.

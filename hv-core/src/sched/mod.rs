@@ -12,6 +12,7 @@
 extern crate alloc;
 
 use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 #[cfg(test)]
@@ -37,11 +38,10 @@ struct Virtual {
 impl Virtual {
     /// What it is when somebody, or all together, with this weight have run for so long.
     fn after(self, ticks: u64, weight: u64) -> Virtual {
-        let scaled = u128::from(ticks).wrapping_mul(NORMAL.into()).wrapping_add(self.rest.into());
-        let whole = scaled.checked_div(weight.into()).unwrap_or(0);
-        let rest = scaled.checked_rem(weight.into()).unwrap_or(0);
-        let time = self.time.saturating_add(u64::try_from(whole).unwrap_or(u64::MAX));
-        Virtual { time, rest: rest as u64 }
+        let scaled = ticks.saturating_mul(NORMAL.into()).saturating_add(self.rest);
+        let whole = scaled.checked_div(weight).unwrap_or(0);
+        let rest = scaled.checked_rem(weight).unwrap_or(0);
+        Virtual { time: self.time.saturating_add(whole), rest }
     }
 
     fn at_least(self, time: u64) -> Virtual {
@@ -50,82 +50,59 @@ impl Virtual {
 }
 
 /// A vCPU, as the scheduler sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Who it is.
-    pub id: u32,
-    weight: u32,
+#[derive(Clone, Debug)]
+struct Member {
+    weight: u64,
     /// What it asks for at a time, in ticks.
     slice: u64,
     /// What is left of that.
     left: u64,
     /// What it has had, in virtual time: it may run when that has come.
     start: Virtual,
-    /// The virtual time at which it must have had what it asks for.
+    /// The virtual time at which it must have had what it asks for; 0 if it never asked.
     deadline: u64,
 }
 
 impl Member {
-    /// A vCPU that has never run. The weight is brought into [`WEIGHTS`]; a slice is at least a tick.
-    pub fn new(id: u32, weight: u32, slice: u64) -> Member {
-        let weight = weight.clamp(*WEIGHTS.start(), *WEIGHTS.end());
-        Member { id, weight, slice: slice.max(1), left: 0, start: Virtual::default(), deadline: 0 }
-    }
-
-    /// Ticks that it may run now.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
     fn ask(&mut self, ticks: u64) {
         self.left = ticks.max(1);
-        self.deadline = self.start.after(self.left, self.weight.into()).time;
+        self.deadline = self.start.after(self.left, self.weight).time;
     }
 }
 
-/// A member and the time that orders it; of two with the same, the one with the lower number is first.
-#[derive(Debug)]
-struct Entry {
-    time: u64,
-    member: Member,
-}
+/// The number of a member, behind the time that orders it: of two with the same time the lower one is first.
+type Entry = Reverse<(u64, usize)>;
 
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> core::cmp::Ordering {
-        (self.time, self.member.id).cmp(&(other.time, other.member.id))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Entry {}
-
-/// Those that want to run on one CPU.
+/// Those that want to run on one CPU. They are known by numbers from 0 on; what is asked of a number that
+/// is nobody's does nothing.
 #[derive(Debug)]
 pub struct Queue {
+    members: Vec<Member>,
+    /// Virtual time.
     time: Virtual,
     /// The weights of all, with that of the one that runs.
     weight: u64,
     /// Those that may start, by their deadlines.
-    eligible: BinaryHeap<Reverse<Entry>>,
+    eligible: BinaryHeap<Entry>,
     /// The others, by when they may start.
-    ahead: BinaryHeap<Reverse<Entry>>,
+    ahead: BinaryHeap<Entry>,
 }
 
 impl Queue {
-    /// A queue for up to so many members.
-    pub fn new(capacity: usize) -> Queue {
+    /// A queue for members with these weights, which are brought into [`WEIGHTS`], and slices of so many ticks,
+    /// at least one. None of them wants to run yet.
+    pub fn new(members: impl Iterator<Item = (u32, u64)>) -> Queue {
+        let member = |(weight, slice): (u32, u64)| Member {
+            weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).into(),
+            slice: slice.max(1),
+            left: 0,
+            start: Virtual::default(),
+            deadline: 0,
+        };
+        let members: Vec<Member> = members.map(member).collect();
+        let capacity = members.len();
         Queue {
+            members,
             time: Virtual::default(),
             weight: 0,
             eligible: BinaryHeap::with_capacity(capacity),
@@ -133,74 +110,81 @@ impl Queue {
         }
     }
 
-    /// Somebody new, or somebody who was away, wants to run. What it did not use while it was away is gone;
-    /// what it had beyond its share, before it left, is not forgiven.
-    pub fn join(&mut self, mut member: Member) {
+    /// Somebody who is not in the queue wants to run. Of its share, what it did not use while it was away is gone
+    /// but for a slice; what it had beyond it, before it left, is not forgiven.
+    pub fn join(&mut self, number: usize) {
+        let Some(member) = self.members.get_mut(number) else { return };
         let slice = member.slice;
-        let asks = if member.deadline == 0 { slice } else { slice.wrapping_div(WAKE) };
-        member.start = member.start.at_least(self.time.time);
-        member.ask(asks);
-        self.weight = self.weight.saturating_add(member.weight.into());
-        self.insert(member);
+        let kept = Virtual::default().after(slice, member.weight).time;
+        member.start = member.start.at_least(self.time.time.saturating_sub(kept));
+        member.ask(if member.deadline == 0 { slice } else { slice.wrapping_div(WAKE) });
+        self.weight = self.weight.saturating_add(member.weight);
+        self.insert(number);
     }
 
-    /// The next to run. It comes back by [`put_back`](Queue::put_back) or [`leave`](Queue::leave).
-    pub fn pick(&mut self) -> Option<Member> {
-        if self.eligible.is_empty()
-            && let Some(Reverse(first)) = self.ahead.peek()
-        {
+    /// The next to run, and the ticks that it may. It is out of the queue until [`put_back`](Queue::put_back),
+    /// [`give_way`](Queue::give_way) or [`leave`](Queue::leave).
+    pub fn pick(&mut self) -> Option<(usize, u64)> {
+        if self.eligible.is_empty() {
             // Nobody waits for the time that is between.
-            self.time = self.time.at_least(first.time);
+            let Reverse((first, _)) = *self.ahead.peek()?;
+            self.time = self.time.at_least(first);
         }
-        while let Some(Reverse(first)) = self.ahead.peek()
-            && first.time <= self.time.time
-            && let Some(Reverse(Entry { member, .. })) = self.ahead.pop()
+        while let Some(&Reverse((start, number))) = self.ahead.peek()
+            && start <= self.time.time
         {
-            self.insert(member);
+            self.ahead.pop();
+            self.insert(number);
         }
-        self.eligible.pop().map(|Reverse(entry)| entry.member)
+        let Reverse((_, number)) = self.eligible.pop()?;
+        Some((number, self.members.get(number)?.left))
     }
 
     /// The one that was picked has run so long and wants to go on.
-    pub fn put_back(&mut self, mut member: Member, ticks: u64) {
-        self.charge(&mut member, ticks);
-        if member.left == 0 {
+    pub fn put_back(&mut self, number: usize, ticks: u64) {
+        if let Some(member) = self.charge(number, ticks)
+            && member.left == 0
+        {
             member.ask(member.slice);
         }
-        self.insert(member);
+        self.insert(number);
     }
 
     /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
-    pub fn give_way(&mut self, mut member: Member, ticks: u64) {
-        self.charge(&mut member, ticks);
-        member.start = member.start.after(member.left, member.weight.into());
-        member.ask(member.slice);
-        self.insert(member);
+    pub fn give_way(&mut self, number: usize, ticks: u64) {
+        if let Some(member) = self.charge(number, ticks) {
+            member.start = member.start.after(member.left, member.weight);
+            member.ask(member.slice);
+        }
+        self.insert(number);
     }
 
     /// The one that was picked has run so long, and does not want to for now.
-    pub fn leave(&mut self, mut member: Member, ticks: u64) -> Member {
-        self.charge(&mut member, ticks);
-        self.weight = self.weight.saturating_sub(member.weight.into());
-        member
+    pub fn leave(&mut self, number: usize, ticks: u64) {
+        let weight = self.charge(number, ticks).map_or(0, |member| member.weight);
+        self.weight = self.weight.saturating_sub(weight);
     }
 
-    /// Whether somebody waits.
+    /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.eligible.is_empty() && self.ahead.is_empty()
     }
 
-    fn charge(&mut self, member: &mut Member, ticks: u64) {
+    fn charge(&mut self, number: usize, ticks: u64) -> Option<&mut Member> {
         self.time = self.time.after(ticks, self.weight);
-        member.start = member.start.after(ticks, member.weight.into());
+        let member = self.members.get_mut(number)?;
+        member.start = member.start.after(ticks, member.weight);
         member.left = member.left.saturating_sub(ticks);
+        Some(member)
     }
 
-    fn insert(&mut self, member: Member) {
-        if member.start.time <= self.time.time {
-            self.eligible.push(Reverse(Entry { time: member.deadline, member }));
+    fn insert(&mut self, number: usize) {
+        let Some(member) = self.members.get(number) else { return };
+        let (queue, time) = if member.start.time <= self.time.time {
+            (&mut self.eligible, member.deadline)
         } else {
-            self.ahead.push(Reverse(Entry { time: member.start.time, member }));
-        }
+            (&mut self.ahead, member.start.time)
+        };
+        queue.push(Reverse((time, number)));
     }
 }

@@ -20,14 +20,14 @@ const EVERYWHERE: &[Machine] = &Machine::ALL;
 /// Those whose CPU virtualizes the local APIC's page.
 const APIC_PAGE: &[Machine] = &[BochsVmx];
 /// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU 7.2's emulation
-/// takes values that the manual refuses, does not know ICEBP, checks no limit of a segment, marks PAE's
+/// takes values that the manual refuses and a null selector for the task register, does not know ICEBP, checks no limit of a segment, marks PAE's
 /// page-directory pointers as accessed, and has a data breakpoint come in the shadow of MOV SS. Bochs 2.7 has, under
 /// AMD-V, a guest's single step go on in the hypervisor, and shuts down where an intercepted exception is injected
 /// again into real, virtual-8086 or 32-bit code; QEMU's AMD-V does not.
 pub const WRONG: &[(Machine, &str)] = &[
     (
         QemuTcg,
-        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,sysenter-canonical,mode-limits,mode-pae-pointers,pending-breakpoint",
+        "cr0-reserved,cr3-reserved,fs-base-canonical,icebp,ltr-null,sysenter-canonical,mode-limits,mode-pae-pointers,pending-breakpoint",
     ),
     (
         BochsSvm,

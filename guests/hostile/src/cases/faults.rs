@@ -56,6 +56,7 @@ macro_rules! run {
 pub const CASES: &[Case] = &[
     faults("getsec", UD, run!("xor eax, eax", ".byte 0x0f, 0x37")),
     faults("rsm", UD, run!("rsm")),
+    faults("ltr-null", GP, run!("xor eax, eax", "ltr ax")),
     faults("into", UD, run!(".byte 0xce")),
     faults("int3", BP, run!("int3")),
     faults_here("icebp", DB, run!(".byte 0xf1")),
