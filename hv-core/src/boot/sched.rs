@@ -19,8 +19,7 @@ use crate::hw::output::Text;
 use crate::hw::vendor::Vendor;
 use crate::sched::Queue;
 use crate::vm::exit::Leave;
-use crate::vm::hardware::Backend;
-use crate::vm::hardware::Kept;
+use crate::vm::hardware::{Backend, Hardware, Kept};
 use crate::vm::run::run;
 use crate::vm::{Features, Gpr, Options, Vcpu};
 
@@ -45,13 +44,13 @@ pub fn schedule<V: Vendor>(
     }
     while !vms.is_empty() {
         for vm in vms.iter_mut().filter(|vm| vm.halted) {
-            if wakes(vm) {
+            if wakes(&mut vm.vcpu) {
                 vm.halted = false;
                 queue.join(vm.slot);
             }
         }
         let Some((slot, left)) = queue.pick() else {
-            idle(machine, &mut vms);
+            idle(machine, vms.iter_mut().map(|vm| &mut vm.vcpu));
             continue;
         };
         let Some(at) = vms.iter().position(|vm| vm.slot == slot) else {
@@ -62,13 +61,14 @@ pub fn schedule<V: Vendor>(
         let began = tsc();
         let slice_end = began.saturating_add(left);
         let yield_at = yield_at(&vms, at, (!queue.is_empty()).then_some(slice_end));
+        let alone = vms.len() == 1;
         let Some(vm) = vms.get_mut(at) else { continue };
         if let Some(since) = vm.halted_at.take() {
             let waited = began.saturating_sub(since);
             vm.vcpu.halted_ticks = vm.vcpu.halted_ticks.saturating_add(waited);
         }
         let may_reset = vm.vcpu.vm.options.contains(Options::MAY_RESET);
-        let leave = run_once(cpu, machine, vm, yield_at);
+        let leave = run_once(cpu, machine, vm, yield_at, alone);
         let ran = tsc().saturating_sub(began);
         match leave {
             Leave::Halted => queue.leave(slot, ran),
@@ -83,11 +83,7 @@ pub fn schedule<V: Vendor>(
             Leave::Halted => {
                 vm.halted = true;
                 vm.halted_at = Some(tsc());
-                if !wakes(vm)
-                    && vm.vcpu.apic.timer_due().is_none()
-                    && vm.vcpu.vm.time_limit == u64::MAX
-                    && vm.vcpu.board_due == u64::MAX
-                {
+                if !wakes(&mut vm.vcpu) && next(&vm.vcpu, 0) == u64::MAX {
                     // Nothing is left that could end the halt.
                     let message = "the guest waits for an interrupt that nothing can raise";
                     finish(cpu, machine, vm, Leave::ended(Cause::HaltedForEver, 0, message));
@@ -124,10 +120,7 @@ fn reset<V: Vendor>(
 fn yield_at<V: Vendor>(vms: &[Instance<V>], at: usize, slice_end: Option<u64>) -> Option<u64> {
     let now = tsc();
     let halted = vms.iter().enumerate().filter(|&(i, vm)| i != at && vm.halted);
-    let wakes = halted.map(|(_, vm)| {
-        let timer = vm.vcpu.timer_due(now).unwrap_or(u64::MAX);
-        timer.min(vm.vcpu.vm.time_limit).min(vm.vcpu.send_at).min(vm.vcpu.board_due)
-    });
+    let wakes = halted.map(|(_, vm)| next(&vm.vcpu, now).min(vm.vcpu.send_at));
     wakes.chain(slice_end).min()
 }
 
@@ -137,31 +130,48 @@ fn remove<V: Vendor>(machine: &Machine<V>, vms: &mut Vec<Instance<V>>, at: usize
     }
 }
 
-/// Whether a halted VM has something to do, its time limit included.
-fn wakes<V: Vendor>(vm: &mut Instance<V>) -> bool {
-    let delivers = vm.vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
-    let now = tsc();
-    let link = &mut output::Host { vm: vm.vcpu.vm.number };
-    // What a halted VM has written is sent in time, whoever runs.
-    if now >= vm.vcpu.send_at {
-        vm.vcpu.send_output(link);
-    }
-    vm.vcpu.wakes(link, now, delivers) || now >= vm.vcpu.vm.time_limit
+/// When something is due for a halted vCPU, by the host's TSC, which is `now`.
+fn next(vcpu: &Vcpu, now: u64) -> u64 {
+    vcpu.timer_due(now).unwrap_or(u64::MAX).min(vcpu.vm.time_limit).min(vcpu.board_due)
 }
 
-/// Halts this CPU until the first timer of its VMs, and sends what they have written meanwhile.
-fn idle<V: Vendor>(machine: &Machine<V>, vms: &mut [Instance<V>]) {
-    let mut until = tsc().saturating_add(machine.tsc_hz / 10);
-    for vm in vms {
-        vm.vcpu.send_output(&mut output::Host { vm: vm.vcpu.vm.number });
-        until = until.min(vm.vcpu.vm.time_limit).min(vm.vcpu.board_due);
-        if let Some(due) = vm.vcpu.timer_due(tsc()) {
-            until = until.min(due);
-        }
+/// Whether a halted vCPU has something to do, its time limit included.
+fn wakes(vcpu: &mut Vcpu) -> bool {
+    let delivers = vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
+    let now = tsc();
+    let link = &mut output::Host { vm: vcpu.vm.number };
+    // What a halted VM has written is sent in time, whoever runs.
+    if now >= vcpu.send_at {
+        vcpu.send_output(link);
+    }
+    vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit
+}
+
+/// Halts this CPU until something is due for one of its vCPUs, and sends what they have written before.
+fn idle<'a, V: Vendor>(machine: &Machine<V>, vcpus: impl Iterator<Item = &'a mut Vcpu>) {
+    let now = tsc();
+    let mut until = now.saturating_add(machine.tsc_hz / 10);
+    for vcpu in vcpus {
+        vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });
+        until = until.min(next(vcpu, now));
     }
     if until > tsc() {
         machine.timer.halt_until(until);
     }
+}
+
+/// Waits with a halted vCPU that has its CPU for itself: what is in the CPU of it stays there. `false` if
+/// nothing is left that could end the halt.
+fn waits<V: Vendor>(machine: &Machine<V>, vcpu: &mut Vcpu) -> bool {
+    let since = tsc();
+    while !wakes(vcpu) {
+        if next(vcpu, 0) == u64::MAX {
+            return false;
+        }
+        idle(machine, core::iter::once(&mut *vcpu));
+    }
+    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(tsc().saturating_sub(since));
+    true
 }
 
 /// Runs a VM until it leaves.
@@ -170,6 +180,7 @@ fn run_once<V: Vendor>(
     machine: &'static Machine<V>,
     vm: &mut Instance<V>,
     yield_at: Option<u64>,
+    alone: bool,
 ) -> Leave {
     if cpu.last.replace(vm.vcpu.vm.number) != Some(vm.vcpu.vm.number) {
         machine.speculation.at_switch();
@@ -179,13 +190,19 @@ fn run_once<V: Vendor>(
         steal.stolen = steal.stolen.wrapping_add(tsc().saturating_sub(since));
     }
     with_guest(cpu, machine, vm, |vcpu, guest| {
-        vcpu.attend();
         vcpu.contended = yield_at.is_some();
         vcpu.slice_end = yield_at.unwrap_or(u64::MAX);
-        vcpu.info.steal.preempted = 0;
-        let leave = run(vcpu, guest);
-        vcpu.info.steal.preempted = 1;
-        leave
+        loop {
+            vcpu.attend();
+            vcpu.info.steal.preempted = 0;
+            let leave = run(vcpu, guest);
+            vcpu.info.steal.preempted = 1;
+            if leave != Leave::Halted || !alone || !waits(machine, vcpu) {
+                break leave;
+            }
+            // The halt has used the timer of the CPU.
+            guest.serve_host();
+        }
     })
     .unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
 }
