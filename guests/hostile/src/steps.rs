@@ -67,7 +67,7 @@ pub fn run() {
     let mut vectors = [0u64; 256];
     let watchdog = if choice.wild { Watchdog::find() } else { None };
     handle_exceptions(choice.wild);
-    trip::prepare();
+    prepare(watchdog);
     set_msrs();
     for number in begin..first + steps {
         if let Some(progress) = &mut progress {
@@ -85,10 +85,6 @@ pub fn run() {
             announce(number, &step);
         }
         let end = take(&step, watchdog, choice.wild, &mut counts);
-        if end.vector == NMI && watchdog.is_some() {
-            watchdog::end_nmi();
-            counts.endless += 1;
-        }
         vectors[usize::from(end.vector)] += 1;
         if trace {
             tell(&end);
@@ -143,6 +139,14 @@ fn tell(end: &End) {
     );
 }
 
+/// Makes what trips need anew, and with a watchdog leads its NMI to a reset.
+fn prepare(watchdog: Option<Watchdog>) {
+    trip::prepare();
+    if watchdog.is_some() {
+        trip::reset_by_nmi();
+    }
+}
+
 /// Takes a step, and repairs what it may have damaged.
 fn take(step: &Step, watchdog: Option<Watchdog>, wild: bool, counts: &mut Counts) -> End {
     let mut attempts = 0;
@@ -157,7 +161,7 @@ fn take(step: &Step, watchdog: Option<Watchdog>, wild: bool, counts: &mut Counts
         let end = trip::go(&step.start);
         set_breakpoints(None);
         if step.mode.is_unconfined() || wild && step.mode.level == 0 {
-            trip::prepare();
+            prepare(watchdog);
         }
         if step.writes_ports {
             watchdog.inspect(|w| w.wire());

@@ -364,12 +364,29 @@ pub fn put(code: &[u8], at: u64) {
     unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), to, code.len().min(room)) };
 }
 
-/// Fills memory of the arena with INT3.
+/// Fills memory of the arena with INT3. What is there already stays: an emulator would translate it again.
 pub fn clear(from: u64, bytes: u64) {
     const INT3: u64 = 0xcccc_cccc_cccc_cccc;
-    // SAFETY: as above; direction is up.
-    unsafe {
-        core::arch::asm!("rep stosq", inout("rdi") from => _, inout("rcx") bytes / 8 => _,
-            in("rax") INT3, options(nostack, preserves_flags));
+    for word in (from..from + bytes).step_by(8) {
+        let word = word as *mut u64;
+        // SAFETY: as above.
+        unsafe {
+            if word.read_volatile() != INT3 {
+                word.write_volatile(INT3);
+            }
+        }
     }
+}
+
+/// Has an NMI in a trip reset the machine by its keyboard controller, until [`prepare`]: no way back that a
+/// trip has damaged is gone.
+pub fn reset_by_nmi() {
+    const NMI: u64 = 2;
+    /// MOV AL, FEh; OUT 64h, AL; JMP to the OUT; the same in code of each size.
+    const RESET: u64 = u64::from_le_bytes([0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfc, 0xcc, 0xcc]);
+    for stub in [code::STUBS_64 + 8 * NMI, code::STUBS_32 + 8 * NMI] {
+        // SAFETY: a stub is this long, and in RAM that only trips use.
+        unsafe { (stub as *mut u64).write_volatile(RESET) };
+    }
+    tables::set_real_vector(NMI as u8, 0, (code::STUBS_32 + 8 * NMI) as u16);
 }

@@ -1,9 +1,7 @@
 //! What ends a step that nothing else ends, on a machine of type `pc`: an NMI.
 //!
 //! Channel 0 of the PIT counts down once, and pin 2 of the I/O APIC, to which it is wired, makes an NMI
-//! of that. No flag of a step holds it off. What a step has done to the two is set right each time.
-
-use core::arch::asm;
+//! of that, which resets the machine. No flag of a step holds it off. What a step has done to the two is set right each time.
 
 use x86_64::instructions::port::Port;
 
@@ -69,10 +67,4 @@ impl Watchdog {
         // SAFETY: as above; without a count it does not begin.
         unsafe { Port::<u8>::new(CONTROL).write(ONCE) };
     }
-}
-
-/// An NMI has been taken, and the way back from it was no IRET: without one the next would be held off.
-pub fn end_nmi() {
-    // SAFETY: the handler of vector 1 does nothing, and returns by IRET.
-    unsafe { asm!("int 1") };
 }
