@@ -75,6 +75,9 @@ impl Pages {
     }
 }
 
+/// Microseconds between two interrupts of a periodic timer, at least. No system asks for that many.
+const SHORTEST_PERIOD_US: u64 = 100;
+
 /// The APIC timer counts at this fraction of the TSC: the nearest to 25 MHz that divides it.
 fn timer_ratio(tsc_hz: u64) -> NonZeroU32 {
     let ratio = (tsc_hz / 25_000_000).clamp(1, 1 << 16) as u32;
@@ -137,6 +140,7 @@ impl Basis<'_> {
             bootstrap: true,
             physical_bits: limits.physical_bits,
             timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
+            shortest_period: (tsc_hz / 1_000_000).saturating_mul(SHORTEST_PERIOD_US),
         };
         let started = tsc();
         let limit = desc.time_limit_ms.saturating_mul(tsc_hz / 1000);

@@ -493,7 +493,13 @@ impl Setup {
             weight: 256,
             time_limit: self.time_limit,
         };
-        let config = Config { id: 0, bootstrap: true, physical_bits: 40, timer: TimerRatio::ONE };
+        let config = Config {
+            id: 0,
+            bootstrap: true,
+            physical_bits: 40,
+            timer: TimerRatio::ONE,
+            shortest_period: 0,
+        };
         Vcpu {
             registers: Registers::default(),
             due: 0,

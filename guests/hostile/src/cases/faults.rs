@@ -76,6 +76,7 @@ pub const CASES: &[Case] = &[
     faults_here("efer-lme", GP, || write(EFER, guest(EFER) & !(1 << 8))),
     Case { needs_pv: true, ..code("cpuid-efer", cpuid_efer) },
     Case { needs_pv: true, ..code("rdtscp", rdtscp) },
+    Case { needs_pv: true, ..code("rdpmc-counter", rdpmc_counter) },
     faults_here("apic-base-reserved", GP, || write(0x1b, guest(0x1b) | 1)),
     faults_here("pat-reserved", GP, || write(0x277, 2)),
     faults_here("fs-base-canonical", GP, || write(0xc000_0100, 1 << 63)),
@@ -141,6 +142,28 @@ fn rdtscp() -> Verdict {
         Ok(())
     } else {
         Err(Wrong::Other("RDTSCP tells another time or another TSC_AUX"))
+    }
+}
+
+/// The counters that AMD's CPUs have are read as they were written; behind RDPMC the guest goes on.
+fn rdpmc_counter() -> Verdict {
+    const COUNTER: u32 = 0xc001_0004;
+    const NUMBER: u64 = 0x1234_5678;
+    if !is_amd() {
+        return Ok(());
+    }
+    write(COUNTER, NUMBER);
+    let (low, high): (u32, u32);
+    let mut behind = 0;
+    // SAFETY: it writes the two registers alone.
+    unsafe {
+        asm!("rdpmc", "inc {:e}", inout(reg) behind, in("ecx") 0, out("eax") low, out("edx") high)
+    }
+    write(COUNTER, 0);
+    if u64::from(high) << 32 | u64::from(low) == NUMBER && behind == 1 {
+        Ok(())
+    } else {
+        Err(Wrong::Other("RDPMC tells what was not written, or the guest goes on elsewhere"))
     }
 }
 

@@ -26,6 +26,7 @@ pub const CASES: &[Case] = &[
     case("garbage-ports", Expected::Depends, all_ports),
     case("garbage-msrs", Expected::Depends, all_msrs),
     case("lvt-nmi", Expected::Survives, every_entry_is_nmi),
+    case("apic-timer-flood", Expected::Survives, apic_timer_flood),
     case("apic-over-code", Expected::Survives, apic_over_code),
     // Its output fills a log, so it is run by itself.
     case("uart-flood", Expected::Depends, uart_flood),
@@ -315,6 +316,35 @@ fn flood(handler: interrupts::Handler) -> u32 {
     count_down(0x30, 0);
     interrupts::forget(TIMER_LINE);
     TICKS.load(Ordering::Relaxed)
+}
+
+/// The local APIC's timer counts with its shortest period: its interrupts come, and the guest goes on.
+fn apic_timer_flood() -> Verdict {
+    const PERIODIC: u64 = 1 << 17 | TIMER_LINE as u64;
+    const STOPPED: u64 = 1 << 16;
+    const LVT: u32 = 0x832;
+    const INITIAL: u32 = 0x838;
+    const DIVIDE: u32 = 0x83e;
+    TICKS.store(0, Ordering::Relaxed);
+    interrupts::handle(TIMER_LINE, |_| {
+        TICKS.fetch_add(1, Ordering::Relaxed);
+        apic::end_of_interrupt();
+    });
+    let before = read(LVT);
+    for (register, value) in [(LVT, PERIODIC), (DIVIDE, 0b1011), (INITIAL, 1)] {
+        write(register, value);
+    }
+    cpu_interrupts::enable();
+    while TICKS.load(Ordering::Relaxed) < 100 {
+        hint::spin_loop();
+    }
+    cpu_interrupts::disable();
+    for (register, value) in [(INITIAL, 0), (LVT, before.unwrap_or(STOPPED))] {
+        write(register, value);
+    }
+    interrupts::forget(TIMER_LINE);
+    timer::init();
+    Ok(())
 }
 
 fn count_down(control: u8, count: u16) {

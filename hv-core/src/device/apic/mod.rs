@@ -111,6 +111,9 @@ pub struct Config {
     pub physical_bits: u8,
     /// How fast the timer counts.
     pub timer: TimerRatio,
+    /// A periodic timer interrupts no more often than once in this many TSC ticks: with a period that is over
+    /// before the guest is entered again it would execute nothing.
+    pub shortest_period: u64,
 }
 
 /// The local APIC of one vCPU. `P` is where its registers are: `&ApicPage`, or a box.
@@ -141,7 +144,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             page,
             base: 0,
             config,
-            timer: Timer::new(config.timer),
+            timer: Timer::new(config.timer, config.shortest_period),
             errors: 0,
             enabled: false,
             timer_writes: 0,

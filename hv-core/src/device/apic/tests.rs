@@ -12,7 +12,13 @@ use super::*;
 const OWN_ID: u32 = 3;
 
 fn config() -> Config {
-    Config { id: OWN_ID, bootstrap: true, physical_bits: 40, timer: TimerRatio::ONE }
+    Config {
+        id: OWN_ID,
+        bootstrap: true,
+        physical_bits: 40,
+        timer: TimerRatio::ONE,
+        shortest_period: 10,
+    }
 }
 
 fn apic_with(config: Config) -> VirtualApic<Box<ApicPage>> {

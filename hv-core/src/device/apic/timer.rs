@@ -41,6 +41,7 @@ const MASKED: u32 = 1 << 16;
 #[derive(Clone, Debug)]
 pub(super) struct Timer {
     ratio: TimerRatio,
+    shortest_period: u64,
     lvt: u32,
     initial: u32,
     divide_log2: u32,
@@ -49,12 +50,12 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    pub(super) const fn new(ratio: TimerRatio) -> Timer {
-        Timer { ratio, lvt: MASKED, initial: 0, divide_log2: 1, expiry: None }
+    pub(super) const fn new(ratio: TimerRatio, shortest_period: u64) -> Timer {
+        Timer { ratio, shortest_period, lvt: MASKED, initial: 0, divide_log2: 1, expiry: None }
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Timer::new(self.ratio);
+        *self = Timer::new(self.ratio, self.shortest_period);
     }
 
     fn mode(&self) -> Mode {
@@ -95,6 +96,8 @@ impl Timer {
         }
         match (self.mode(), self.ticks(self.initial)) {
             (Mode::Periodic, period @ 1..) => {
+                let interrupts = self.lvt & MASKED == 0;
+                let period = if interrupts { period.max(self.shortest_period) } else { period };
                 let late = now.wrapping_sub(expiry).checked_rem(period).unwrap_or(0);
                 Some(now.saturating_add(period.saturating_sub(late)))
             }

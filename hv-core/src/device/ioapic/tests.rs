@@ -258,7 +258,13 @@ fn a_pin_that_does_not_exist_does_nothing() {
 
 #[test]
 fn a_local_apic_takes_the_message_with_its_trigger_and_ends_it_by_broadcast() {
-    let config = Config { id: 3, bootstrap: true, physical_bits: 40, timer: TimerRatio::ONE };
+    let config = Config {
+        id: 3,
+        bootstrap: true,
+        physical_bits: 40,
+        timer: TimerRatio::ONE,
+        shortest_period: 0,
+    };
     let mut apic = VirtualApic::new(Box::new(ApicPage::new()), config);
     assert_eq!(apic.mmio_write(offset::SVR, 0x1ff, 0), Effect::Mode);
     assert_eq!(apic.mode(), Mode::XApic);

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use super::capability::SvmFeatures;
-use super::detail;
+use super::detail::{self, opcode};
 use super::exit_code::{code, neutral};
 use super::guest::{Guest, State};
 use super::intercept::Clean;
@@ -21,25 +21,6 @@ const PAGE_FAULT: u64 = 14;
 
 /// Exit codes that QEMU 7.2 has for another instruction as well, and the code of that one.
 const SHARED: [(u64, u64); 2] = [(code::RDTSC, code::RDTSCP), (code::WBINVD, code::INVD)];
-
-/// The instruction that an exit code stands for, past its prefixes, where it has no operand.
-fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
-    Some(match exit_code {
-        code::CPUID => &[0x0f, 0xa2],
-        code::MSR if write => &[0x0f, 0x30],
-        code::MSR => &[0x0f, 0x32],
-        code::RDTSC => &[0x0f, 0x31],
-        code::RDTSCP => &[0x0f, 0x01, 0xf9],
-        code::PAUSE => &[0x90],
-        code::HLT => &[0xf4],
-        code::ICEBP => &[0xf1],
-        code::INVD => &[0x0f, 0x08],
-        code::WBINVD => &[0x0f, 0x09],
-        code::XSETBV => &[0x0f, 0x01, 0xd1],
-        code::VMMCALL => &[0x0f, 0x01, 0xd9],
-        _ => return None,
-    })
-}
 
 impl Guest<'_> {
     /// The instruction that exited is this long.

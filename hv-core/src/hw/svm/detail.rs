@@ -29,6 +29,27 @@ pub fn nested(error: u64, gpa: u64) -> Exit {
     Exit::NestedFault(NestedFault { gpa, access, walk: error & WALK != 0 })
 }
 
+/// The instruction that an exit code stands for, past its prefixes, where it has no operand: what a CPU
+/// that does not say where instructions end has to look for. `write` is bit 0 of EXITINFO1.
+pub fn opcode(exit_code: u64, write: bool) -> Option<&'static [u8]> {
+    Some(match exit_code {
+        code::CPUID => &[0x0f, 0xa2],
+        code::MSR if write => &[0x0f, 0x30],
+        code::MSR => &[0x0f, 0x32],
+        code::RDTSC => &[0x0f, 0x31],
+        code::RDPMC => &[0x0f, 0x33],
+        code::RDTSCP => &[0x0f, 0x01, 0xf9],
+        code::PAUSE => &[0x90],
+        code::HLT => &[0xf4],
+        code::ICEBP => &[0xf1],
+        code::INVD => &[0x0f, 0x08],
+        code::WBINVD => &[0x0f, 0x09],
+        code::XSETBV => &[0x0f, 0x01, 0xd1],
+        code::VMMCALL => &[0x0f, 0x01, 0xd9],
+        _ => return None,
+    })
+}
+
 /// The operands of an instruction as decode assists leave them in EXITINFO1; `None` if they do not
 /// for this one: CLTS, LMSW and SMSW (APM vol. 2, Decode Assists).
 pub fn assisted(exit_code: u64, info: u64) -> Option<Exit> {
@@ -62,7 +83,32 @@ pub fn interrupted(info: u64) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
+    use super::super::exit_code::neutral;
     use super::*;
+    use crate::emulate::msr::{CpuFacts, MsrState};
+    use crate::vm::exit::Outcome;
+    use crate::vm::handle::handle;
+    use crate::vm::testing::vcpu;
+
+    /// On a CPU that does not save the next RIP, a handler that goes on behind the instruction needs it.
+    #[test]
+    fn what_is_completed_can_be_measured() {
+        let by_operands = [code::CR0_SEL_WRITE, code::INVLPG, code::IOIO, code::INVPCID];
+        let completed = |exit_code: &u64| {
+            let (mut v, mut h) = vcpu();
+            v.msrs = MsrState::start(CpuFacts::new(true, 0));
+            let outcome = handle(&mut v, &mut h, Exit::plain(neutral(*exit_code)));
+            matches!(outcome, Outcome::Advance | Outcome::AdvanceAndLeave(_))
+        };
+        let (measured, unmeasured): (Vec<u64>, Vec<u64>) = (code::INTR..code::NPF)
+            .filter(|exit_code| !by_operands.contains(exit_code))
+            .filter(completed)
+            .partition(|&exit_code| opcode(exit_code, false).is_some());
+        assert_eq!(unmeasured, [], "a stale end would be taken for theirs");
+        assert!([code::RDPMC, code::RDTSC, code::PAUSE].iter().all(|c| measured.contains(c)));
+    }
 
     #[test]
     fn ports_are_laid_out_as_the_manual_says() {

@@ -43,6 +43,16 @@ fn periodic_keeps_its_grid_however_late_it_is_served() {
 }
 
 #[test]
+fn a_period_that_is_too_short_lasts_longer_while_it_interrupts() {
+    let mut apic = armed(PERIODIC, 3, 1000);
+    assert_eq!(apic.advance(1003), Effect::Posted(0x40));
+    assert_eq!(apic.timer_due(), Some(1013), "the shortest period is 10");
+    assert_eq!(apic.mmio_read(offset::TIMER_CURRENT, 1012), 1);
+    let _ = apic.mmio_write(offset::LVT_TIMER, PERIODIC | MASKED, 1012);
+    assert_eq!((apic.mmio_read(offset::TIMER_CURRENT, 1015), apic.timer_due()), (1, None));
+}
+
+#[test]
 fn reading_does_not_take_the_interrupt_away() {
     let mut apic = armed(PERIODIC, 100, 0);
     assert_eq!(apic.mmio_read(offset::TIMER_CURRENT, 130), 70);
