@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use x86_64::Operations;
 use x86_64::apic::{self, Register};
 use x86_64::cpuid::cpuid;
 use x86_64::instructions::port::Port;
@@ -14,6 +15,15 @@ pub const TIMER_VECTOR: u8 = 0x40;
 /// The vector that the guests use for interrupts to themselves.
 pub const SELF_VECTOR: u8 = 0x50;
 const SPURIOUS_VECTOR: u8 = 0xff;
+/// Interrupt command: INIT, a startup IPI with the page's number as its vector, an NMI (SDM vol. 3, Interrupt
+/// Command Register).
+pub const INIT: u32 = 0b101 << 8;
+/// See [`INIT`].
+pub const STARTUP: u32 = 0b110 << 8;
+/// See [`INIT`].
+pub const NMI: u32 = 0b100 << 8;
+/// Interrupt command, destination shorthand: every CPU but the sender.
+pub const ALL_BUT_SELF: u32 = 0b11 << 18;
 
 /// IA32_APIC_BASE.
 pub const APIC_BASE_MSR: u32 = 0x1b;
@@ -46,6 +56,11 @@ pub fn init() {
             unsafe { Port::<u8>::new(port).write(0xff) };
         }
     }
+    enable();
+}
+
+/// Enables the local APIC of the CPU that executes this.
+pub(crate) fn enable() {
     // SAFETY: `pv::init` told the shim which mode the CPU has. A spurious interrupt has no handler
     // and ends the guest with a message: nothing here can cause one.
     unsafe { apic::enable(SPURIOUS_VECTOR) };
@@ -57,6 +72,33 @@ pub fn end_of_interrupt() {
     apic::eoi();
 }
 
+/// As [`end_of_interrupt`], without what the shim shares with the hypervisor for CPU 0.
+#[inline]
+pub fn end_of_interrupt_natively() {
+    // SAFETY: without an interrupt in service it does nothing.
+    unsafe { apic::write(Register::Eoi, 0) };
+}
+
+/// The APIC ID of the CPU that executes this.
+pub fn id() -> u32 {
+    apic::id()
+}
+
+/// Whether the registers are reached by memory, so that APIC IDs have 8 bits.
+#[inline]
+pub fn is_by_memory() -> bool {
+    x86_64::operations().contains(Operations::XAPIC)
+}
+
+/// Writes the interrupt command register: the APIC ID that a command without shorthand is for, and the
+/// command without its level bit, which is set. What is at the destination has to be ready for it.
+#[inline]
+pub fn command(destination: u32, command: u32) {
+    // SAFETY: every vector has a stub that leads to a handler or to a message; who sends INIT and startup
+    // IPIs has code at the page that it names.
+    unsafe { apic::send_ipi(destination, command) };
+}
+
 /// Sends an interrupt with `vector` to this CPU. Without a handler it ends the guest with a message.
 #[inline]
 pub fn send_to_self(vector: u8) {
@@ -66,9 +108,7 @@ pub fn send_to_self(vector: u8) {
 
 /// Sends an NMI to this CPU.
 pub fn send_nmi_to_self() {
-    const NMI: u32 = 0b100 << 8;
-    // SAFETY: as `send_to_self`.
-    unsafe { apic::send_ipi(apic::id(), NMI) };
+    command(id(), NMI);
 }
 
 /// The current count of the timer.

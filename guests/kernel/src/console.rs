@@ -1,13 +1,14 @@
 //! The console: the UART, or the hypervisor's when the shim is in use.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use drivers::console::{Page, PvConsole, RingConsole};
 use spin::Mutex;
 use x86_64::hypercall::CallError;
 use x86_64::{Operations, PhysAddr};
 
-use crate::{pv, serial};
+use crate::{pv, serial, smp};
 
 enum Console {
     /// Nothing has been set up: the UART will be, by the first write.
@@ -17,6 +18,8 @@ enum Console {
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console::Unset);
+/// The CPU that writes, and one more; 0 while none does.
+static WRITER: AtomicUsize = AtomicUsize::new(0);
 static CALL_PAGE: Page = Page::new();
 static RING_PAGE: Page = Page::new();
 
@@ -35,12 +38,15 @@ pub(crate) fn init() {
     }
 }
 
-/// Writes bytes to the console.
+/// Writes bytes to the console, with nothing of another CPU's between them.
 pub fn write(bytes: &[u8]) {
-    // The lock is taken only if a write itself caused a panic, whose message must get out.
-    let Some(mut console) = CONSOLE.try_lock() else {
+    let this = smp::this() + 1;
+    // This CPU has the lock only if a write itself caused a panic, whose message must get out.
+    if WRITER.load(Ordering::Relaxed) == this {
         return serial::write(bytes);
-    };
+    }
+    let mut console = CONSOLE.lock();
+    WRITER.store(this, Ordering::Relaxed);
     match &mut *console {
         Console::Paravirtual(console) => {
             // There is nowhere to report that a console does not take bytes.
@@ -53,6 +59,7 @@ pub fn write(bytes: &[u8]) {
             serial::write(bytes);
         }
     }
+    WRITER.store(0, Ordering::Relaxed);
 }
 
 /// The console's ring. It can be had once: the hypervisor keeps it for good.

@@ -1,4 +1,4 @@
-//! GDT and TSS.
+//! GDT and TSS of each CPU.
 
 use core::cell::UnsafeCell;
 
@@ -9,6 +9,8 @@ use x86_64::instructions::tables::load_tss;
 use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
+
+use crate::smp::CPUS;
 
 /// Selectors of the GDT. The last two bits of a user selector are its privilege level.
 pub mod selector {
@@ -36,7 +38,7 @@ const STACK: usize = 16 << 10;
 
 #[repr(align(16))]
 struct Stack(UnsafeCell<[u8; STACK]>);
-// SAFETY: only the CPU uses the bytes, as the stack of one handler at a time.
+// SAFETY: only CPU 0 uses the bytes, as the stack of one handler at a time.
 unsafe impl Sync for Stack {}
 
 impl Stack {
@@ -52,20 +54,32 @@ impl Stack {
 static PRIVILEGE_STACK: Stack = Stack::new();
 static FAULT_STACK: Stack = Stack::new();
 
-static TSS: Once<TaskStateSegment> = Once::new();
-static GDT: Once<GlobalDescriptorTable<16>> = Once::new();
+/// What a CPU has for itself.
+struct Tables {
+    tss: Once<TaskStateSegment>,
+    gdt: Once<GlobalDescriptorTable<16>>,
+}
+
+static TABLES: [Tables; CPUS] = [const { Tables { tss: Once::new(), gdt: Once::new() } }; CPUS];
 
 /// A 16-bit code segment of 64 KiB that begins where the image does, at 1 MiB.
 const KERNEL_CODE_16: u64 = 0x0000_9b10_0000_ffff;
 
 pub(crate) fn init() {
-    let tss = TSS.call_once(|| {
+    load(0, FAULT_STACK.top().as_u64(), PRIVILEGE_STACK.top().as_u64());
+}
+
+/// Makes the tables of a CPU the first time, with the tops of its stacks for double faults and for changes
+/// of privilege, and has the CPU that executes this use them.
+pub(crate) fn load(cpu: usize, fault_stack: u64, privilege_stack: u64) {
+    let Tables { tss, gdt } = &TABLES[cpu];
+    let tss = tss.call_once(|| {
         let mut tss = TaskStateSegment::new();
-        tss.privilege_stack_table[0] = PRIVILEGE_STACK.top();
-        tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = FAULT_STACK.top();
+        tss.privilege_stack_table[0] = VirtAddr::new(privilege_stack);
+        tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = VirtAddr::new(fault_stack);
         tss
     });
-    let gdt = GDT.call_once(|| {
+    let gdt = gdt.call_once(|| {
         let mut gdt = GlobalDescriptorTable::empty();
         let user = |flags: DescriptorFlags| Descriptor::UserSegment(flags.bits());
         gdt.append(user(DescriptorFlags::KERNEL_CODE64));

@@ -49,6 +49,19 @@ pub fn allocate_fresh() -> PhysFrame {
     FRAMES.lock().fresh().expect("the guest's RAM is used up: give the VM more memory")
 }
 
+/// The first of `count` frames one behind the other, none of which has been touched since the machine
+/// started.
+///
+/// # Panics
+///
+/// As [`allocate`].
+pub fn allocate_run(count: u64) -> PhysFrame {
+    let mut frames = FRAMES.lock();
+    let first = frames.fresh();
+    let last = (1..count).fold(first, |_, _| frames.fresh());
+    last.and(first).expect("the guest's RAM is used up: give the VM more memory")
+}
+
 /// Takes a frame back.
 ///
 /// # Safety

@@ -38,6 +38,7 @@ const REGIONS: usize = 16;
 struct Info {
     command_line: Line,
     regions: [Range<u64>; REGIONS],
+    root_pointer: u64,
 }
 
 struct Line {
@@ -64,6 +65,7 @@ pub(crate) fn init(address: u64) -> bool {
         if start.command_line != 0 {
             info.command_line = line(start.command_line as *const u8);
         }
+        info.root_pointer = start.rsdp;
         let ram = (0..start.memory_map_entries as usize).map(|i| {
             // SAFETY: the map has this many entries, and the loader put it below 4 GiB.
             unsafe { (start.memory_map as *const MemoryEntry).add(i).read_unaligned() }
@@ -99,4 +101,9 @@ pub fn options() -> Options<'static> {
 /// The ranges of RAM, by physical address.
 pub fn memory() -> impl Iterator<Item = Range<u64>> {
     INFO.get().into_iter().flat_map(|info| info.regions.iter().cloned()).filter(|r| !r.is_empty())
+}
+
+/// Where ACPI's root pointer is; `None` if the loader names none.
+pub fn root_pointer() -> Option<u64> {
+    INFO.get().map(|info| info.root_pointer).filter(|&address| address != 0)
 }

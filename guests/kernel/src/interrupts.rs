@@ -86,8 +86,9 @@ unsafe extern "C" {
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 static HANDLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 
+/// Makes the table that all CPUs share, and has the CPU that executes this use it.
 pub(crate) fn init() {
-    let idt = IDT.call_once(|| {
+    IDT.call_once(|| {
         let mut idt = InterruptDescriptorTable::new();
         let stub =
             |vector: u8| VirtAddr::from_ptr(&raw const interrupt_stubs) + 16 * u64::from(vector);
@@ -118,7 +119,12 @@ pub(crate) fn init() {
         }
         idt
     });
-    idt.load();
+    load();
+}
+
+/// Has the CPU that executes this use the table.
+pub(crate) fn load() {
+    IDT.get().expect("the table has been made").load();
 }
 
 /// Has `handler` called for `vector`, with interrupts disabled. A handler of an external interrupt

@@ -1,13 +1,14 @@
-//! What the reference guests share: a real, small kernel for one CPU.
+//! What the reference guests share: a real, small kernel.
 //!
 //! It is entered by the PVH protocol, runs identity mapped in long mode and has interrupts, paging,
-//! a frame allocator, a local APIC timer, a console and cooperative threads. One binary runs on bare
+//! a frame allocator, a local APIC timer, a console, cooperative threads and other CPUs. One binary runs on bare
 //! metal, under a hypervisor that traps what it does, and with the shim.
 //!
 //! A guest is a `fn() -> u8` given to [`guest!`]; what it returns is the exit code.
 #![no_std]
 #![warn(missing_docs)]
 
+pub mod acpi;
 pub mod options;
 
 #[cfg(target_os = "none")]
@@ -27,6 +28,8 @@ pub mod info;
 #[cfg(target_os = "none")]
 pub mod interrupts;
 #[cfg(target_os = "none")]
+pub mod ipi;
+#[cfg(target_os = "none")]
 pub mod paging;
 #[cfg(target_os = "none")]
 pub mod probe;
@@ -36,6 +39,8 @@ pub mod pv;
 pub mod scratch;
 #[cfg(target_os = "none")]
 pub mod serial;
+#[cfg(target_os = "none")]
+pub mod smp;
 #[cfg(target_os = "none")]
 pub mod thread;
 #[cfg(target_os = "none")]

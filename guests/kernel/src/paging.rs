@@ -49,8 +49,8 @@ impl AddressSpace {
     }
 
     fn mapper(self) -> OffsetPageTable<'static> {
-        // SAFETY: tables are identity mapped; there is one CPU, and no reference to a table is kept
-        // from one call to the next.
+        // SAFETY: tables are identity mapped; who calls this has the lock on the frames, and keeps no
+        // reference to a table when it gives that back.
         unsafe { OffsetPageTable::new(&mut *table(self.root), VirtAddr::zero()) }
     }
 
@@ -71,19 +71,22 @@ impl AddressSpace {
     ) -> Result<(), MapToError<Size4KiB>> {
         assert!(page.start_address().as_u64() >= PRIVATE, "the kernel's part is fixed");
         let flags = flags | PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
+        let mut frames = frames::allocator();
         // SAFETY: the page is in the part that no Rust object lives in.
-        unsafe { self.mapper().map_to(page, frame, flags, &mut *frames::allocator()) }
+        unsafe { self.mapper().map_to(page, frame, flags, &mut *frames) }
             // A page that was not present is in no TLB.
             .map(|flush| flush.ignore())
     }
 
-    /// Takes the mapping of `page` away and flushes it from the TLB.
+    /// Takes the mapping of `page` away and flushes it from the TLB of this CPU.
     ///
     /// # Errors
     ///
     /// The page is not mapped.
     pub fn unmap(self, page: Page) -> Result<PhysFrame, UnmapError> {
+        let frames = frames::allocator();
         let (frame, flush) = self.mapper().unmap(page)?;
+        drop(frames);
         flush.flush();
         Ok(frame)
     }

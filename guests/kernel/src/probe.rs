@@ -8,6 +8,7 @@ use x86_64::registers::control::Cr2;
 
 use crate::descriptors::selector;
 use crate::interrupts::{EXCEPTIONS, Frame};
+use crate::smp::{CPUS, this};
 
 /// An exception that ended a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,18 +23,24 @@ pub struct Fault {
     pub address: u64,
 }
 
-struct Last(UnsafeCell<Fault>);
-// SAFETY: there is one CPU, and the cell is written by an exception of the probe that then reads it.
-unsafe impl Sync for Last {}
+/// The probe of a CPU.
+struct Probe {
+    /// The stack pointer to go back to; 0 while none runs.
+    stack: AtomicU64,
+    last: UnsafeCell<Fault>,
+}
+// SAFETY: a CPU uses its own, and the cell is written by an exception of the probe that then reads it.
+unsafe impl Sync for Probe {}
 
-/// The stack pointer to go back to; 0 while no probe runs.
-static STACK: AtomicU64 = AtomicU64::new(0);
-static LAST: Last = Last(UnsafeCell::new(Fault { vector: 0, error: 0, rip: 0, address: 0 }));
+static PROBES: [Probe; CPUS] = [const {
+    let last = UnsafeCell::new(Fault { vector: 0, error: 0, rip: 0, address: 0 });
+    Probe { stack: AtomicU64::new(0), last }
+}; CPUS];
 
 /// Runs `code` until it returns or causes an exception without a handler of its own, from whatever
 /// mode or privilege level it went to.
 ///
-/// What `code` owned when it faulted is not dropped. Probes do not nest.
+/// What `code` owned when it faulted is not dropped. Probes of a CPU do not nest.
 ///
 /// # Errors
 ///
@@ -48,18 +55,21 @@ pub fn probe<T>(code: impl FnOnce() -> T) -> Result<T, Fault> {
     }
     let mut call = Call(Some(code), None);
     let function = monomorphic(&call);
+    let probe = &PROBES[this()];
     // SAFETY: `function` is `run` for this very `call`, which lives until `enter` has returned.
-    let faulted = unsafe { enter(function, (&raw mut call) as u64) };
+    let faulted = unsafe { enter(function, (&raw mut call) as u64, probe.stack.as_ptr()) };
+    probe.stack.store(0, Ordering::Relaxed);
     match call.1 {
         Some(value) if faulted == 0 => Ok(value),
-        // SAFETY: see `Last`; the exception is over.
-        _ => Err(unsafe { *LAST.0.get() }),
+        // SAFETY: see `Probe`; the exception is over.
+        _ => Err(unsafe { *probe.last.get() }),
     }
 }
 
 /// Sends the interrupted code back to the end of its probe; false if there is none.
 pub(crate) fn recover(frame: &mut Frame) -> bool {
-    let stack = STACK.load(Ordering::Relaxed);
+    let probe = &PROBES[this()];
+    let stack = probe.stack.load(Ordering::Relaxed);
     if stack == 0 || frame.vector >= EXCEPTIONS {
         return false;
     }
@@ -69,8 +79,8 @@ pub(crate) fn recover(frame: &mut Frame) -> bool {
         rip: frame.rip,
         address: Cr2::read_raw(),
     };
-    // SAFETY: see `Last`.
-    unsafe { *LAST.0.get() = fault };
+    // SAFETY: see `Probe`.
+    unsafe { *probe.last.get() = fault };
     frame.rip = leave as *const () as u64;
     frame.rsp = stack;
     frame.rax = 1;
@@ -80,10 +90,10 @@ pub(crate) fn recover(frame: &mut Frame) -> bool {
     true
 }
 
-/// Calls `function(argument)` with the registers that a function must preserve on the stack, and
-/// returns 0, or 1 from [`leave`].
+/// Calls `function(argument)` with the registers that a function must preserve on the stack, whose pointer
+/// is left in `stack`, and returns 0, or 1 from [`leave`].
 #[unsafe(naked)]
-unsafe extern "C" fn enter(function: u64, argument: u64) -> u64 {
+unsafe extern "C" fn enter(function: u64, argument: u64, stack: *mut u64) -> u64 {
     naked_asm!(
         "push rbx",
         "push rbp",
@@ -92,13 +102,12 @@ unsafe extern "C" fn enter(function: u64, argument: u64) -> u64 {
         "push r14",
         "push r15",
         "pushfq",
-        "mov [rip + {stack}], rsp",
+        "mov [rdx], rsp",
         "mov rax, rdi",
         "mov rdi, rsi",
         "call rax",
         "xor eax, eax",
         "jmp {leave}",
-        stack = sym STACK,
         leave = sym leave,
     )
 }
@@ -106,16 +115,5 @@ unsafe extern "C" fn enter(function: u64, argument: u64) -> u64 {
 /// The end of [`enter`], with its stack pointer and the result in RAX.
 #[unsafe(naked)]
 unsafe extern "C" fn leave() {
-    naked_asm!(
-        "mov qword ptr [rip + {stack}], 0",
-        "popfq",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-        stack = sym STACK,
-    )
+    naked_asm!("popfq", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx", "ret",)
 }

@@ -1,10 +1,11 @@
-//! Cooperative threads, each with a stack and an address space.
+//! Cooperative threads of CPU 0, each with a stack and an address space.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 
 use crate::frames;
 use crate::paging::AddressSpace;
+use crate::smp::this;
 
 /// How many there can be, the one that the kernel starts with among them.
 pub const THREADS: usize = 4;
@@ -23,7 +24,7 @@ struct Threads {
 }
 
 struct Cell(UnsafeCell<Threads>);
-// SAFETY: there is one CPU, interrupt handlers do not touch threads, and no reference into the cell
+// SAFETY: threads are CPU 0's, interrupt handlers do not touch threads, and no reference into the cell
 // is kept across a switch.
 unsafe impl Sync for Cell {}
 
@@ -34,13 +35,10 @@ static THREADS_CELL: Cell = Cell(UnsafeCell::new(Threads { all: [None; THREADS],
 ///
 /// # Panics
 ///
-/// If there are [`THREADS`] already.
+/// If there are [`THREADS`] already, or on another CPU.
 pub fn spawn(main: extern "C" fn() -> !, space: AddressSpace) -> usize {
-    // Fresh frames come one behind the other.
-    let base = frames::allocate_fresh().start_address().as_u64();
-    for _ in 1..STACK_FRAMES {
-        frames::allocate_fresh();
-    }
+    assert_eq!(this(), 0, "threads are CPU 0's");
+    let base = frames::allocate_run(STACK_FRAMES).start_address().as_u64();
     let top = base + STACK_FRAMES * 4096;
     // What `switch` pops: six registers, then the address to return to. One more word makes the
     // stack look as it does at a function's first instruction.

@@ -1,5 +1,8 @@
 //! One-shot deadlines in TSC ticks, and the rates that they need.
 
+use core::hint;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use x86_64::{Operations, clock, cpuid, timer};
 
 use crate::apic::{self, TIMER_VECTOR};
@@ -14,19 +17,47 @@ const CALIBRATION: u64 = 4_000_000;
 /// The TSC's frequency where nothing tells it. A clock that counts ticks costs the same to read.
 const UNKNOWN_HZ: u64 = 1_000_000_000;
 
-/// Prepares the timer, whenever the local APIC has been enabled.
-pub fn init() {
+/// The TSC's frequency, as far as it is known.
+static HZ: AtomicU64 = AtomicU64::new(UNKNOWN_HZ);
+
+/// Prepares the timer of the CPU that executes this.
+pub(crate) fn prepare() {
     // SAFETY: the vector has a stub, and the guests that arm the timer install its handler.
     unsafe { timer::setup(TIMER_VECTOR) };
-    if pv::paravane().is_some() {
+}
+
+/// Prepares the timer, whenever the local APIC has been enabled.
+pub fn init() {
+    prepare();
+    if let Some(paravane) = pv::paravane() {
         // The shim has taken the rates from CPUID.
+        HZ.store(paravane.tsc_hz, Ordering::Relaxed);
         return;
     }
-    clock::set_tsc_hz(tsc_hz().unwrap_or(UNKNOWN_HZ));
+    let hz = tsc_hz().unwrap_or(UNKNOWN_HZ);
+    HZ.store(hz, Ordering::Relaxed);
+    clock::set_tsc_hz(hz);
     if x86_64::operations().contains(Operations::ONE_SHOT) {
         let (apic_ticks, tsc_ticks) = calibrate();
         timer::set_rate(apic_ticks, tsc_ticks);
     }
+}
+
+/// Waits for a condition, for some microseconds at most, and says whether it came to be.
+pub fn spin_until(microseconds: u64, mut condition: impl FnMut() -> bool) -> bool {
+    let begin = now();
+    while !condition() {
+        if now() - begin >= ticks(microseconds) {
+            return condition();
+        }
+        hint::spin_loop();
+    }
+    true
+}
+
+/// How many TSC ticks are that many microseconds.
+pub fn ticks(microseconds: u64) -> u64 {
+    microseconds * (HZ.load(Ordering::Relaxed) / 1_000_000)
 }
 
 /// How many APIC timer ticks pass in how many TSC ticks.
