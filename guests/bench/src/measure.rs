@@ -92,6 +92,13 @@ impl Meter {
             exits.empty += difference(before_empty, after_empty);
         }
     }
+
+    /// A section of one `op` that says afterwards how many operations it was: what it did in a fixed time.
+    pub fn section_of_time(&mut self, op: impl FnOnce() -> u64) {
+        let (mut op, mut done) = (Some(op), 0);
+        self.section_of(0, 1, || done = op.take().map_or(0, |op| op()));
+        self.ops += done;
+    }
 }
 
 /// Exits between two readings of the area; without an area there are no readings.

@@ -3,7 +3,7 @@
 use guest_kernel::scratch;
 
 use crate::measure::Meter;
-use crate::workloads::{console, cpu, memory, mixed, time};
+use crate::workloads::{console, cpu, memory, mixed, smp, time};
 
 /// A workload.
 pub struct Workload {
@@ -33,6 +33,11 @@ const fn mmio(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -
     Workload { exists: scratch::is_present, ..any(id, name, ops, run) }
 }
 
+/// With several CPUs.
+const fn several(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { exists: smp::exist, ..any(id, name, ops, run) }
+}
+
 /// Every workload, in the order in which they run.
 pub const WORKLOADS: &[Workload] = &[
     pv(1, "null-hypercall", 1000, cpu::null_hypercall),
@@ -57,6 +62,17 @@ pub const WORKLOADS: &[Workload] = &[
     any(20, "mixed", 20, mixed::run),
     mmio(21, "mmio-read", 1000, cpu::mmio_read),
     mmio(22, "mmio-write", 1000, cpu::mmio_write),
+    // The other CPUs run from here on.
+    several(23, "ipi-ping-pong", 1000, smp::ipi::ping_pong),
+    several(24, "ipi-wake", 1000, smp::ipi::wake),
+    several(25, "ipi-broadcast", 1000, smp::ipi::broadcast),
+    several(26, "tlb-shootdown-1", 1000, smp::tlb::shootdown::<1>),
+    several(27, "tlb-shootdown-8", 1000, smp::tlb::shootdown::<8>),
+    several(28, "tlb-shootdown-64", 1000, smp::tlb::shootdown::<64>),
+    several(29, "lock-spin", 10_000, smp::locks::spin),
+    several(30, "lock-ticket", 10_000, smp::locks::ticket),
+    several(31, "fork-join", 1000, smp::work::fork_join),
+    several(32, "fork-join-spin", 1000, smp::work::fork_join_spin),
 ];
 
 /// A part of the mix.

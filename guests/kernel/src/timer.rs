@@ -55,6 +55,12 @@ pub fn spin_until(microseconds: u64, mut condition: impl FnMut() -> bool) -> boo
     true
 }
 
+/// Waits for some microseconds. Without PAUSE: machines on which CPUs take turns end a turn at each.
+pub fn delay(microseconds: u64) {
+    let begin = now();
+    while now() - begin < ticks(microseconds) {}
+}
+
 /// How many TSC ticks are that many microseconds.
 pub fn ticks(microseconds: u64) -> u64 {
     microseconds * (HZ.load(Ordering::Relaxed) / 1_000_000)

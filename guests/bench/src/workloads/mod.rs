@@ -4,4 +4,5 @@ pub mod console;
 pub mod cpu;
 pub mod memory;
 pub mod mixed;
+pub mod smp;
 pub mod time;

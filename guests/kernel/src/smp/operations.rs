@@ -79,5 +79,5 @@ fn start(apic_id: u32, page: u8, started: &dyn Fn() -> bool) {
 
 fn stop(apic_id: u32) {
     command(apic_id, apic::INIT);
-    timer::spin_until(10_000, || false);
+    timer::delay(10_000);
 }
