@@ -54,7 +54,8 @@ pub enum Command {
   cargo xtask run path/to/kernel.elf --machine bochs-vmx --log -
   cargo xtask run path/to/bios.bin --kind rom --machine-type pc
   cargo xtask run --config guests/machines/two.toml
-  cargo xtask run --bare bench --append 'workload=cpuid'")]
+  cargo xtask run --bare bench --append 'workload=cpuid'
+  cargo xtask run --bare bench --cpus 4 --append 'workload=ipi-ping-pong,fork-join'")]
     Run(RunArgs),
 
     /// Run the benchmark guest under each policy and compare what its operations cost
@@ -183,6 +184,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "TOML", conflicts_with_all = ["image", "GuestArgs"])]
     pub config: Option<PathBuf>,
     /// Run the guest without the hypervisor, on QEMU's own emulation
+    ///
+    /// With --cpus the CPUs take turns, and one tick is one instruction.
     #[arg(long, conflicts_with_all = ["config", "policy", "without", "machine_type", "boot"])]
     pub bare: bool,
     /// Write the log to this file; `-` shows the hypervisor's log on standard error as well

@@ -135,9 +135,11 @@ impl Plan {
 }
 
 /// A boot of one guest without the hypervisor. Its image is a path, and nothing but its command line, its
-/// initial RAM disk and its memory counts.
+/// initial RAM disk and its memory counts. Several CPUs take turns by counted instructions: at once they
+/// would wait for each other as long as the host lets them.
 pub fn bare(vm: &VmSpec, hardware: Hardware, folder: &Path, limit: Duration) -> Result<Boot> {
     fs::create_dir_all(folder)?;
+    let hardware = if hardware.cpus > 1 { hardware.for_figures() } else { hardware };
     Ok(Boot {
         hardware: Hardware { memory_mib: (vm.memory.0 >> 20).max(64), ..hardware },
         payload: Payload::Bare {

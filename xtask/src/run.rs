@@ -13,7 +13,7 @@ use hv_core::host::stat::Moment;
 use crate::boot::complaints;
 use crate::cli::RunArgs;
 use crate::event::Event;
-use crate::machine::{Machine, Purpose};
+use crate::machine::{Hardware, Machine, Purpose};
 use crate::session::{Ended, Session, Step};
 use crate::terminal::{Keyboard, RawMode};
 use crate::workspace::Workspace;
@@ -30,7 +30,13 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
         let mut vm = plan::vm(&args.image, &args.guest)?;
         linux::resolve(workspace, &mut vm)?;
         vm.image = linux::text(&build::guest(workspace, &vm.image)?)?;
-        plan::bare(&vm, Machine::QemuTcg.hardware(0), &folder, limit)?
+        let standard = Machine::QemuTcg.hardware(0);
+        let hardware = Hardware {
+            cpu_model: args.hardware.cpu_model.clone().unwrap_or(standard.cpu_model.clone()),
+            cpus: args.hardware.cpus,
+            ..standard
+        };
+        plan::bare(&vm, hardware, &folder, limit)?
     } else {
         let mut vms = match &args.config {
             Some(path) => vmfile::read(path)?,

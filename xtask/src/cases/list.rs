@@ -639,4 +639,19 @@ pub const CASES: &[Case] = &[
         on: &[],
         kind: Reads(checks::image_size),
     },
+    Case {
+        name: "smp-runs-bare",
+        about: "the benchmark guest uses the four CPUs of a machine without a hypervisor, all workloads",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            cpus: 4,
+            vms: &[TestVm {
+                line: "workload=ipi-ping-pong,ipi-wake,ipi-broadcast,tlb-shootdown-1,tlb-shootdown-8,\
+                       tlb-shootdown-64,lock-spin,lock-ticket,fork-join,fork-join-spin",
+                ..VM
+            }],
+            want: &[Want::Console(0, "@bench done rows=10"), Want::Shutdown(0, 0)],
+            ..BARE
+        }),
+    },
 ];

@@ -29,6 +29,8 @@ pub struct Trial {
     pub real_time: bool,
     /// Runs the only VM's guest without the hypervisor.
     pub bare: bool,
+    /// CPUs of the machine.
+    pub cpus: u32,
     pub vms: &'static [TestVm],
     /// Damages the packed descriptions.
     pub desc: fn(&mut VmDesc),
@@ -85,6 +87,7 @@ pub const BOOT: Trial = Trial {
     boot: None,
     real_time: false,
     bare: false,
+    cpus: 1,
     vms: &[VM],
     desc: |_| {},
     bundle: Some,
@@ -116,11 +119,13 @@ impl Trial {
             boot: self.boot.unwrap_or(standard.boot),
             cpu_model: self.cpu_model.map_or(standard.cpu_model.clone(), str::to_owned),
             memory_mib: self.memory_mib.unwrap_or(standard.memory_mib),
+            cpus: self.cpus,
             ..standard
         };
         let limit = Duration::from_secs(self.limit);
         let boot = if self.bare {
-            plan::bare(&plan.standalone()?, stage.machine.hardware(0), &stage.folder, limit)?
+            let hardware = Hardware { cpus: self.cpus, ..stage.machine.hardware(0) };
+            plan::bare(&plan.standalone()?, hardware, &stage.folder, limit)?
         } else {
             plan.change_descriptions(self.desc)?;
             let mut boot = plan.boot(hardware, &stage.folder, limit)?;
