@@ -2,7 +2,6 @@
 
 use core::cell::UnsafeCell;
 
-use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -56,41 +55,58 @@ static FAULT_STACK: Stack = Stack::new();
 
 /// What a CPU has for itself.
 struct Tables {
-    tss: Once<TaskStateSegment>,
-    gdt: Once<GlobalDescriptorTable<16>>,
+    tss: UnsafeCell<TaskStateSegment>,
+    gdt: UnsafeCell<GlobalDescriptorTable<16>>,
 }
+// SAFETY: only the CPU that they are for writes them, in `load`, while it uses neither.
+unsafe impl Sync for Tables {}
 
-static TABLES: [Tables; CPUS] = [const { Tables { tss: Once::new(), gdt: Once::new() } }; CPUS];
+static TABLES: [Tables; CPUS] = [const {
+    Tables {
+        tss: UnsafeCell::new(TaskStateSegment::new()),
+        gdt: UnsafeCell::new(GlobalDescriptorTable::empty()),
+    }
+}; CPUS];
 
 /// A 16-bit code segment of 64 KiB that begins where the image does, at 1 MiB.
 const KERNEL_CODE_16: u64 = 0x0000_9b10_0000_ffff;
 
 pub(crate) fn init() {
-    load(0, FAULT_STACK.top().as_u64(), PRIVILEGE_STACK.top().as_u64());
+    // SAFETY: this is CPU 0 on its boot code's tables, and the stacks are for this.
+    unsafe { load(0, FAULT_STACK.top().as_u64(), PRIVILEGE_STACK.top().as_u64()) };
 }
 
-/// Makes the tables of a CPU the first time, with the tops of its stacks for double faults and for changes
+/// Makes the tables of a CPU, with the tops of its stacks for double faults and for changes
 /// of privilege, and has the CPU that executes this use them.
-pub(crate) fn load(cpu: usize, fault_stack: u64, privilege_stack: u64) {
-    let Tables { tss, gdt } = &TABLES[cpu];
-    let tss = tss.call_once(|| {
-        let mut tss = TaskStateSegment::new();
-        tss.privilege_stack_table[0] = VirtAddr::new(privilege_stack);
-        tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = VirtAddr::new(fault_stack);
-        tss
-    });
-    let gdt = gdt.call_once(|| {
-        let mut gdt = GlobalDescriptorTable::empty();
-        let user = |flags: DescriptorFlags| Descriptor::UserSegment(flags.bits());
-        gdt.append(user(DescriptorFlags::KERNEL_CODE64));
-        gdt.append(user(DescriptorFlags::KERNEL_DATA));
-        gdt.append(user(DescriptorFlags::KERNEL_CODE32));
-        gdt.append(Descriptor::UserSegment(KERNEL_CODE_16));
-        gdt.append(user(DescriptorFlags::USER_DATA));
-        gdt.append(user(DescriptorFlags::USER_CODE64));
-        gdt.append(Descriptor::tss_segment(tss));
-        gdt
-    });
+///
+/// # Safety
+///
+/// The CPU that executes this is that one, comes from its boot code and uses neither table; the stacks are
+/// for nothing else.
+pub(crate) unsafe fn load(cpu: usize, fault_stack: u64, privilege_stack: u64) {
+    let mut tss = TaskStateSegment::new();
+    tss.privilege_stack_table[0] = VirtAddr::new(privilege_stack);
+    tss.interrupt_stack_table[usize::from(DOUBLE_FAULT_STACK)] = VirtAddr::new(fault_stack);
+    // Anew each time: the TSS of a CPU that was stopped is busy, and LTR refuses a busy one.
+    // SAFETY: the CPU is the only one that uses them, and does not yet.
+    let tss = unsafe {
+        *TABLES[cpu].tss.get() = tss;
+        &*TABLES[cpu].tss.get()
+    };
+    let mut gdt = GlobalDescriptorTable::empty();
+    let user = |flags: DescriptorFlags| Descriptor::UserSegment(flags.bits());
+    gdt.append(user(DescriptorFlags::KERNEL_CODE64));
+    gdt.append(user(DescriptorFlags::KERNEL_DATA));
+    gdt.append(user(DescriptorFlags::KERNEL_CODE32));
+    gdt.append(Descriptor::UserSegment(KERNEL_CODE_16));
+    gdt.append(user(DescriptorFlags::USER_DATA));
+    gdt.append(user(DescriptorFlags::USER_CODE64));
+    gdt.append(Descriptor::tss_segment(tss));
+    // SAFETY: as above.
+    let gdt = unsafe {
+        *TABLES[cpu].gdt.get() = gdt;
+        &*TABLES[cpu].gdt.get()
+    };
     gdt.load();
     // SAFETY: the selectors name the segments that were just appended, in this order; code and data
     // are flat like the boot code's.

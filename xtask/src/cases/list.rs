@@ -654,4 +654,19 @@ pub const CASES: &[Case] = &[
             ..BARE
         }),
     },
+    Case {
+        name: "hostile-smp-runs-bare",
+        about: "the hostile guest's cases hold on four CPUs without the hypervisor, those for several among them",
+        on: &[QemuTcg],
+        kind: Boots(Trial {
+            cpus: 4,
+            vms: &[HOSTILE],
+            want: &[
+                Want::Console(0, "@hostile pass ipi-storm"),
+                Want::Console(0, "@hostile pass sipi-nowhere"),
+                Want::Shutdown(0, 0),
+            ],
+            ..BARE
+        }),
+    },
 ];

@@ -17,6 +17,7 @@ mod nmis;
 mod nowhere;
 mod shadows;
 mod shared;
+mod smp;
 mod virtualization;
 
 /// A case.
@@ -41,6 +42,8 @@ pub enum Action {
     Faults(u64, fn()),
     /// Something else.
     Run(fn() -> Verdict),
+    /// Something that takes several CPUs.
+    Several(fn() -> Verdict),
 }
 
 impl Action {
@@ -53,7 +56,7 @@ impl Action {
                 Err(fault) if fault.vector == vector => Ok(()),
                 Err(fault) => Err(Wrong::Fault(fault)),
             },
-            Action::Run(run) => run(),
+            Action::Run(run) | Action::Several(run) => run(),
         }
     }
 }
@@ -152,6 +155,8 @@ pub fn all() -> impl Iterator<Item = Case> {
         shared::CASES,
         neighbours::CASES,
         crate::forms::CASES,
+        // The other CPUs run from here on.
+        smp::CASES,
         ends::CASES,
     ]
     .into_iter()

@@ -77,6 +77,16 @@ pub fn count() -> usize {
     STARTED.load(Ordering::Acquire)
 }
 
+/// The APIC ID of a CPU, once others have been started.
+///
+/// # Panics
+///
+/// If there is no such CPU.
+pub fn apic_id(number: usize) -> u32 {
+    assert!(number < count(), "there is no CPU {number}");
+    ALL[number].apic_id.load(Ordering::Relaxed)
+}
+
 /// The CPUs that run.
 pub fn online() -> CpuSet {
     let other = |cpu: &&Cpu| cpu.online.load(Ordering::Acquire);
@@ -99,6 +109,7 @@ pub fn start(most: usize) -> usize {
         if number == 1 {
             interrupts::handle(WAKE, |_| end_of_interrupt());
             interrupts::handle(shootdown::VECTOR, shootdown::interrupt);
+            ALL[0].apic_id.store(apic::id(), Ordering::Relaxed);
             ALL[0].is_here();
         }
         ALL[number].apic_id.store(id, Ordering::Relaxed);
@@ -160,7 +171,8 @@ fn tops(cpu: &Cpu) -> [u64; 3] {
 /// Where another CPU comes from the trampoline.
 extern "C" fn enter(cpu: &'static Cpu) -> ! {
     let [_, fault, privilege] = tops(cpu);
-    descriptors::load(cpu.index(), fault, privilege);
+    // SAFETY: the trampoline's tables are in use, and the stacks were allocated for this CPU.
+    unsafe { descriptors::load(cpu.index(), fault, privilege) };
     cpu.is_here();
     interrupts::load();
     apic::enable();
