@@ -1,14 +1,14 @@
 //! The console: the UART, or the hypervisor's when the shim is in use.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::hint;
 
 use drivers::console::{Page, PvConsole, RingConsole};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 use x86_64::hypercall::CallError;
 use x86_64::{Operations, PhysAddr};
 
-use crate::{pv, serial, smp};
+use crate::{pv, serial};
 
 enum Console {
     /// Nothing has been set up: the UART will be, by the first write.
@@ -18,8 +18,6 @@ enum Console {
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console::Unset);
-/// The CPU that writes, and one more; 0 while none does.
-static WRITER: AtomicUsize = AtomicUsize::new(0);
 static CALL_PAGE: Page = Page::new();
 static RING_PAGE: Page = Page::new();
 
@@ -40,13 +38,9 @@ pub(crate) fn init() {
 
 /// Writes bytes to the console, with nothing of another CPU's between them.
 pub fn write(bytes: &[u8]) {
-    let this = smp::this() + 1;
-    // This CPU has the lock only if a write itself caused a panic, whose message must get out.
-    if WRITER.load(Ordering::Relaxed) == this {
+    let Some(mut console) = CONSOLE.try_lock().or_else(wait) else {
         return serial::write(bytes);
-    }
-    let mut console = CONSOLE.lock();
-    WRITER.store(this, Ordering::Relaxed);
+    };
     match &mut *console {
         Console::Paravirtual(console) => {
             // There is nowhere to report that a console does not take bytes.
@@ -59,7 +53,17 @@ pub fn write(bytes: &[u8]) {
             serial::write(bytes);
         }
     }
-    WRITER.store(0, Ordering::Relaxed);
+}
+
+/// Waits for the lock, while another CPU may have it. If nobody gives it back, a write itself caused a panic,
+/// whose message must get out.
+#[cold]
+fn wait() -> Option<MutexGuard<'static, Console>> {
+    const PATIENCE: u32 = 10_000_000;
+    (0..PATIENCE).find_map(|_| {
+        hint::spin_loop();
+        CONSOLE.try_lock()
+    })
 }
 
 /// The console's ring. It can be had once: the hypervisor keeps it for good.

@@ -1,6 +1,6 @@
 //! The IDT: 256 stubs, one dispatcher, one table of handlers.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::Once;
@@ -70,6 +70,7 @@ global_asm!(
     "movq %rsp, %rdi",
     "cld",
     "call {dispatch}",
+    "interrupt_return:",
     "popq %r15; popq %r14; popq %r13; popq %r12; popq %r11; popq %r10; popq %r9; popq %r8",
     "popq %rbp; popq %rdi; popq %rsi; popq %rdx; popq %rcx; popq %rbx; popq %rax",
     "addq $16, %rsp",
@@ -144,11 +145,25 @@ extern "C" fn dispatch(frame: &mut Frame) {
         // SAFETY: only `handle` stores here, and what it stores is a `Handler`.
         let handler = unsafe { core::mem::transmute::<usize, Handler>(handler) };
         handler(frame);
-    } else if !probe::recover(frame) {
-        let cr2 = x86_64::registers::control::Cr2::read_raw();
-        panic!(
-            "vector {} error {:#x} at {:#x} rsp {:#x} rflags {:#x} cr2 {:#x}",
-            frame.vector, frame.error, frame.rip, frame.rsp, frame.rflags, cr2
-        );
+    } else {
+        unhandled(frame);
     }
+}
+
+/// Goes to the end of the probe that runs here, or to that of the guest.
+///
+/// It returns by itself, and out of line: so what has a handler sets up no frame for it.
+#[cold]
+#[inline(never)]
+fn unhandled(frame: &mut Frame) -> ! {
+    if probe::recover(frame) {
+        // SAFETY: the frame is what the stack pointer was at when `dispatch` was called, and what it says is
+        // where the probe began.
+        unsafe { asm!("mov rsp, {}", "jmp interrupt_return", in(reg) frame, options(noreturn)) };
+    }
+    let cr2 = x86_64::registers::control::Cr2::read_raw();
+    panic!(
+        "vector {} error {:#x} at {:#x} rsp {:#x} rflags {:#x} cr2 {:#x}",
+        frame.vector, frame.error, frame.rip, frame.rsp, frame.rflags, cr2
+    );
 }

@@ -63,6 +63,8 @@ impl AddressSpace {
     /// # Panics
     ///
     /// If `page` is below [`PRIVATE`], in the kernel's part.
+    // Wherever it is: what a fault costs must not depend on how many others map pages.
+    #[inline(always)]
     pub fn map(
         self,
         page: Page,
