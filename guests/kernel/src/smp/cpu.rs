@@ -15,7 +15,6 @@ pub(super) struct Cpu {
     /// First, where GS finds it.
     index: u32,
     pub apic_id: AtomicU32,
-    pub online: AtomicBool,
     /// It may be halted, so whoever has work for it sends [`super::WAKE`].
     pub asleep: AtomicBool,
     /// The work that it has, a `fn(usize)`; 0 for none.
@@ -29,7 +28,6 @@ pub(super) static ALL: [Cpu; CPUS] = {
         Cpu {
             index: 0,
             apic_id: AtomicU32::new(0),
-            online: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             job: AtomicUsize::new(0),
             stacks: AtomicU64::new(0),
