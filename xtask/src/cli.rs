@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use hv_core::vm::desc::MAX_VCPUS;
 use hv_core::vm::feature::Features;
 use hv_core::vm::kind::ImageKind;
 use hv_core::vm::machine_type::MachineType;
@@ -139,6 +140,9 @@ pub struct GuestArgs {
     /// The guest's memory; 64M if not given, for linux 256M
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub memory: Option<u64>,
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), default_value_t = 1)]
+    pub vcpus: u32,
     /// The devices of the VM: minimal (UART, local APIC, ACPI) or pc (and what every PC has)
     #[arg(long, value_name = "TYPE", value_parser = machines(), default_value = "minimal")]
     pub machine_type: MachineType,

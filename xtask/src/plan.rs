@@ -16,7 +16,9 @@ use crate::cli::{CompareArgs, GuestArgs, HardwareArgs};
 use crate::machine::{Choice, Hardware, Machine, Purpose};
 use crate::members::Files;
 use crate::transcript::Images;
-use crate::vmfile::{CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, VmSpec};
+use crate::vmfile::{
+    CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Vcpus, VmSpec,
+};
 use crate::workspace::Workspace;
 use crate::{build, bundle, linux, members};
 
@@ -218,6 +220,7 @@ pub fn vm(image: &str, args: &GuestArgs) -> Result<VmSpec> {
             false => CommandLine(args.append.clone()),
         },
         machine: MachineName(args.machine_type),
+        vcpus: Vcpus(args.vcpus),
         memory: args.memory.map_or(standard.memory, Memory),
         policy: args.policy.map_or(standard.policy, PolicyName),
         without: args.without.iter().copied().map(FeatureName).collect(),

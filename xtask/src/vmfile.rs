@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hv_core::host::bundle::NAME;
-use hv_core::vm::desc::{ANY_CPU, COMMAND_LINE, Options, VmDesc};
+use hv_core::vm::desc::{COMMAND_LINE, Options, VmDesc};
 use hv_core::vm::feature::Features;
 use hv_core::vm::kind::ImageKind;
 use serde::Deserialize;
@@ -18,8 +18,8 @@ use crate::members;
 mod values;
 
 pub use values::{
-    CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus, Weight,
-    features, kind, machine, memory, policy,
+    CommandLine, Cpus, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus,
+    Weight, features, kind, machine, memory, policy,
 };
 
 #[derive(Deserialize)]
@@ -50,8 +50,9 @@ pub struct VmSpec {
     pub memory: Memory,
     #[serde(default)]
     pub vcpus: Vcpus,
-    /// The CPU that runs it; any, if it is not given.
-    pub cpu: Option<u32>,
+    /// The CPUs that run it, its virtual CPUs in turn; all, if they are not given.
+    #[serde(default)]
+    pub cpus: Cpus,
     #[serde(default)]
     pub policy: PolicyName,
     /// CPU features that it does without.
@@ -125,7 +126,7 @@ impl VmSpec {
             command_line: CommandLine::default(),
             memory: Memory::default(),
             vcpus: Vcpus::default(),
-            cpu: None,
+            cpus: Cpus::default(),
             policy: PolicyName::default(),
             without: Vec::new(),
             slice_us: Slice::default(),
@@ -171,8 +172,8 @@ impl VmSpec {
             memory: self.memory.0,
             without: self.without.iter().fold(Features::empty(), |all, f| all | f.0).bits(),
             time_limit_ms: self.time_limit_ms,
+            cpus: self.cpus.0,
             vcpus: self.vcpus.0,
-            cpu: self.cpu.unwrap_or(ANY_CPU),
             policy: self.policy.0 as u32,
             options: options.bits(),
             slice_us: self.slice_us.0,
@@ -180,7 +181,6 @@ impl VmSpec {
             machine: self.machine.0 as u32,
             kind: self.kind.0 as u32,
             command_line_length: u32::try_from(line.len())?,
-            reserved: 0,
             command_line,
         };
         desc.validate().map_err(|error| anyhow!("{error}"))?;

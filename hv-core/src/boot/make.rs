@@ -1,10 +1,12 @@
-//! What of a VM no vendor decides: its pages, and its vCPU.
+//! What of a VM no vendor decides: its pages, and its vCPUs.
 
 extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::sync::atomic::AtomicU64;
 
 use pv_abi::area::{INFO_SIZE, VcpuInfo};
 use pv_abi::cpuid::Recommendations;
@@ -26,24 +28,30 @@ use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
 use crate::vm::desc;
 use crate::vm::outbox::Outbox;
+use crate::vm::post::{Mail, Post, Stop};
 use crate::vm::profile::Profile;
 use crate::vm::vcpu::Registered;
 use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
-/// The pages of a VM, by physical address. They are zeroed, but for its RAM and its ROM.
+/// The pages of a VM, by physical address.
 #[derive(Clone, Copy)]
 pub struct Pages {
-    /// Its RAM.
+    /// Its RAM. It is not zeroed.
     pub ram: Range,
     /// Its ROM, if it has one.
     pub rom: Option<Range>,
+    /// The page whose accesses mean the local APIC, where the CPU treats them apart: ordinary memory to
+    /// a guest in x2APIC mode, so each VM has its own.
+    pub apic_access: u64,
+}
+
+/// The pages of a vCPU, by physical address. They are zeroed.
+#[derive(Clone, Copy)]
+pub struct VcpuPages {
     /// The read-only half of the area.
     pub info: u64,
     /// The registers of the local APIC.
     pub apic: u64,
-    /// The page whose accesses mean the local APIC, where the CPU treats them apart: ordinary memory to
-    /// a guest in x2APIC mode, so each VM has its own.
-    pub apic_access: u64,
 }
 
 impl Pages {
@@ -52,13 +60,10 @@ impl Pages {
     pub fn allocate(frames: &mut Frames, memory: u64, rom: Option<&[u8]>) -> Option<Pages> {
         let align = if memory >= 1 << 30 { 1 << 30 } else { 2 << 20 };
         let ram = frames.allocate(memory, align).or_else(|| frames.allocate(memory, 2 << 20))?;
-        let info = frames.allocate(INFO_SIZE as u64, PAGE)?.start;
-        // SAFETY: just allocated, and mapped as all RAM is.
-        unsafe { core::ptr::write_bytes(info as *mut u8, 0, INFO_SIZE) };
         let rom = match rom {
             Some(bytes) => {
                 let pages = frames.allocate(bytes.len() as u64, PAGE)?;
-                // SAFETY: as above, and as long as the ROM.
+                // SAFETY: just allocated, mapped as all RAM is, and as long as the ROM.
                 unsafe {
                     core::ptr::copy_nonoverlapping(
                         bytes.as_ptr(),
@@ -70,8 +75,24 @@ impl Pages {
             }
             None => None,
         };
-        let (apic, apic_access) = (zeroed_page(frames)?, zeroed_page(frames)?);
-        Some(Pages { ram, rom, info, apic, apic_access })
+        Some(Pages { ram, rom, apic_access: zeroed_page(frames)? })
+    }
+}
+
+impl VcpuPages {
+    /// Takes them; `None` if memory is short.
+    pub fn allocate(frames: &mut Frames) -> Option<VcpuPages> {
+        let info = frames.allocate(INFO_SIZE as u64, PAGE)?.start;
+        // SAFETY: just allocated, and mapped as all RAM is.
+        unsafe { core::ptr::write_bytes(info as *mut u8, 0, INFO_SIZE) };
+        Some(VcpuPages { info, apic: zeroed_page(frames)? })
+    }
+
+    /// The registers of the local APIC.
+    fn apic(self) -> &'static ApicPage {
+        // SAFETY: the page is zeroed, which is a valid `ApicPage`, made of atomics so that the CPU and
+        // other vCPUs may use it as well, and it is never given back.
+        unsafe { &*(self.apic as *const ApicPage) }
     }
 }
 
@@ -84,13 +105,13 @@ fn timer_ratio(tsc_hz: u64) -> NonZeroU32 {
     NonZeroU32::new(ratio).unwrap_or(NonZeroU32::MIN)
 }
 
-/// What a vCPU follows from.
+/// What a VM and its vCPUs follow from.
 pub struct Basis<'a> {
-    /// The description of its VM.
+    /// The description of the VM.
     pub desc: &'a desc::Vm<'a>,
-    /// The number of its VM.
+    /// The number of the VM.
     pub number: u8,
-    /// The features of its VM.
+    /// The features of the VM.
     pub features: Features,
     /// What the CPU lets guests have.
     pub limits: Limits,
@@ -100,53 +121,30 @@ pub struct Basis<'a> {
     pub xsave: bool,
     /// Seconds since 1970.
     pub epoch: u64,
+    /// Where the CPUs are told of vCPUs that wake up.
+    pub mails: &'static [Mail],
 }
 
 impl Basis<'_> {
-    /// The vCPU, whose VM has these pages and nobody else.
-    pub fn on(self, pages: Pages) -> Vcpu {
-        let Basis { desc, number, features, limits, tsc_hz, xsave, epoch } = self;
+    /// The VM, which has these pages and nobody else, and whose vCPUs have those.
+    pub fn vm(&self, pages: Pages, vcpus: &[VcpuPages]) -> &'static Vm {
+        let &Basis { desc, number, features, tsc_hz, epoch, .. } = self;
         // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
-        // says; Rust objects are put into none of the RAM, and nothing is written to the ROM. Zeros are a valid `VcpuInfo`, plain data
-        // that the guest sees read-only, and a valid `ApicPage`, which is made of atomics so that the
-        // CPU may change it as well. Neither page is ever given back.
-        let (memory, info, apic) = unsafe {
+        // says; Rust objects are put into none of the RAM, and nothing is written to the ROM.
+        let memory = unsafe {
             let ram = GuestMemory::new(pages.ram.start as *mut u8, pages.ram.length());
-            (
-                match pages.rom {
-                    Some(rom) => ram.with_rom(rom.start as *const u8, rom.length()),
-                    None => ram,
-                },
-                &mut *(pages.info as *mut VcpuInfo),
-                &*(pages.apic as *const ApicPage),
-            )
-        };
-        let ratio = timer_ratio(tsc_hz);
-        let facts = Facts {
-            policy: desc.policy,
-            options: desc.options,
-            features,
-            tsc_hz,
-            apic_hz: tsc_hz.checked_div(ratio.get().into()).unwrap_or(0) as u32,
-            vcpu: 0,
-            vcpus: 1,
-        };
-        let offers_eoi = cpuid::recommendations(&facts).contains(Recommendations::EOI);
-        let model = CpuidModel::build(info, &ThisCpu, &facts);
-        info.version = pv_abi::VERSION;
-        info.size = INFO_SIZE as u32;
-        let config = Config {
-            id: 0,
-            bootstrap: true,
-            physical_bits: limits.physical_bits,
-            timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
-            shortest_period: (tsc_hz / 1_000_000).saturating_mul(SHORTEST_PERIOD_US),
+            match pages.rom {
+                Some(rom) => ram.with_rom(rom.start as *const u8, rom.length()),
+                None => ram,
+            }
         };
         let started = tsc();
         let limit = desc.time_limit_ms.saturating_mul(tsc_hz / 1000);
         let board = Board::new(desc.machine, epoch, desc.memory);
         let wired = board.has_interrupts();
-        let vm = Vm {
+        let posts: Vec<Post> =
+            (0u32..).zip(vcpus).map(|(id, pages)| Post::new(id, pages.apic())).collect();
+        Box::leak(Box::new(Vm {
             number,
             name: String::from(desc.name),
             policy: desc.policy,
@@ -159,21 +157,64 @@ impl Basis<'_> {
             machine: desc.machine,
             board: Mutex::new(board),
             wired,
+            outbox: Mutex::new(Outbox::new(number)),
+            posts: posts.leak(),
+            stop: Stop::default(),
+            board_due: AtomicU64::new(0),
             tsc_hz,
-            info_gpa: desc.memory,
             started,
             weight: desc.weight,
             slice: u64::from(desc.slice_us).saturating_mul(tsc_hz / 1_000_000),
             time_limit: if limit == 0 { u64::MAX } else { started.saturating_add(limit) },
+        }))
+    }
+
+    /// Where the read-only half of the area of a vCPU is, as a guest-physical address.
+    pub fn info_gpa(&self, number: u32) -> u64 {
+        self.desc.memory.wrapping_add(u64::from(number).wrapping_mul(INFO_SIZE as u64))
+    }
+
+    /// A vCPU of the VM, which has these pages and nobody else.
+    pub fn vcpu(&self, vm: &'static Vm, number: u32, pages: VcpuPages) -> Option<Vcpu> {
+        let &Basis { desc, features, limits, tsc_hz, xsave, mails, .. } = self;
+        // SAFETY: the pages are zeroed, which is a valid `VcpuInfo`, plain data that the guest sees
+        // read-only. They are this vCPU's own, the caller says, and never given back.
+        let info = unsafe { &mut *(pages.info as *mut VcpuInfo) };
+        let ratio = timer_ratio(tsc_hz);
+        let facts = Facts {
+            policy: desc.policy,
+            options: desc.options,
+            features,
+            tsc_hz,
+            apic_hz: tsc_hz.checked_div(ratio.get().into()).unwrap_or(0) as u32,
+            vcpu: number,
+            vcpus: desc.vcpus,
         };
-        Vcpu {
+        let offers_eoi = cpuid::recommendations(&facts).contains(Recommendations::EOI);
+        let model = CpuidModel::build(info, &ThisCpu, &facts);
+        info.version = pv_abi::VERSION;
+        info.size = INFO_SIZE as u32;
+        let config = Config {
+            id: number,
+            bootstrap: number == 0,
+            physical_bits: limits.physical_bits,
+            timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
+            shortest_period: (tsc_hz / 1_000_000).saturating_mul(SHORTEST_PERIOD_US),
+        };
+        Some(Vcpu {
             registers: Registers::default(),
             due: 0,
             slice_due: 0,
             horizon: 0,
             info,
-            number: 0,
-            apic: VirtualApic::new(apic, config),
+            info_gpa: self.info_gpa(number),
+            number,
+            post: vm.posts.get(number as usize)?,
+            cpu: 0,
+            mails,
+            startup: None,
+            waits_for_startup: number != 0,
+            apic: VirtualApic::new(pages.apic(), config),
             cpuid: model,
             msrs: MsrState::start(CpuFacts::new(!cpuid::is_intel(&ThisCpu), microcode())),
             xcr0: 1,
@@ -187,25 +228,24 @@ impl Basis<'_> {
             nmi: false,
             halted_for_nmi: false,
             extint: false,
-            board_due: if wired { 0 } else { u64::MAX },
+            board_due: if vm.wired && number == 0 { 0 } else { u64::MAX },
             levels_changed: false,
             delayed: None,
             call: 0,
             reason: Reason::Mark,
             open: false,
             registered: Registered::default(),
-            outbox: Outbox::new(number),
             send_at: u64::MAX,
             exited: 0,
             // The guest's TSC starts at 0.
-            tsc_offset: started.wrapping_neg(),
+            tsc_offset: vm.started.wrapping_neg(),
             contended: false,
             slice_end: 0,
             halted_ticks: 0,
             recent: Recent::default(),
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
-            vm: Box::leak(Box::new(vm)),
-        }
+            vm,
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! From the boot loader to running VMs: memory, tables, the other CPUs, the bundle.
 
 mod entry;
+mod finish;
+mod home;
 mod info;
 mod machine;
 mod make;

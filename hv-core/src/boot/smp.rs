@@ -101,6 +101,9 @@ extern "C" fn enter<V: Vendor>(machine: &'static Machine<V>) -> ! {
         }
     };
     cpu::enable_xsave(&ThisCpu);
+    if let Some(mail) = machine.mails.get(index) {
+        mail.set_apic_id(local_apic::id());
+    }
     // CPUs come up one at a time, so the count is this one's index; from here on the next starts.
     machine.online.fetch_add(1, Ordering::AcqRel);
     let running = loop {
@@ -112,5 +115,5 @@ extern "C" fn enter<V: Vendor>(machine: &'static Machine<V>) -> ! {
     if index >= running {
         instructions::stop();
     }
-    run_cpu(machine, index, Cpu { on, last: None })
+    run_cpu(machine, Cpu { on, index, last: None })
 }

@@ -9,8 +9,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 use super::entry::Protocol;
+use super::home::Home;
 use super::info::BootInfo;
-use super::machine::{Instance, Machine};
+use super::machine::Machine;
 use super::sched::{Cpu, schedule};
 use super::{finish, refuse, smp};
 use crate::host::acpi;
@@ -27,7 +28,8 @@ use crate::hw::vendor::Vendor;
 use crate::hw::vmx::vendor::Vmx;
 use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time, wall_clock};
 use crate::mem::frames::{PAGE, Range};
-use crate::vm::desc::VmDesc;
+use crate::vm::desc::{ANY_CPU, VmDesc};
+use crate::vm::post::{Mail, SLOTS, lowest};
 
 /// Size of the heap in bytes: the instruction decoder's tables take 100 KiB of it, a VM 10 KiB.
 const HEAP: u64 = 512 << 10;
@@ -126,6 +128,9 @@ fn bring_up<V: Vendor>(
     };
     let rdtscp = ThisCpu.announced(0x8000_0001, 0)[3] & 1 << 27 != 0;
     let rsdp = info.rsdp;
+    let mails: &'static [Mail; acpi::MAX_CPUS] =
+        Box::leak(Box::new([const { Mail::new() }; acpi::MAX_CPUS]));
+    mails[0].set_apic_id(local_apic::id());
     let machine: &'static Machine<V> = Box::leak(Box::new(Machine {
         vendor,
         tsc_hz,
@@ -135,7 +140,9 @@ fn bring_up<V: Vendor>(
         epoch: wall_clock::seconds_since_1970(),
         timer,
         frames: Mutex::new(info.frames),
-        queues: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
+        mails,
+        arrivals: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
+        vms: AtomicU32::new(0),
         online: AtomicU32::new(1),
         go: AtomicU32::new(0),
         busy: AtomicU32::new(0),
@@ -146,7 +153,7 @@ fn bring_up<V: Vendor>(
 
     distribute(machine, &on, &bundle);
     machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
-    run_cpu(machine, 0, Cpu { on, last: None })
+    run_cpu(machine, Cpu { on, index: 0, last: None })
 }
 
 /// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers
@@ -163,10 +170,12 @@ fn bundle_bytes(range: Range) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start as *const u8, range.length() as usize) }
 }
 
-/// Makes every VM of the bundle and gives each to a CPU: the one that it names, else in turn.
+/// Makes every VM of the bundle and gives each of its vCPUs to a CPU: to those that it names in turn, else
+/// to all in turn.
 fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bundle<'static>) {
     let online = machine.online.load(Ordering::Acquire);
-    let mut any = 0u32;
+    let there = u64::MAX.checked_shl(online).map_or(u64::MAX, |beyond| !beyond);
+    let mut turn = 0usize;
     let mut number = 0u8;
     for bytes in bundle.vms() {
         let packed = match VmDesc::read(bytes) {
@@ -177,27 +186,44 @@ fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bun
             Ok(desc) => desc,
             Err(error) => refuse(format_args!("VM {number}: {error}")),
         };
-        let cpu = desc.cpu.unwrap_or_else(|| any.checked_rem(online).unwrap_or(0));
-        let Some(queue) = machine.queues.get(cpu as usize).filter(|_| cpu < online) else {
+        let mut beyond = if packed.cpus == ANY_CPU { 0 } else { desc.cpus & !there };
+        if let Some(cpu) = lowest(&mut beyond) {
             refuse(format_args!("VM \"{}\": there is no CPU {cpu}, only {online}", desc.name));
-        };
-        match Instance::new(machine, on, bundle, &desc, number) {
-            Ok(instance) => queue.lock().push(instance),
-            Err(error) => refuse(format_args!("VM \"{}\": {error}", desc.name)),
         }
-        any = any.wrapping_add(1);
+        let vcpus = match Home::make(machine, on, bundle, &desc, number) {
+            Ok(vcpus) => vcpus,
+            Err(error) => refuse(format_args!("VM \"{}\": {error}", desc.name)),
+        };
+        let mut allowed = desc.cpus & there;
+        let cpus: Vec<u16> = core::iter::from_fn(|| lowest(&mut allowed)).collect();
+        let mut named = 0;
+        for mut vcpu in vcpus {
+            let turn = if packed.cpus == ANY_CPU { &mut turn } else { &mut named };
+            let cpu = cpus.iter().cycle().nth(turn.checked_rem(cpus.len()).unwrap_or(0));
+            *turn = turn.wrapping_add(1);
+            let Some(arrivals) = cpu.and_then(|&cpu| machine.arrivals.get(usize::from(cpu))) else {
+                continue;
+            };
+            let mut arrivals = arrivals.lock();
+            if arrivals.len() >= SLOTS {
+                refuse(format_args!("VM \"{}\": a CPU has room for {SLOTS} vCPUs", desc.name));
+            }
+            vcpu.vcpu.cpu = cpu.copied().unwrap_or(0);
+            vcpu.slot = arrivals.len() as u16;
+            arrivals.push(vcpu);
+        }
         number = number.wrapping_add(1);
     }
     if number == 0 {
         refuse("the bundle describes no VM");
     }
+    machine.vms.store(number.into(), Ordering::Release);
     machine.busy.store(online, Ordering::Release);
 }
 
-/// What every CPU does from here on. The last one to run out of VMs ends the run.
-pub fn run_cpu<V: Vendor>(machine: &'static Machine<V>, index: usize, mut cpu: Cpu<V>) -> ! {
-    let vms = machine.queues.get(index).map(|q| core::mem::take(&mut *q.lock()));
-    schedule(&mut cpu, machine, vms.unwrap_or_default());
+/// What every CPU does from here on. The last one to be done ends the run.
+pub fn run_cpu<V: Vendor>(machine: &'static Machine<V>, mut cpu: Cpu<V>) -> ! {
+    schedule(&mut cpu, machine);
     if machine.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
         finish();
     }

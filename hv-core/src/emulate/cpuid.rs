@@ -184,7 +184,8 @@ impl CpuidModel {
 
     /// The entry that answers; an undefined basic or extended leaf answers as the highest basic leaf
     /// does (SDM vol. 2, CPUID).
-    fn find<'a>(&self, info: &'a VcpuInfo, leaf: u32, subleaf: u32) -> Option<&'a CpuidEntry> {
+    /// What a leaf answers, but for what follows the vCPU's state.
+    pub fn find<'a>(&self, info: &'a VcpuInfo, leaf: u32, subleaf: u32) -> Option<&'a CpuidEntry> {
         let at = match self.basic.get(leaf as usize) {
             Some(&at) => at,
             None => self.find_rare(leaf),

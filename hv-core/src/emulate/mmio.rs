@@ -25,7 +25,7 @@ enum Device {
 
 fn device(vcpu: &Vcpu, gpa: u64) -> Device {
     let offset = gpa & PAGE.wrapping_sub(1);
-    let in_info = gpa.wrapping_sub(vcpu.vm.info_gpa);
+    let in_info = gpa.wrapping_sub(vcpu.info_gpa);
     if gpa ^ offset == vcpu.apic.base_address() && vcpu.apic.mode() == apic::Mode::XApic {
         Device::Apic(offset as u16)
     } else if gpa ^ offset == ioapic::DEFAULT_BASE && vcpu.vm.wired {
@@ -91,7 +91,7 @@ pub fn device_write(
             }
         }
         Device::IoApic(offset) => {
-            vcpu.write_io_apic(offset, value as u32);
+            vcpu.write_io_apic(offset, value as u32, hardware);
             Ok(())
         }
         Device::Info(_) => Err(Leave::Ended {

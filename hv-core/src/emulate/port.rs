@@ -105,11 +105,11 @@ fn write_uart(
     value: u8,
 ) {
     if let Some(byte) = uart.lock().write(register as u8, value) {
-        vcpu.outbox.console_byte(hardware, byte);
+        vcpu.vm.outbox.lock().console_byte(hardware, byte);
         vcpu.output_waits(hardware);
     } else if register == SCRATCH && vcpu.vm.options.contains(Options::SCRATCH_MARKS) {
         let stat = vcpu.stat(Moment::Scratch, value.into(), hardware.tsc());
-        vcpu.outbox.frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
+        vcpu.vm.outbox.lock().frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
         vcpu.output_waits(hardware);
     }
 }

@@ -2,7 +2,7 @@
 
 use pv_abi::area::Counter;
 use pv_abi::exit::{Reason, SLOTS};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// When the counters of a [`Stat`] were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,21 @@ impl Stat {
     pub fn total(&self) -> u64 {
         let counted = self.exits.iter().zip(0u8..).filter(|(_, slot)| *slot != Reason::Mark as u8);
         counted.fold(0, |sum, (counter, _)| sum.wrapping_add(counter.count))
+    }
+
+    /// Those of several vCPUs of a VM together.
+    pub fn sum(stats: impl Iterator<Item = Stat>) -> Stat {
+        stats.fold(Stat::new_zeroed(), |mut sum, stat| {
+            (sum.moment, sum.phase, sum.id) = (stat.moment, stat.phase, stat.id);
+            sum.ticks = sum.ticks.max(stat.ticks);
+            sum.halted = sum.halted.saturating_add(stat.halted);
+            sum.timer_writes = sum.timer_writes.wrapping_add(stat.timer_writes);
+            for (sum, counter) in sum.exits.iter_mut().zip(stat.exits) {
+                sum.count = sum.count.wrapping_add(counter.count);
+                sum.ticks = sum.ticks.wrapping_add(counter.ticks);
+            }
+            sum
+        })
     }
 
     /// The counter of one reason.

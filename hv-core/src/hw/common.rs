@@ -7,7 +7,7 @@ use crate::mem::tlb::Seen;
 
 /// What belongs to a vCPU, whatever the vendor.
 #[derive(Debug)]
-pub struct Common<F> {
+pub struct Common<F: 'static> {
     /// The VM's number.
     pub vm: u8,
     /// The VM's memory.
@@ -18,7 +18,7 @@ pub struct Common<F> {
     pub refused: bool,
 }
 
-impl<F> Common<F> {
+impl<F: 'static> Common<F> {
     /// Of a vCPU that has not run.
     pub fn new(made: Made<F>) -> Common<F> {
         let Made { vm, translations, .. } = made;

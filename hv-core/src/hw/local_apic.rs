@@ -34,6 +34,8 @@ const DIVIDE_BY_1: u32 = 0xb;
 /// The vector that ends an idle CPU's HLT, and a time slice where the CPU has nothing better for it.
 const TIMER_VECTOR: u32 = 0xf0;
 const SPURIOUS_VECTOR: u32 = 0xff;
+/// The vector by which other CPUs end this one's guest mode or HLT.
+const KICK_VECTOR: u32 = 0xf1;
 
 fn base() -> u64 {
     // SAFETY: every CPU with long mode has a local APIC and thus this MSR.
@@ -126,6 +128,12 @@ pub fn start_cpu(target: u32, page: u8, per_us: u64, started: impl Fn() -> bool)
             wait(pause);
         }
     }
+}
+
+/// Interrupts another CPU: it leaves its guest, or its HLT. While it is neither in the one nor in the other,
+/// the interrupt waits until it is.
+pub fn interrupt(target: u32) {
+    send(target, ASSERT | KICK_VECTOR);
 }
 
 /// Puts a CPU back to waiting for a startup IPI.

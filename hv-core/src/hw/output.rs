@@ -113,6 +113,10 @@ pub trait OfVm {
 }
 
 impl<T: OfVm> crate::vm::hardware::Link for T {
+    fn interrupt(&mut self, apic_id: u32) {
+        super::local_apic::interrupt(apic_id);
+    }
+
     fn send(&mut self, frames: &[u8]) {
         send_raw(frames);
     }

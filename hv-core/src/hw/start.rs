@@ -101,10 +101,20 @@ static LONG: State = State {
 /// What the mode says.
 pub fn state(mode: Mode) -> &'static State {
     match mode {
-        Mode::Real => &REAL,
+        Mode::Real | Mode::Startup(_) => &REAL,
         Mode::Protected => &PROTECTED,
         Mode::Long => &LONG,
     }
+}
+
+/// The segments of a mode.
+pub fn segments_of(mode: Mode) -> [Segment; 8] {
+    let mut segments = state(mode).segments;
+    if let (Mode::Startup(page), [_, code, ..]) = (mode, &mut segments) {
+        code.selector = u16::from(page) << 8;
+        code.base = u64::from(page) << 12;
+    }
+    segments
 }
 
 /// Registers that the backend keeps; the bases of FS and GS stand with their segments.

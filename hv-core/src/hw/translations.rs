@@ -2,19 +2,23 @@
 
 use pv_abi::area::INFO_SIZE;
 
+use spin::Mutex;
+
 use super::physical::FixedTables;
 use crate::mem::frames::PAGE;
 use crate::mem::nested::{Access, Format, NestedTable};
 use crate::mem::tlb::{MustFlush, Seen};
 
-/// A VM's nested page table, and what its CPU has flushed for.
+/// The memory of a VM as one of its vCPUs has it.
 #[derive(Debug)]
-pub struct Translations<F> {
-    /// The nested page table.
-    pub table: NestedTable<F>,
-    /// Where the read-only half of the area is for the guest, and where it is.
+pub struct Translations<F: 'static> {
+    /// The nested page table, which the vCPUs of the VM share. It is locked when what it maps changes.
+    pub table: &'static Mutex<NestedTable<F>>,
+    /// Its root.
+    pub root: u64,
+    /// Where the read-only half of the vCPU's area is for the guest, and where it is.
     pub info: (u64, u64),
-    /// What this CPU has flushed for.
+    /// What has been flushed for since the vCPU has its tag.
     pub seen: Seen,
 }
 
@@ -23,7 +27,7 @@ impl<F: Format> Translations<F> {
     pub fn show_info(&mut self, show: bool) -> Option<MustFlush> {
         // Its tables were made with the VM, so none is allocated, and mapping cannot fail.
         let (gpa, hpa) = self.info;
-        let table = &mut self.table;
+        let mut table = self.table.lock();
         if show {
             let _ = table.map(&mut FixedTables, gpa, hpa, INFO_SIZE as u64, Access::ReadOnly);
             return None;

@@ -13,7 +13,7 @@ use crate::vm::image::Start;
 use crate::vm::{Features, Policy};
 
 /// What a vCPU is made from.
-pub struct Made<F> {
+pub struct Made<F: 'static> {
     /// The policy of its VM.
     pub policy: Policy,
     /// The features of its VM.

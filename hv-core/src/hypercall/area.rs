@@ -43,7 +43,7 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
     vcpu.info.clock = clock(vcpu.vm.tsc_hz, now, vcpu.ns_since_start(hardware));
     let _none_owed = hardware.show_info(true);
     vcpu.registered.area = Some(gpa);
-    Ok(vcpu.vm.info_gpa)
+    Ok(vcpu.info_gpa)
 }
 
 /// The clock's tuple: it stays true as long as the TSC runs at its frequency.

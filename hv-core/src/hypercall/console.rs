@@ -53,14 +53,17 @@ pub(super) fn copy_out(
     mut length: usize,
 ) -> Result<(), Status> {
     let mut piece = [0; PIECE];
+    // What other vCPUs write comes before or behind.
+    let mut outbox = vcpu.vm.outbox.lock();
     while length > 0 {
         let part = length.min(PIECE);
         let Some(bytes) = piece.get_mut(..part) else { break };
         vcpu.vm.memory.read(gpa, bytes).map_err(|_| Status::BadAddress)?;
-        vcpu.outbox.console(hardware, bytes);
+        outbox.console(hardware, bytes);
         gpa = gpa.wrapping_add(part as u64);
         length = length.saturating_sub(part);
     }
+    drop(outbox);
     vcpu.output_waits(hardware);
     Ok(())
 }

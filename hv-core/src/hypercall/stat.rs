@@ -69,10 +69,11 @@ fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
         // What waits goes out now and this frame with the end's, so that nothing of either falls
         // into the section; it is stamped last.
         vcpu.send_output(hardware);
-        let at = vcpu.outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
-        vcpu.outbox.stamp(at, core::mem::offset_of!(Mark, tsc), vcpu.now(hardware));
+        let mut outbox = vcpu.vm.outbox.lock();
+        let at = outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
+        outbox.stamp(at, core::mem::offset_of!(Mark, tsc), vcpu.now(hardware));
     } else {
-        vcpu.outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
+        vcpu.vm.outbox.lock().frame(hardware, Channel::Mark, parts.0, parts.1);
         vcpu.send_output(hardware);
     }
 }

@@ -20,8 +20,10 @@ pub const MIN_MEMORY: u64 = 2 << 20;
 pub const MEMORY_STEP: u64 = 2 << 20;
 /// The most memory of a VM in bytes: it stays below the local APIC's page.
 pub const MAX_MEMORY: u64 = 3 << 30;
-/// [`VmDesc::cpu`]: any CPU.
-pub const ANY_CPU: u32 = u32::MAX;
+/// The most virtual CPUs of a VM.
+pub const MAX_VCPUS: u32 = 64;
+/// [`VmDesc::cpus`]: any CPU.
+pub const ANY_CPU: u64 = 0;
 /// The shortest and the longest time slice in microseconds.
 pub const SLICE_US: core::ops::RangeInclusive<u32> = 100..=1_000_000;
 
@@ -63,10 +65,10 @@ pub struct VmDesc {
     pub without: u64,
     /// Ends the VM after this many milliseconds, 0 for never.
     pub time_limit_ms: u64,
-    /// Virtual CPUs; 1 in this version.
+    /// The CPUs that may run the VM, a bit for each, or [`ANY_CPU`].
+    pub cpus: u64,
+    /// Virtual CPUs, from 1 to [`MAX_VCPUS`].
     pub vcpus: u32,
-    /// The CPU that runs the VM, or [`ANY_CPU`].
-    pub cpu: u32,
     /// A [`Policy`].
     pub policy: u32,
     /// [`Options`].
@@ -81,8 +83,6 @@ pub struct VmDesc {
     pub kind: u32,
     /// Length of the command line.
     pub command_line_length: u32,
-    /// 0.
-    pub reserved: u32,
     /// The command line, UTF-8, padded with zeros.
     pub command_line: [u8; COMMAND_LINE],
 }
@@ -108,8 +108,10 @@ pub struct Vm<'a> {
     pub without: Features,
     /// Milliseconds after which it ends, 0 for never.
     pub time_limit_ms: u64,
-    /// The CPU that runs it, `None` for any.
-    pub cpu: Option<u32>,
+    /// The CPUs that may run it, a bit for each.
+    pub cpus: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
     /// Its execution policy.
     pub policy: Policy,
     /// Its options.
@@ -137,7 +139,7 @@ pub enum DescError {
     Memory(u64),
     /// Unknown bits in `without`.
     Without(u64),
-    /// A number of vCPUs that this version does not run.
+    /// A number of vCPUs out of range.
     Vcpus(u32),
     /// An unknown policy.
     Policy(u32),
@@ -147,8 +149,6 @@ pub enum DescError {
     Slice(u32),
     /// A weight out of range.
     Weight(u32),
-    /// Something in the field that is reserved.
-    Reserved(u32),
     /// An unknown machine.
     Machine(u32),
     /// An unknown kind of image.
@@ -175,7 +175,7 @@ impl fmt::Display for DescError {
                 "memory of {n} bytes: it must be a multiple of {MEMORY_STEP} from {MIN_MEMORY} to {MAX_MEMORY}"
             ),
             DescError::Without(bits) => write!(f, "unknown features {bits:#x} in `without`"),
-            DescError::Vcpus(n) => write!(f, "{n} vCPUs: this version runs one per VM"),
+            DescError::Vcpus(n) => write!(f, "{n} vCPUs: there can be 1 to {MAX_VCPUS}"),
             DescError::Policy(n) => write!(f, "unknown policy {n}"),
             DescError::Options(bits) => write!(f, "unknown options {bits:#x}"),
             DescError::Slice(us) => write!(
@@ -187,7 +187,6 @@ impl fmt::Display for DescError {
             DescError::Weight(n) => {
                 write!(f, "weight {n}: it must be from {} to {}", WEIGHTS.start(), WEIGHTS.end())
             }
-            DescError::Reserved(n) => write!(f, "{n:#x} in a reserved field"),
             DescError::Machine(n) => write!(f, "unknown machine {n}"),
             DescError::Kind(n) => write!(f, "unknown kind of image {n}"),
             DescError::CommandLine => write!(f, "malformed command line"),
@@ -216,7 +215,7 @@ impl VmDesc {
         if !sound_memory {
             return Err(DescError::Memory(self.memory));
         }
-        if self.vcpus != 1 {
+        if !(1..=MAX_VCPUS).contains(&self.vcpus) {
             return Err(DescError::Vcpus(self.vcpus));
         }
         if !SLICE_US.contains(&self.slice_us) {
@@ -224,9 +223,6 @@ impl VmDesc {
         }
         if !WEIGHTS.contains(&self.weight) {
             return Err(DescError::Weight(self.weight));
-        }
-        if self.reserved != 0 {
-            return Err(DescError::Reserved(self.reserved));
         }
         let (line, padding) = self
             .command_line
@@ -249,7 +245,8 @@ impl VmDesc {
             memory: self.memory,
             without: Features::from_bits(self.without).ok_or(DescError::Without(self.without))?,
             time_limit_ms: self.time_limit_ms,
-            cpu: (self.cpu != ANY_CPU).then_some(self.cpu),
+            cpus: if self.cpus == ANY_CPU { u64::MAX } else { self.cpus },
+            vcpus: self.vcpus,
             policy: Policy::from_number(self.policy).ok_or(DescError::Policy(self.policy))?,
             options: Options::from_bits(self.options).ok_or(DescError::Options(self.options))?,
             slice_us: self.slice_us,
@@ -271,13 +268,12 @@ mod tests {
             memory: 64 << 20,
             without: Features::VPID.bits(),
             time_limit_ms: 0,
-            vcpus: 1,
-            cpu: ANY_CPU,
+            cpus: 0b10,
+            vcpus: 4,
             policy: Policy::Pv as u32,
             options: Options::UART.bits(),
             slice_us: 10_000,
             weight: 256,
-            reserved: 0,
             machine: MachineType::Pc as u32,
             kind: ImageKind::Linux as u32,
             command_line_length: 2,
@@ -301,7 +297,8 @@ mod tests {
         let read = VmDesc::read(desc.as_bytes()).unwrap();
         let vm = read.validate().unwrap();
         assert_eq!((vm.name, vm.image, vm.command_line), ("vm", "bench", "ab"));
-        assert_eq!((vm.memory, vm.cpu, vm.policy), (64 << 20, None, Policy::Pv));
+        assert_eq!((vm.memory, vm.cpus, vm.vcpus), (64 << 20, 0b10, 4));
+        assert_eq!(vm.policy, Policy::Pv);
         assert_eq!((vm.without, vm.options), (Features::VPID, Options::UART));
         assert_eq!((vm.machine, vm.kind, vm.initrd), (MachineType::Pc, ImageKind::Linux, None));
     }
@@ -328,13 +325,13 @@ mod tests {
             DescError::Memory(MAX_MEMORY + MEMORY_STEP)
         );
         assert_eq!(refused(|d| d.without = 1 << 63), DescError::Without(1 << 63));
-        assert_eq!(refused(|d| d.vcpus = 2), DescError::Vcpus(2));
+        assert_eq!(refused(|d| d.vcpus = 0), DescError::Vcpus(0));
+        assert_eq!(refused(|d| d.vcpus = 65), DescError::Vcpus(65));
         assert_eq!(refused(|d| d.policy = 9), DescError::Policy(9));
         assert_eq!(refused(|d| d.options = 1 << 31), DescError::Options(1 << 31));
         assert_eq!(refused(|d| d.slice_us = 0), DescError::Slice(0));
         assert_eq!(refused(|d| d.weight = 0), DescError::Weight(0));
         assert_eq!(refused(|d| d.weight = 4097), DescError::Weight(4097));
-        assert_eq!(refused(|d| d.reserved = 1), DescError::Reserved(1));
         assert_eq!(refused(|d| d.machine = 2), DescError::Machine(2));
         assert_eq!(refused(|d| d.kind = 99), DescError::Kind(99));
         assert_eq!(refused(|d| d.command_line_length = 1), DescError::CommandLine);

@@ -141,8 +141,14 @@ pub enum Leave {
     Preempted,
     /// It gives up the rest of its time.
     Yielded,
+    /// Something has come for the CPU: a vCPU that sleeps on it is woken.
+    Mail,
+    /// It was sent INIT.
+    Init,
     /// Its VM starts again.
     Reset,
+    /// Its VM stops, and another of its vCPUs says why.
+    Stopped,
     /// Its VM is at its end.
     Ended {
         /// Why.

@@ -139,7 +139,10 @@ fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         return Outcome::Advance;
     }
     vcpu.halted_for_nmi = rflags & RFLAGS_IF == 0;
-    if vcpu.halted_for_nmi && (hardware.nmi_blocked() || !vcpu.nmi_may_come()) {
+    if vcpu.halted_for_nmi
+        && vcpu.vm.posts.len() == 1
+        && (hardware.nmi_blocked() || !vcpu.nmi_may_come())
+    {
         return Outcome::Leave(Leave::ended(
             Cause::HaltedForEver,
             0,

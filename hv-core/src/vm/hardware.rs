@@ -72,8 +72,11 @@ pub struct Segment {
     pub base: u64,
 }
 
-/// The way to the host.
+/// The way to the host, and to the other CPUs.
 pub trait Link {
+    /// Interrupts the CPU with this APIC ID: it leaves its guest, or wakes up.
+    fn interrupt(&mut self, apic_id: u32);
+
     /// Sends frames.
     fn send(&mut self, frames: &[u8]);
 

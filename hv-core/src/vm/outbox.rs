@@ -133,6 +133,8 @@ mod tests {
     struct Wire(Vec<u8>);
 
     impl Link for Wire {
+        fn interrupt(&mut self, _: u32) {}
+
         fn send(&mut self, frames: &[u8]) {
             self.0.extend_from_slice(frames);
         }

@@ -14,7 +14,7 @@ use crate::host::stat::{Place, TOP, TopEntry};
 const MOST: usize = 1024;
 
 /// Exits by place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Profile(HashMap<(Place, u64), u64>);
 
 impl Profile {
@@ -31,6 +31,16 @@ impl Profile {
             None if room => drop(self.0.insert((place, number), 1)),
             None => {}
         }
+    }
+
+    /// With those of another vCPU.
+    #[must_use]
+    pub fn and(mut self, other: Profile) -> Profile {
+        for (place, count) in other.0 {
+            let sum = self.0.entry(place).or_default();
+            *sum = sum.wrapping_add(count);
+        }
+        self
     }
 
     /// Those of each kind that cost most, the dearest first.

@@ -213,8 +213,12 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
             "the VM ran longer than its description allows",
         ));
     }
+    vcpu.take_post()?;
     if vcpu.contended && now >= vcpu.slice_end {
         return Err(Leave::Preempted);
+    }
+    if vcpu.has_mail() {
+        return Err(Leave::Mail);
     }
     console::drain(vcpu, hardware);
     if now >= vcpu.send_at {
@@ -323,13 +327,19 @@ impl Vcpu {
 
     /// Sends what waits in the outbox.
     pub fn send_output(&mut self, link: &mut impl Link) {
-        self.outbox.flush(link);
+        self.vm.outbox.lock().flush(link);
         self.send_at = u64::MAX;
     }
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`; `virtual_delivery`
     /// if the CPU delivers interrupts itself.
     pub fn wakes(&mut self, link: &mut impl Link, now: u64, virtual_delivery: bool) -> bool {
+        if self.post.waits() {
+            return true;
+        }
+        if self.waits_for_startup {
+            return false;
+        }
         self.settle_eoi();
         expire_timer(self, now);
         if now >= self.board_due {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::new_without_default)]
 
 use core::cell::Cell;
+use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::collections::{BTreeMap, VecDeque};
 use std::string::String;
@@ -16,6 +17,7 @@ use zerocopy::FromZeros;
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, Segment, VendorExit};
 use super::machine_type::MachineType;
 use super::outbox::Outbox;
+use super::post::{Mail, Post, Stop};
 use super::profile::Profile;
 use super::run::{Frame, Left, answer};
 use super::vcpu::Registered;
@@ -77,6 +79,8 @@ pub struct Fake {
     pub sent: Vec<u8>,
     pub input: VecDeque<u8>,
     pub flushes: Vec<Option<u64>>,
+    /// The CPUs that were interrupted.
+    pub interrupted: Vec<u32>,
     pub pdptes: Option<[u64; 4]>,
     pub tsc_offset: Option<u64>,
     pub xcr0: Option<u64>,
@@ -124,6 +128,7 @@ impl Fake {
             sent: Vec::new(),
             input: VecDeque::new(),
             flushes: Vec::new(),
+            interrupted: Vec::new(),
             pdptes: None,
             tsc_offset: None,
             xcr0: None,
@@ -198,6 +203,10 @@ impl Fake {
 }
 
 impl Link for Fake {
+    fn interrupt(&mut self, apic_id: u32) {
+        self.interrupted.push(apic_id);
+    }
+
     fn send(&mut self, frames: &[u8]) {
         self.sent.extend_from_slice(frames);
     }
@@ -431,6 +440,8 @@ impl Cpuid for HostCpu {
     }
 }
 
+static MAILS: [Mail; 2] = [const { Mail::new() }; 2];
+
 /// What a vCPU is made of.
 pub struct Setup {
     pub policy: Policy,
@@ -457,23 +468,25 @@ impl Default for Setup {
 impl Setup {
     /// A vCPU in 64-bit code whose VM has started just now. Its memory is never given back.
     pub fn vcpu(&self) -> Vcpu {
+        self.vcpus(1).remove(0)
+    }
+
+    /// Several in one VM, the first on CPU 0 and the others on CPU 1.
+    pub fn vcpus(&self, count: u32) -> Vec<Vcpu> {
+        let pages: Vec<&'static ApicPage> =
+            (0..count).map(|_| &*Box::leak(Box::new(ApicPage::new()))).collect();
+        let posts: Vec<Post> = (0u32..).zip(&pages).map(|(id, page)| Post::new(id, page)).collect();
+        let vm = self.vm(posts.leak());
+        (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page)).collect()
+    }
+
+    fn vm(&self, posts: &'static [Post]) -> &'static Vm {
         let ram = vec![0u64; RAM as usize / 8].leak();
         // SAFETY: the memory is leaked, and used through this value alone.
         let memory = unsafe { GuestMemory::new(ram.as_mut_ptr().cast(), RAM) };
-        let info: &'static mut VcpuInfo = Box::leak(Box::new(VcpuInfo::new_zeroed()));
-        let facts = Facts {
-            policy: self.policy,
-            options: self.options,
-            features: self.features,
-            tsc_hz: TSC_HZ,
-            apic_hz: 25_000_000,
-            vcpu: 0,
-            vcpus: 1,
-        };
-        let cpuid = CpuidModel::build(info, &self.host, &facts);
         let board = Board::new(self.machine, 0, RAM);
         let wired = board.has_interrupts();
-        let vm = Vm {
+        Box::leak(Box::new(Vm {
             number: 1,
             name: String::from("vm"),
             policy: self.policy,
@@ -487,15 +500,32 @@ impl Setup {
             board: Mutex::new(board),
             wired,
             tsc_hz: TSC_HZ,
-            info_gpa: INFO_GPA,
+            outbox: Mutex::new(Outbox::new(1)),
+            posts,
+            stop: Stop::default(),
+            board_due: AtomicU64::new(u64::MAX),
             started: STARTED,
             slice: 1_000_000,
             weight: 256,
             time_limit: self.time_limit,
+        }))
+    }
+
+    fn one(&self, vm: &'static Vm, number: u32, page: &'static ApicPage) -> Vcpu {
+        let info: &'static mut VcpuInfo = Box::leak(Box::new(VcpuInfo::new_zeroed()));
+        let facts = Facts {
+            policy: self.policy,
+            options: self.options,
+            features: self.features,
+            tsc_hz: TSC_HZ,
+            apic_hz: 25_000_000,
+            vcpu: number,
+            vcpus: vm.posts.len() as u32,
         };
+        let cpuid = CpuidModel::build(info, &self.host, &facts);
         let config = Config {
-            id: 0,
-            bootstrap: true,
+            id: number,
+            bootstrap: number == 0,
             physical_bits: 40,
             timer: TimerRatio::ONE,
             shortest_period: 0,
@@ -506,8 +536,14 @@ impl Setup {
             slice_due: 0,
             horizon: 0,
             info,
-            number: 0,
-            apic: VirtualApic::new(Box::leak(Box::new(ApicPage::new())), config),
+            info_gpa: INFO_GPA,
+            number,
+            post: &vm.posts[number as usize],
+            cpu: number.min(1) as u16,
+            mails: &MAILS,
+            startup: None,
+            waits_for_startup: number != 0,
+            apic: VirtualApic::new(page, config),
             cpuid,
             msrs: MsrState::start(CpuFacts::new(false, 0)),
             xcr0: 1,
@@ -521,14 +557,13 @@ impl Setup {
             nmi: false,
             halted_for_nmi: false,
             extint: false,
-            board_due: if wired { 0 } else { u64::MAX },
+            board_due: if vm.wired && number == 0 { 0 } else { u64::MAX },
             levels_changed: false,
             delayed: None,
             call: 0,
             reason: Reason::Mark,
             open: false,
             registered: Registered::default(),
-            outbox: Outbox::new(1),
             send_at: u64::MAX,
             exited: STARTED,
             tsc_offset: STARTED.wrapping_neg(),
@@ -537,7 +572,7 @@ impl Setup {
             halted_ticks: 0,
             recent: Recent::default(),
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
-            vm: Box::leak(Box::new(vm)),
+            vm,
         }
     }
 }

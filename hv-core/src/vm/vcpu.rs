@@ -4,6 +4,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::sync::atomic::AtomicU64;
 
 use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
 use pv_abi::exit::{Reason, SLOTS};
@@ -11,10 +12,9 @@ use spin::Mutex;
 
 use super::hardware::Kept;
 use super::outbox::Outbox;
+use super::post::{Mail, Post, Stop};
 use super::profile::Profile;
-use super::{
-    Event, Features, Gpr, Hardware, Leave, MachineType, Options, Outcome, Policy, Registers,
-};
+use super::{Event, Features, Gpr, Hardware, MachineType, Options, Outcome, Policy, Registers};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
 use crate::device::scratch::Scratch;
@@ -22,7 +22,6 @@ use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
 use crate::emulate::recent::Recent;
-use crate::host::report::Cause;
 use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
@@ -65,10 +64,16 @@ pub struct Vm {
     pub board: Mutex<Board>,
     /// The interrupts of its devices are wired to interrupt controllers.
     pub wired: bool,
+    /// Frames for the host.
+    pub outbox: Mutex<Outbox>,
+    /// What its vCPUs tell each other, by their numbers.
+    pub posts: &'static [Post],
+    /// Whether all of them are to stop.
+    pub stop: Stop,
+    /// The host's TSC at which the first vCPU looks at the board.
+    pub board_due: AtomicU64,
     /// The host's TSC in Hz.
     pub tsc_hz: u64,
-    /// Where the read-only half of the vCPU's area is mapped, as a guest-physical address.
-    pub info_gpa: u64,
     /// The host's TSC at which the VM started.
     pub started: u64,
     /// Host TSC ticks of one time slice.
@@ -108,8 +113,20 @@ pub struct Vcpu {
     pub horizon: u64,
     /// The read-only half of the area; the accounting is kept in it.
     pub info: &'static mut VcpuInfo,
+    /// Where it is mapped once the guest has registered its own half, as a guest-physical address.
+    pub info_gpa: u64,
     /// Its number in the VM.
     pub number: u32,
+    /// What others tell it.
+    pub post: &'static Post,
+    /// The number of the CPU that it is on.
+    pub cpu: u16,
+    /// Where the CPUs are told which vCPUs are woken, by their numbers.
+    pub mails: &'static [Mail],
+    /// The startup IPI that has come for it.
+    pub startup: Option<u8>,
+    /// It waits for a startup IPI.
+    pub waits_for_startup: bool,
     /// The local APIC.
     pub apic: VirtualApic<&'static ApicPage>,
     /// What CPUID answers.
@@ -152,8 +169,6 @@ pub struct Vcpu {
     pub open: bool,
     /// What the guest has registered.
     pub registered: Registered,
-    /// Frames for the host.
-    pub outbox: Outbox,
     /// The host's TSC at which the outbox is sent; `u64::MAX` if it is empty.
     pub send_at: u64,
     /// The host's TSC at the last exit.
@@ -194,6 +209,11 @@ impl Vcpu {
         self.horizon = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
         if self.contended {
             self.horizon = self.horizon.min(self.slice_end);
+        }
+        // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
+        // have to wait for this.
+        if vm.posts.len() > 1 {
+            self.horizon = self.horizon.min(now.saturating_add(vm.slice));
         }
         self.follow_timer(now);
     }
@@ -255,6 +275,10 @@ impl Vcpu {
     pub fn reset(&mut self, now: u64) {
         self.unregister();
         self.apic.power_up();
+        self.post.set_mode(self.apic.mode());
+        let _ = self.post.take();
+        self.waits_for_startup = self.number != 0;
+        self.startup = None;
         self.tsc_offset = now.wrapping_neg();
         self.msrs = MsrState::start(self.msrs.cpu);
         self.xcr0 = 1;
@@ -262,9 +286,8 @@ impl Vcpu {
         self.nmi = false;
         self.halted_for_nmi = false;
         self.extint = false;
-        self.board_due = if self.vm.wired { 0 } else { u64::MAX };
+        self.board_due = if self.vm.wired && self.number == 0 { 0 } else { u64::MAX };
         self.levels_changed = true;
-        self.vm.board.lock().reset(self.device_time(now));
         self.delayed = None;
         self.open = false;
         self.call = 0;
@@ -275,12 +298,6 @@ impl Vcpu {
         info.steal = Steal::default();
         info.vmreads = 0;
         info.vmwrites = 0;
-        if let Some(uart) = &self.vm.uart {
-            *uart.lock() = Uart::new();
-        }
-        if let Some(scratch) = &self.vm.scratch {
-            scratch.reset();
-        }
         self.attend();
     }
 
@@ -343,7 +360,7 @@ impl Vcpu {
             // A guest whose stored deadline is followed is to hear whether it still is.
             Effect::Timer | Effect::Posted(_) if self.registered.armed != 0 => self.attend(),
             Effect::Timer => self.follow_timer(hardware.tsc()),
-            Effect::Eoi { vector, broadcast: true } => self.end_on_board(vector),
+            Effect::Eoi { vector, broadcast: true } => self.end_on_board(vector, hardware),
             // Where nothing waits, nothing becomes deliverable.
             Effect::Priority | Effect::Eoi { .. } => {
                 if hardware.delivers_interrupts() || self.apic.deliverable().is_some() {
@@ -356,23 +373,15 @@ impl Vcpu {
                 self.attend();
             }
             Effect::Ipi(ipi) => {
-                if self.apic.is_addressed(&ipi, true) {
-                    let effect = self.apic.accept(&ipi);
-                    return self.apply(effect, hardware);
-                }
+                let effect = self.send(&ipi, hardware);
+                return self.apply(effect, hardware);
             }
             Effect::Mode => {
+                self.post.set_mode(self.apic.mode());
                 hardware.apic_changed(self.apic.mode() == Mode::X2Apic);
                 self.attend();
             }
-            // The only vCPU would wait for a startup IPI that nobody can send.
-            Effect::Init => {
-                return Outcome::AdvanceAndLeave(Leave::ended(
-                    Cause::HaltedForEver,
-                    0,
-                    "the only vCPU sent INIT to itself",
-                ));
-            }
+            Effect::Init => return Outcome::AdvanceAndLeave(self.init()),
             // It waits for no startup IPI, and there is no controller behind ExtINT.
             Effect::Startup(_) | Effect::ExtInt => {}
         }
@@ -381,6 +390,17 @@ impl Vcpu {
 }
 
 impl Vm {
+    /// Brings the devices to their state after a reset, `time` nanoseconds after the VM was made.
+    pub fn reset_devices(&self, time: u64) {
+        self.board.lock().reset(time);
+        if let Some(uart) = &self.uart {
+            *uart.lock() = Uart::new();
+        }
+        if let Some(scratch) = &self.scratch {
+            scratch.reset();
+        }
+    }
+
     /// Host TSC ticks of so many microseconds.
     pub fn ticks(&self, us: u64) -> u64 {
         us.saturating_mul(self.tsc_hz / 1_000_000)

@@ -1,8 +1,11 @@
 //! The wires between a vCPU and the board of its VM: interrupts one way, their ends and the passing of
 //! time the other.
 
+use core::sync::atomic::Ordering;
+
 use super::Vcpu;
 use super::hardware::Link;
+use super::post::Notice;
 use crate::device::apic::{Effect, Trigger};
 use crate::device::ioapic::Message;
 
@@ -46,12 +49,31 @@ impl Vcpu {
             }
         }
         let mut board = vm.board.lock();
-        board.settle(serial, time, &mut |message| self.take_message(message));
-        self.extint = board.intr();
-        let due = board.due(time).map_or(u64::MAX, |ns| self.host_time(ns));
-        self.board_due = due.min(serial_due);
-        self.spare_board_after(now);
+        board.settle(serial, time, &mut |message| self.take_message(message, link));
+        let intr = board.intr();
+        let due = board.due(time).map_or(u64::MAX, |ns| self.host_time(ns)).min(serial_due);
+        drop(board);
+        self.follow_board(intr, due, now, link);
         self.look_at_events();
+    }
+
+    /// The first vCPU looks at the board when something is due, and takes what its interrupt controllers
+    /// have; another one that finds either has it look.
+    fn follow_board(&mut self, intr: bool, due: u64, now: u64, link: &mut impl Link) {
+        let vm = self.vm;
+        if self.number == 0 {
+            self.extint = intr;
+            self.board_due = due;
+            self.spare_board_after(now);
+            vm.board_due.store(self.board_due, Ordering::Relaxed);
+            return;
+        }
+        self.board_due = u64::MAX;
+        if (intr || due < vm.board_due.load(Ordering::Relaxed))
+            && let Some(first) = vm.posts.first()
+        {
+            self.tell(first, Notice::Board, link);
+        }
     }
 
     /// Devices are not looked at before the shortest time after the host's TSC `now` has passed: a timer that is
@@ -61,8 +83,8 @@ impl Vcpu {
     }
 
     /// An interrupt message of the I/O APIC.
-    fn take_message(&mut self, message: Message) {
-        if !self.apic.is_addressed(&message.ipi(), false) {
+    fn take_message(&mut self, message: Message, link: &mut impl Link) {
+        if !self.distribute(&message.ipi(), message.trigger, false, link) {
             return;
         }
         self.levels_changed |= message.trigger == Trigger::Level;
@@ -70,16 +92,16 @@ impl Vcpu {
             Effect::Nmi => self.nmi = true,
             // LINT0 brings what the PICs have; a message of this mode says no more than that.
             Effect::ExtInt => self.extint = true,
-            // A vector waits in the IRR; INIT to the only vCPU is dropped.
+            // A vector waits in the IRR; an INIT of a pin is dropped.
             _ => {}
         }
     }
 
     /// The interrupt with this vector was triggered by a level, and is over.
-    pub fn end_on_board(&mut self, vector: u8) {
+    pub fn end_on_board(&mut self, vector: u8, link: &mut impl Link) {
         let vm = self.vm;
         let mut board = vm.board.lock();
-        board.end_of_interrupt(vector, &mut |message| self.take_message(message));
+        board.end_of_interrupt(vector, &mut |message| self.take_message(message, link));
         self.look_at_events();
     }
 
@@ -107,12 +129,12 @@ impl Vcpu {
     }
 
     /// A write there.
-    pub fn write_io_apic(&mut self, offset: u16, value: u32) {
+    pub fn write_io_apic(&mut self, offset: u16, value: u32, link: &mut impl Link) {
         let vm = self.vm;
         let mut board = vm.board.lock();
         if let Some(io_apic) = board.io_apic() {
             for message in io_apic.write(offset, value) {
-                self.take_message(message);
+                self.take_message(message, link);
             }
         }
         // What the timer's pin waits for may have changed as well.

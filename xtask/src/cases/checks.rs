@@ -17,7 +17,7 @@ use crate::compare::{self, Progress, Row};
 use crate::event::Event;
 use crate::machine::{Hardware, Machine};
 use crate::session::Session;
-use crate::vmfile::{FeatureName, Memory, PolicyName, Slice, VmSpec, Weight};
+use crate::vmfile::{Cpus, FeatureName, Memory, PolicyName, Slice, Vcpus, VmSpec, Weight};
 use crate::{build, elf, plan};
 
 /// The hypervisor's memory stays below its limit.
@@ -373,34 +373,46 @@ fn ends(
 
 /// A VM that resets itself finds itself as at its first start, again and again.
 pub fn resets_are_complete(stage: &Stage<'_>) -> Result<()> {
-    const RESETS: usize = 3;
     for policy in Policy::ALL {
-        let folder = stage.folder.join(policy.name());
-        let mut vm = small("resets", "hostile", "case=reset");
-        (vm.policy, vm.may_reset, vm.time_limit_ms) = (PolicyName(policy), true, 600);
-        let plan = stage.lab.plan.with_vms(vec![vm])?;
-        let boot = plan.boot(stage.real_time(&plan.vms), &folder, Duration::from_secs(60))?;
-        let (mut console, mut end) = (Vec::new(), None);
-        Session::start(&boot)?.run(|event| match event {
-            Event::Console { bytes, .. } => console.extend(bytes),
-            Event::End { cause, .. } => end = Cause::from_number(cause),
-            _ => {}
-        })?;
-        let console = String::from_utf8_lossy(&console);
-        let runs = console.matches("@hostile reset sound").count();
-        ensure!(
-            runs > RESETS && end == Some(Cause::TimeLimit),
-            "under {}: {runs} sound runs, ended by {end:?}; log: {}\n{console}",
-            policy.name(),
-            boot.log.display()
-        );
+        let vm = VmSpec { policy: PolicyName(policy), ..small("resets", "hostile", "case=reset") };
+        resets(stage, policy.name(), vm, 1, "@hostile reset sound")?;
     }
+    Ok(())
+}
+
+/// The same where one vCPU of three has a triple fault while the others work, on two CPUs.
+pub fn vcpus_reset(stage: &Stage<'_>) -> Result<()> {
+    let vm = small("resets", "hostile", "case=triple-fault-on-one-cpu");
+    resets(stage, "vcpus", VmSpec { vcpus: Vcpus(3), ..vm }, 2, "@hostile 3 CPUs work")
+}
+
+/// A VM that resets itself until its time is over says `text` each time.
+fn resets(stage: &Stage<'_>, name: &str, vm: VmSpec, cpus: u32, text: &str) -> Result<()> {
+    const RESETS: usize = 3;
+    let vm = VmSpec { may_reset: true, time_limit_ms: 600, ..vm };
+    let plan = stage.lab.plan.with_vms(vec![vm])?;
+    let hardware = Hardware { cpus, ..stage.real_time(&plan.vms) };
+    let boot = plan.boot(hardware, &stage.folder.join(name), Duration::from_secs(60))?;
+    let (mut console, mut end) = (Vec::new(), None);
+    Session::start(&boot)?.run(|event| match event {
+        Event::Console { bytes, .. } => console.extend(bytes),
+        Event::End { cause, .. } => end = Cause::from_number(cause),
+        _ => {}
+    })?;
+    let console = String::from_utf8_lossy(&console);
+    let runs = console.matches(text).count();
+    ensure!(
+        runs > RESETS && end == Some(Cause::TimeLimit),
+        "{name}: {runs} sound runs, ended by {end:?}; log: {}\n{console}",
+        boot.log.display()
+    );
     Ok(())
 }
 
 /// VMs run on two CPUs at once, two of them on each.
 pub fn two_cpus(stage: &Stage<'_>) -> Result<()> {
-    let on = |cpu| move |name: &str| VmSpec { cpu: Some(cpu), ..small(name, "bench", QUICK) };
+    let on =
+        |cpu| move |name: &str| VmSpec { cpus: Cpus(1u64 << cpu), ..small(name, "bench", QUICK) };
     let vms = vec![on(0)("first"), on(1)("second"), on(0)("third"), on(1)("fourth")];
     let plan = stage.lab.plan.with_vms(vms)?;
     let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };

@@ -8,13 +8,14 @@ use hv_core::host::report::Cause;
 use hv_core::vm::machine_type::MachineType;
 
 use super::Stage;
+use super::watch::{Want, watch};
 use crate::boot::{Boot, Payload};
 use crate::event::Event;
 use crate::linux::{self, CLOCK_CHECK, GREETING, PROMPT, WORKLOADS};
-use crate::machine::Machine;
+use crate::machine::{Hardware, Machine};
 use crate::plan;
 use crate::session::{Ended, Session, Step};
-use crate::vmfile::{CommandLine, VmSpec};
+use crate::vmfile::{CommandLine, Vcpus, VmSpec};
 
 /// What is done when something is on the console: behind what was seen before.
 const STEPS: [(&str, &str); 4] = [
@@ -54,6 +55,55 @@ pub fn boots_on_a_pc(stage: &Stage<'_>) -> Result<()> {
     let known = complaints(&talk(&bare, &STEPS)?);
     let said = complaints(&talk(&with_hypervisor(stage, vm)?, &STEPS)?);
     expect(&said.difference(&known).cloned().collect(), ON_PC)
+}
+
+/// The same with work for all of them, and what else is asked of four CPUs.
+const LOAD: [(&str, &str); 5] = [
+    (GREETING, ""),
+    (
+        PROMPT,
+        "for i in 1 2 3 4 5 6 7 8; do (n=0; while [ $n -lt 40 ]; do /bin/true; n=$((n+1)); done; \
+         dd if=/dev/zero bs=64k count=64 of=/dev/null 2>/dev/null) & done; wait; echo $((6 * 8)) done\r",
+    ),
+    ("48 done", "dmesg -r | grep '^<[0-4]>'\r"),
+    (PROMPT, "echo $((6 * 7)) of $(grep -c ^processor /proc/cpuinfo)\r"),
+    ("42 of 4", "poweroff\r"),
+];
+
+/// The kernel has four CPUs, keeps them busy, and complains of nothing but what a minimal machine does not have: of
+/// no CPU that stalls or is stuck.
+pub fn runs_on_four_vcpus(stage: &Stage<'_>) -> Result<()> {
+    let mut vm = stage.lab.linux(stage.machine, MachineType::Minimal, "quiet")?;
+    vm.vcpus = Vcpus(4);
+    let plan = stage.lab.plan.with_vms(vec![vm])?;
+    let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };
+    let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(600))?;
+    expect(&complaints(&talk(&boot, &LOAD)?), ON_MINIMAL)
+}
+
+/// Two VMs with the kernel, of two vCPUs each, do their work beside a reference guest, on two CPUs.
+pub fn runs_beside_another(stage: &Stage<'_>) -> Result<()> {
+    let linux = |name: &str| -> Result<VmSpec> {
+        let line = "quiet paravane.run=forks,pipe";
+        let vm = stage.lab.linux(stage.machine, MachineType::Minimal, line)?;
+        Ok(VmSpec { name: name.to_owned(), vcpus: Vcpus(2), ..vm })
+    };
+    let bench = VmSpec {
+        vcpus: Vcpus(2),
+        command_line: CommandLine("workload=cpuid,timer-tick,ipi-wake,fork-join ops=50".to_owned()),
+        ..VmSpec::guest("bench")
+    };
+    let plan = stage.lab.plan.with_vms(vec![linux("one")?, linux("two")?, bench])?;
+    let hardware = Hardware { cpus: 2, memory_mib: 1024, ..stage.hardware(&plan.vms) };
+    let want = [
+        Want::Console(0, "workload pipe end"),
+        Want::Shutdown(0, 0),
+        Want::Console(1, "workload pipe end"),
+        Want::Shutdown(1, 0),
+        Want::Console(2, "@bench done rows=4"),
+        Want::Shutdown(2, 0),
+    ];
+    watch(&plan.boot(hardware, &stage.folder, Duration::from_secs(240))?, &want)
 }
 
 fn expect(said: &BTreeSet<String>, expected: &[&str]) -> Result<()> {
@@ -201,7 +251,7 @@ mod tests {
 
     #[test]
     fn no_answer_is_found_in_its_own_question() {
-        for pair in STEPS.windows(2) {
+        for pair in STEPS.windows(2).chain(LOAD.windows(2)) {
             assert!(!pair[0].1.contains(pair[1].0), "{}", pair[0].1);
         }
         assert_eq!(find(b"abcabd", "abd"), Some(3));

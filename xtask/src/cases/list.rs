@@ -7,16 +7,16 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
-use super::{Case, Kind, checks, linux, protocols};
+use super::{Case, Kind, checks, linux, protocols, smp};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
 
 /// A machine of each vendor.
-const EACH_VENDOR: &[Machine] = &[BochsVmx, QemuTcg];
+pub const EACH_VENDOR: &[Machine] = &[BochsVmx, QemuTcg];
 /// Every machine: the core of what must hold.
-const EVERYWHERE: &[Machine] = &Machine::ALL;
+pub const EVERYWHERE: &[Machine] = &Machine::ALL;
 /// Those whose CPU virtualizes the local APIC's page.
 const APIC_PAGE: &[Machine] = &[BochsVmx];
 /// Cases of the hostile guest that a machine's CPU gets wrong where the hypervisor has no say: QEMU 7.2's emulation
@@ -45,7 +45,8 @@ const SHORT_LIMIT: u64 = 60;
 /// A short run of the benchmark guest, as the operating system would start it.
 const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
-const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// The hostile guest with the cases that take no time.
+pub const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
 /// The hostile guest with a page on which instructions are emulated.
 const fn forms(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
@@ -55,16 +56,22 @@ const fn neighbour(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, ..HOSTILE }
 }
 /// Says whether its memory and registers are what it has left there, while others take turns with it.
-const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=100");
+pub const PATTERN: TestVm = neighbour("pattern", "case=pattern tag=9 turns=100");
 /// One with the devices of a PC.
 const fn pc(name: &'static str, line: &'static str) -> TestVm {
     TestVm { machine: MachineType::Pc, slice_us: 1000, ..neighbour(name, line) }
 }
-const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
+/// Two VMs have done what they were to do.
+pub const BOTH_FINISHED: &[Want] = &[Want::Shutdown(0, 0), Want::Shutdown(1, 0)];
 const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0)];
 
 /// Every case. They run in this order, so the long ones stand first.
-pub const CASES: &[Case] = &[
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    smp::CASES.iter().chain(CASES)
+}
+
+/// Those of VMs with one vCPU.
+const CASES: &[Case] = &[
     Case {
         name: "compare-is-repeatable",
         about: "two comparisons give the same exits and ticks, to the digit",
@@ -617,7 +624,7 @@ pub const CASES: &[Case] = &[
         about: "a VM description that this version cannot run is refused by name",
         on: EACH_VENDOR,
         kind: Boots(Trial {
-            desc: |desc| desc.vcpus = 2,
+            desc: |desc| desc.vcpus = 65,
             want: &[Want::Refuses("vCPUs")],
             limit: SHORT_LIMIT,
             ..BOOT
@@ -638,35 +645,5 @@ pub const CASES: &[Case] = &[
         about: "the hypervisor takes at most 512 KiB of memory",
         on: &[],
         kind: Reads(checks::image_size),
-    },
-    Case {
-        name: "smp-runs-bare",
-        about: "the benchmark guest uses the four CPUs of a machine without a hypervisor, all workloads",
-        on: &[QemuTcg],
-        kind: Boots(Trial {
-            cpus: 4,
-            vms: &[TestVm {
-                line: "workload=ipi-ping-pong,ipi-wake,ipi-broadcast,tlb-shootdown-1,tlb-shootdown-8,\
-                       tlb-shootdown-64,lock-spin,lock-ticket,fork-join,fork-join-spin",
-                ..VM
-            }],
-            want: &[Want::Console(0, "@bench done rows=10"), Want::Shutdown(0, 0)],
-            ..BARE
-        }),
-    },
-    Case {
-        name: "hostile-smp-runs-bare",
-        about: "the hostile guest's cases hold on four CPUs without the hypervisor, those for several among them",
-        on: &[QemuTcg],
-        kind: Boots(Trial {
-            cpus: 4,
-            vms: &[HOSTILE],
-            want: &[
-                Want::Console(0, "@hostile pass ipi-storm"),
-                Want::Console(0, "@hostile pass sipi-nowhere"),
-                Want::Shutdown(0, 0),
-            ],
-            ..BARE
-        }),
     },
 ];

@@ -19,6 +19,7 @@ mod host;
 mod linux;
 mod list;
 mod protocols;
+mod smp;
 mod trial;
 mod watch;
 
@@ -149,7 +150,7 @@ impl Test {
 
 /// Every test, in the order in which they run.
 fn tests() -> impl Iterator<Item = Test> {
-    list::CASES.iter().flat_map(|case| {
+    list::all().flat_map(|case| {
         let nowhere = case.on.is_empty().then_some(Test { case, machine: None });
         let somewhere = case.on.iter().map(move |&machine| Test { case, machine: Some(machine) });
         nowhere.into_iter().chain(somewhere)
@@ -207,7 +208,7 @@ pub fn run(workspace: &Workspace, args: &TestArgs) -> Result<ExitCode> {
 
 fn print_list() {
     println!("{:36} the tests that cargo test runs", host::NAME);
-    for case in list::CASES {
+    for case in list::all() {
         let on: Vec<_> = case.on.iter().map(|machine| machine.name()).collect();
         println!("{:36} {}", case.name, case.about);
         if !on.is_empty() {
@@ -296,13 +297,13 @@ mod tests {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(test.case.name.chars().all(plain), "{}", test.case.name);
         }
-        let cases: BTreeSet<_> = list::CASES.iter().map(|case| case.name).collect();
-        assert_eq!(cases.len(), list::CASES.len());
+        let cases: BTreeSet<_> = list::all().map(|case| case.name).collect();
+        assert_eq!(cases.len(), list::all().count());
     }
 
     #[test]
     fn every_boot_states_something_and_its_vms_can_be_packed() {
-        for case in list::CASES {
+        for case in list::all() {
             if let Kind::Boots(trial) = &case.kind {
                 assert!(!trial.want.is_empty(), "{}", case.name);
                 trial.specs().iter().for_each(|vm| {
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_case_has_machines_that_it_can_take_place_on() {
-        for case in list::CASES {
+        for case in list::all() {
             let takes_none = matches!(case.kind, Kind::Reads(_));
             assert_eq!(case.on.is_empty(), takes_none, "{}", case.name);
             let Kind::Boots(trial) = &case.kind else { continue };
@@ -335,7 +336,7 @@ mod tests {
             let here = super::tests().filter(|test| test.machine == Some(machine)).count();
             let most = matches!(machine, Machine::BochsVmx | Machine::QemuTcg);
             assert!(
-                here * 2 > list::CASES.len() || !most && here > 4,
+                here * 2 > list::all().count() || !most && here > 4,
                 "{}: {here}",
                 machine.name()
             );
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn words_name_cases_machines_and_both() {
-        let case = &list::CASES[0];
+        let case = list::all().next().unwrap();
         let test = Test { case, machine: Some(Machine::QemuTcg) };
         let (first, rest) = case.name.split_at(4);
         for word in [case.name, first, rest, "@qemu", &format!("{first}@qemu-tcg"), "@qemu-tcg"] {

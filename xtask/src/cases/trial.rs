@@ -14,7 +14,7 @@ use crate::boot::Payload;
 use crate::machine::{BootPath, Hardware};
 use crate::plan;
 use crate::vmfile::{
-    CommandLine, FeatureName, MachineName, Memory, PolicyName, Slice, VmSpec, features,
+    CommandLine, Cpus, FeatureName, MachineName, Memory, PolicyName, Slice, Vcpus, VmSpec, features,
 };
 
 /// One boot. Start from [`BOOT`] or [`BARE`] and change what matters.
@@ -54,7 +54,8 @@ pub struct TestVm {
     pub without: &'static [&'static str],
     pub slice_us: u32,
     pub time_limit_ms: u64,
-    pub cpu: Option<u32>,
+    pub vcpus: u32,
+    pub cpus: u64,
     pub check_entries: bool,
     pub uart: bool,
     pub may_reset: bool,
@@ -72,7 +73,8 @@ pub const VM: TestVm = TestVm {
     without: &[],
     slice_us: 10_000,
     time_limit_ms: 0,
-    cpu: None,
+    vcpus: 1,
+    cpus: 0,
     check_entries: false,
     uart: true,
     may_reset: false,
@@ -151,7 +153,8 @@ impl TestVm {
             without: named.map(FeatureName).collect(),
             slice_us: Slice(self.slice_us),
             time_limit_ms: self.time_limit_ms,
-            cpu: self.cpu,
+            vcpus: Vcpus(self.vcpus),
+            cpus: Cpus(self.cpus),
             check_entries: self.check_entries,
             uart: self.uart,
             may_reset: self.may_reset,

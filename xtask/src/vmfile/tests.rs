@@ -17,8 +17,8 @@ fn every_key_reaches_the_packed_description() {
         machine = "pc"
         command-line = "shim=native"
         memory = "128M"
-        vcpus = 1
-        cpu = 1
+        vcpus = 3
+        cpus = [1, 2]
         policy = "trap-all"
         without = ["apicv", "nested-1g"]
         slice-us = 500
@@ -42,7 +42,7 @@ fn every_key_reaches_the_packed_description() {
     assert_eq!((vm.name, vm.image, vm.command_line), ("one", "guest.elf", "shim=native"));
     assert_eq!((vm.kind, vm.initrd), (ImageKind::Linux32, Some("initrd.img")));
     assert_eq!(vm.machine, MachineType::Pc);
-    assert_eq!((vm.memory, vm.cpu, vm.slice_us), (128 << 20, Some(1), 500));
+    assert_eq!((vm.memory, vm.vcpus, vm.cpus, vm.slice_us), (128 << 20, 3, 0b110, 500));
     assert_eq!(vm.weight, 1024);
     assert_eq!((vm.policy, vm.time_limit_ms), (Policy::TrapAll, 7000));
     assert_eq!(
@@ -53,7 +53,8 @@ fn every_key_reaches_the_packed_description() {
     assert_eq!(vm.options, kept | Options::SCRATCH_MARKS | Options::SCRATCH_PAGE);
     let second = specs[1].packed().unwrap();
     let second = second.validate().unwrap();
-    assert_eq!((second.cpu, second.policy, second.weight), (None, Policy::Pv, 256));
+    assert_eq!((second.cpus, second.vcpus), (u64::MAX, 1));
+    assert_eq!((second.policy, second.weight), (Policy::Pv, 256));
     assert_eq!(second.options, Options::UART | Options::ABI);
     assert_eq!((second.kind, second.initrd), (ImageKind::Auto, None));
     assert_eq!(second.machine, MachineType::Minimal);
@@ -98,13 +99,15 @@ fn a_wrong_value_is_refused_with_its_line_and_what_is_allowed() {
         ("machine = \"q35\"", "minimal, pc"),
         ("initrd = true", "string"),
         ("abi = \"no\"", "boolean"),
-        ("vcpus = 2", "one per VM"),
+        ("vcpus = 65", "1 to 64"),
         ("without = [\"vpid\", \"warp\"]", "large-pages"),
         ("slice-us = 1", "from 100 to 1000000"),
         ("weight = 15", "from 16 to 4096"),
         ("time-limit-ms = -1", "u64"),
         ("uart = \"yes\"", "boolean"),
-        ("cpu = 5000000000", "u32"),
+        ("cpus = [64]", "from 0 to 63"),
+        ("cpus = []", "leave the key out"),
+        ("cpus = 1", "list of whole numbers"),
         ("command-line = \"a\\u0000b\"", "none of them zero"),
     ];
     for (line, said) in cases {

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hv_core::sched::{NORMAL, WEIGHTS};
-use hv_core::vm::desc::{COMMAND_LINE, MAX_MEMORY, MEMORY_STEP, MIN_MEMORY, SLICE_US};
+use hv_core::vm::desc::{
+    ANY_CPU, COMMAND_LINE, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, SLICE_US,
+};
 use hv_core::vm::feature::{self, Features};
 use hv_core::vm::kind::ImageKind;
 use hv_core::vm::machine_type::MachineType;
@@ -29,7 +31,7 @@ macro_rules! value {
                 let check: fn($raw) -> Result<$inner> = $check;
                 let shown = value.to_string();
                 let raw = value.try_into().map_err(|_| {
-                    anyhow!("{shown} is not a {}", stringify!($raw).replace("i64", "whole number").replace("String", "string"))
+                    anyhow!("{shown} is not a {}", stringify!($raw).replace("Vec<i64>", "list of whole numbers").replace("i64", "whole number").replace("String", "string"))
                 })?;
                 check(raw).map($name)
             }
@@ -41,8 +43,16 @@ value!(/// Bytes of RAM, written `64M`.
     Memory(u64) from String = 64 << 20, |text| memory(&text));
 value!(/// Virtual CPUs.
 Vcpus(u32) from i64 = 1, |n| {
-    ensure!(n == 1, "{n} vCPUs: this version runs one per VM, so the only value is 1");
-    Ok(1)
+    let vcpus = u32::try_from(n).ok().filter(|n| (1..=MAX_VCPUS).contains(n));
+    vcpus.with_context(|| format!("{n} vCPUs: there can be 1 to {MAX_VCPUS}"))
+});
+value!(/// Numbers of CPUs, a bit for each; 0 for all.
+Cpus(u64) from Vec<i64> = ANY_CPU, |cpus| {
+    ensure!(!cpus.is_empty(), "no CPU is named: leave the key out to mean all of them");
+    cpus.into_iter().try_fold(0, |all, cpu| {
+        let bit = u32::try_from(cpu).ok().and_then(|cpu| 1u64.checked_shl(cpu));
+        Ok(all | bit.with_context(|| format!("CPU {cpu}: they are numbered from 0 to 63"))?)
+    })
 });
 value!(/// An execution policy by name.
     PolicyName(Policy) from String = Policy::Pv, |name| policy(&name));

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_kernel::apic::{self, ALL_BUT_SELF, INIT, NMI, STARTUP};
 use guest_kernel::interrupts::{self, Frame};
+use guest_kernel::println;
 use guest_kernel::probe::probe;
 use guest_kernel::smp::{self, CPUS};
 use guest_kernel::timer;
@@ -202,6 +203,7 @@ fn sipi_nowhere() -> Verdict {
 fn triple_fault_on_one_cpu() -> Verdict {
     let n = smp::start(MOST);
     (2..n).for_each(|cpu| smp::run_on(cpu, turn));
+    println!("@hostile {n} CPUs work");
     smp::run_on(1, |_| {
         let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
         // SAFETY: to be without handlers is what is wanted.

@@ -21,6 +21,15 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The mode with this number; disabled for what is none.
+    pub const fn from_number(number: u8) -> Mode {
+        match number {
+            1 => Mode::XApic,
+            2 => Mode::X2Apic,
+            _ => Mode::Disabled,
+        }
+    }
+
     fn of(base: u64) -> Option<Mode> {
         match (base & ENABLE != 0, base & EXTENDED != 0) {
             (false, false) => Some(Mode::Disabled),

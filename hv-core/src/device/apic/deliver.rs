@@ -23,6 +23,21 @@ fn highest(page: &ApicPage, set: Vectors, words: &mut u8) -> Option<u8> {
     None
 }
 
+/// Whether an IPI is for the APIC with these registers, in this mode and with this ID; `sender` says
+/// whether that sent it.
+pub fn is_addressed(page: &ApicPage, mode: Mode, id: u32, ipi: &Ipi, sender: bool) -> bool {
+    match (ipi.destination, mode) {
+        (_, Mode::Disabled) => false,
+        (Destination::All, _) => true,
+        (Destination::Others, _) => !sender,
+        (Destination::Physical(to), _) => to == id,
+        (Destination::Logical(to), Mode::X2Apic) => icr::x2apic_logical_match(page.get(LDR), to),
+        (Destination::Logical(to), Mode::XApic) => {
+            icr::xapic_logical_match(page.get(LDR), page.get(DFR), to)
+        }
+    }
+}
+
 impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// The task-priority register.
     #[inline]
@@ -118,19 +133,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
 
     /// Whether an IPI is for this APIC; `sender` says whether this APIC sent it.
     pub fn is_addressed(&self, ipi: &Ipi, sender: bool) -> bool {
-        let mode = self.mode();
-        match (ipi.destination, mode) {
-            (_, Mode::Disabled) => false,
-            (Destination::All, _) => true,
-            (Destination::Others, _) => !sender,
-            (Destination::Physical(id), _) => id == self.config.id,
-            (Destination::Logical(id), Mode::X2Apic) => {
-                icr::x2apic_logical_match(self.page.get(LDR), id)
-            }
-            (Destination::Logical(id), Mode::XApic) => {
-                icr::xapic_logical_match(self.page.get(LDR), self.page.get(DFR), id)
-            }
-        }
+        is_addressed(&self.page, self.mode(), self.config.id, ipi, sender)
     }
 
     /// Takes an IPI that is for this APIC: vectors are posted, unless the guest has disabled the

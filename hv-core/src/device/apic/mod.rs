@@ -34,6 +34,7 @@ mod virtualized;
 use core::ops::Deref;
 
 pub use base::Mode;
+pub use deliver::is_addressed;
 pub use icr::{DeliveryMode, Destination, Ipi};
 pub use page::{ApicPage, Vectors, offset};
 pub use registers::LocalInterrupt;

@@ -100,7 +100,7 @@ fn the_scratch_page_keeps_what_is_written_until_a_reset_and_is_there_if_asked_fo
         if there {
             assert_eq!(found, [0x1122_3344, 0x1_1122_3344]);
             assert_eq!(read(&mut v, &mut h), 0x1_1122_3344);
-            v.reset(0);
+            v.vm.reset_devices(0);
             assert_eq!(read(&mut v, &mut h), 0);
         } else {
             assert_eq!(found, [0xffff_ffff, 0x1_1122_33ff]);

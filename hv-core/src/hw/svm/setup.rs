@@ -51,7 +51,9 @@ pub fn guest(state: &mut State, start: Start, tsc_offset: u64) {
     let [es, cs, ss, ds] = [&mut save.es, &mut save.cs, &mut save.ss, &mut save.ds];
     let [fs, gs, ldtr, tr] = [&mut save.fs, &mut save.gs, &mut save.ldtr, &mut save.tr];
     let from = start::state(start.mode);
-    for (to, &segment) in [es, cs, ss, ds, fs, gs, ldtr, tr].into_iter().zip(&from.segments) {
+    for (to, &segment) in
+        [es, cs, ss, ds, fs, gs, ldtr, tr].into_iter().zip(&start::segments_of(start.mode))
+    {
         let start::Segment { selector, base, limit, rights } = segment;
         *to = Segment { selector, attributes: rights.attributes(), limit, base };
     }

@@ -129,7 +129,7 @@ impl Vendor for Svm {
         setup::controls(&mut vmcb.control, &controls);
         vmcb.control.iopm = self.iopm;
         vmcb.control.msrpm = msrpm;
-        vmcb.control.nested_cr3 = made.translations.table.root();
+        vmcb.control.nested_cr3 = made.translations.root;
         let lbr = self.caps.features.contains(SvmFeatures::LBR_VIRTUALIZATION);
         vmcb.control.lbr_virtualization = lbr.into();
         Ok(State {

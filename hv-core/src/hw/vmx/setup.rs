@@ -89,7 +89,7 @@ pub fn host(guest: &mut Guest<'_>, segments: &HostSegments) {
 pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
     let v = &mut guest.vmcs;
     let state = start::state(start.mode);
-    for (to, segment) in Segment::ALL.into_iter().zip(&state.segments) {
+    for (to, segment) in Segment::ALL.into_iter().zip(&start::segments_of(start.mode)) {
         v.write(to.selector(), segment.selector);
         v.write(to.base(), segment.base);
         v.write(to.limit(), segment.limit);

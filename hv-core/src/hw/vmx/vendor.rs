@@ -99,7 +99,7 @@ impl Vendor for Vmx {
             primary: controls.primary,
             entry: controls.entry.difference(Entry::IA32E_MODE_GUEST),
             switch: Switch::default(),
-            eptp: ept::pointer(made.translations.table.root()),
+            eptp: ept::pointer(made.translations.root),
             vpid: 0,
             vmcs: Some(vmcs),
             pages: Pages {

@@ -116,8 +116,8 @@ fn hlt_with_interrupts_disabled_waits_for_an_nmi_alone() {
     v.settle_board(&mut h, STARTED);
     assert!(ends(handle(&mut v, &mut h, Exit::Hlt)), "no pin makes NMIs");
     // Pin 2 sends an NMI when counter 0 has counted down, in about a millisecond.
-    v.write_io_apic(0x00, 0x14);
-    v.write_io_apic(0x10, 0x400);
+    v.write_io_apic(0x00, 0x14, &mut h);
+    v.write_io_apic(0x10, 0x400, &mut h);
     v.settle_board(&mut h, STARTED);
     assert!(ends(handle(&mut v, &mut h, Exit::Hlt)), "nothing moves the pin");
     for (port, value) in [(0x43, 0x30), (0x40, 0xa9), (0x40, 0x04)] {

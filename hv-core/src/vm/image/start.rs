@@ -9,6 +9,8 @@ use crate::vm::Gpr;
 pub enum Mode {
     /// As after a reset: 16-bit code, the code segment at the end of the first 4 GiB.
     Real,
+    /// As after a startup IPI with this vector: 16-bit code at the start of the page with that number.
+    Startup(u8),
     /// 32-bit protected mode, paging off, flat segments.
     Protected,
     /// 64-bit mode; the first 4 GiB are mapped to themselves.
@@ -45,7 +47,7 @@ pub const fn gdt(mode: Mode) -> [u64; 4] {
     const CODE_64: u64 = 0x00af_9b00_0000_ffff;
     const DATA: u64 = 0x00cf_9300_0000_ffff;
     match mode {
-        Mode::Real => [0; 4],
+        Mode::Real | Mode::Startup(_) => [0; 4],
         Mode::Protected => [0, 0, CODE_32, DATA],
         Mode::Long => [0, 0, CODE_64, DATA],
     }
@@ -54,7 +56,7 @@ pub const fn gdt(mode: Mode) -> [u64; 4] {
 /// Writes what the CPU reads from memory in this mode: the GDT, and the page tables.
 pub fn write_tables(mode: Mode, memory: &GuestMemory) -> Result<(), BadAddress> {
     match mode {
-        Mode::Real => return Ok(()),
+        Mode::Real | Mode::Startup(_) => return Ok(()),
         Mode::Protected => {}
         Mode::Long => write_page_tables(memory)?,
     }

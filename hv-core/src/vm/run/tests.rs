@@ -442,8 +442,8 @@ fn a_timer_that_is_faster_than_the_hypervisor_leaves_the_guest_time() {
     let mut h = Fake::new();
     h.time.set(STARTED);
     // Pin 2, and counter 0 with the shortest period that there is.
-    v.write_io_apic(0x00, 0x14);
-    v.write_io_apic(0x10, 0x30);
+    v.write_io_apic(0x00, 0x14, &mut h);
+    v.write_io_apic(0x10, 0x30, &mut h);
     for (port, value) in [(0x43, 0x34), (0x40, 1), (0x40, 0)] {
         let _ = v.vm.board.lock().write(port, 1, value, 0);
     }

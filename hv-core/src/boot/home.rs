@@ -1,0 +1,314 @@
+//! A VM as its CPUs hold it: its vCPUs, each on one of them, and what it is loaded from.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use pv_abi::area::INFO_SIZE;
+use spin::Mutex;
+
+use super::finish::Report;
+use super::machine::{Machine, MakeError};
+use super::make::{Basis, Pages, VcpuPages};
+use crate::host::bundle::Bundle;
+use crate::hw::instructions::tsc;
+use crate::hw::live::Live;
+use crate::hw::physical::TableMemory;
+use crate::hw::translations::Translations;
+use crate::hw::vendor::{self, Made, Vendor};
+use crate::mem::frames::{PAGE, Range};
+use crate::mem::nested::{Access, NestedTable};
+use crate::mem::tlb::Seen;
+use crate::vm::acpi::{self, Com1};
+use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
+use crate::vm::post::Then;
+use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
+
+/// A vCPU as its CPU holds it.
+pub struct Instance<V: Vendor> {
+    /// The vCPU.
+    pub vcpu: Vcpu,
+    /// What the vendor keeps for it.
+    pub state: V::State,
+    /// What stays in the CPU while it runs, whatever the vendor.
+    pub live: Live,
+    /// Its VM.
+    pub home: &'static Home<V>,
+    /// Its number on its CPU.
+    pub slot: u16,
+    /// It sleeps, and is not in the queue of its CPU.
+    pub asleep: bool,
+    /// It sleeps, and nothing of its own will wake it.
+    pub deep: bool,
+    /// The TSC at which it began to wait for an interrupt, until it runs again.
+    pub halted_at: Option<u64>,
+    /// The TSC at which it was preempted, until it runs again.
+    pub preempted_at: Option<u64>,
+}
+
+/// What the vCPUs of a VM share that only starts and ends it.
+pub struct Home<V: Vendor> {
+    /// The VM.
+    pub vm: &'static Vm,
+    /// vCPUs that sleep and that nothing of their own will wake.
+    pub asleep: AtomicU32,
+    /// How it ended.
+    pub report: Mutex<Option<Box<Report>>>,
+    /// vCPUs that have stopped with the VM.
+    stopped: Mutex<Vec<Box<Instance<V>>>>,
+    kind: ImageKind,
+    image: &'static [u8],
+    initrd: Option<&'static [u8]>,
+    command_line: String,
+    /// Its RAM, to be zeroed and given back.
+    ram: Range,
+    /// Its ROM, to be given back.
+    rom: Option<Range>,
+}
+
+/// Writes the ACPI tables of a VM, and says where their root is.
+fn tables(vm: &Vm) -> Option<u64> {
+    let com1 = match (&vm.uart, vm.wired) {
+        (None, _) => Com1::Absent,
+        (Some(_), true) => Com1::Irq(acpi::COM1_IRQ),
+        (Some(_), false) => Com1::Polled,
+    };
+    let place = layout::BIOS_AREA as u32;
+    let ids: Vec<u32> = (0u32..).zip(vm.posts).map(|(id, _)| id).collect();
+    let facts = acpi::Facts { machine: vm.machine, place, apic_ids: &ids, com1 };
+    let tables = acpi::build(&facts).ok()?;
+    vm.memory.write(layout::BIOS_AREA, &tables).ok()?;
+    Some(layout::BIOS_AREA)
+}
+
+impl<V: Vendor> Home<V> {
+    /// Makes a VM in its reset state; its vCPUs, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`MakeError`]; memory taken until then is lost, as the machine will not start.
+    pub fn make(
+        machine: &'static Machine<V>,
+        cpu: &V::Cpu,
+        bundle: &Bundle<'static>,
+        desc: &desc::Vm<'_>,
+        number: u8,
+    ) -> Result<Vec<Box<Instance<V>>>, MakeError<V::Missing>> {
+        let vendor = &machine.vendor;
+        let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
+        let initrd = match desc.initrd {
+            Some(name) => Some(bundle.initrd(name).ok_or(MakeError::NoInitrd)?),
+            None => None,
+        };
+        let rom_place = match desc.kind {
+            ImageKind::Rom => Some(image::rom::place(image).map_err(MakeError::Image)?),
+            _ => None,
+        };
+        let features = vendor.features(desc.policy, desc.without);
+        let no_memory = || MakeError::NoMemory(desc.memory);
+        let basis = Basis {
+            desc,
+            number,
+            features,
+            limits: vendor.limits(),
+            tsc_hz: machine.tsc_hz,
+            xsave: machine.xsave,
+            epoch: machine.epoch,
+            mails: machine.mails,
+        };
+        let mut frames = machine.frames.lock();
+        let frames = &mut *frames;
+        let rom = rom_place.is_some().then_some(image);
+        let pages = Pages::allocate(frames, desc.memory, rom).ok_or_else(no_memory)?;
+        let vcpus: Option<Vec<VcpuPages>> =
+            (0..desc.vcpus).map(|_| VcpuPages::allocate(frames)).collect();
+        let vcpus = vcpus.ok_or_else(no_memory)?;
+        let Pages { ram, rom, .. } = pages;
+        let infos =
+            (0u32..).zip(&vcpus).map(|(number, pages)| (basis.info_gpa(number), pages.info));
+        let mut tables = TableMemory(frames);
+        let largest = if features.contains(Features::NESTED_1G) {
+            3
+        } else if features.contains(Features::NESTED_2M) {
+            2
+        } else {
+            1
+        };
+        let mut table =
+            NestedTable::<V::Nested>::new(&mut tables, largest).ok_or_else(no_memory)?;
+        let mut map = |gpa, hpa, length, access| {
+            table.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
+        };
+        map(0, ram.start, ram.length(), Access::Full)?;
+        for (gpa, hpa) in infos.clone() {
+            map(gpa, hpa, INFO_SIZE as u64, Access::ReadOnly)?;
+        }
+        if let (Some(place), Some(rom)) = (rom_place, rom) {
+            map(place.start, rom.start, rom.length(), Access::ReadExecute)?;
+        }
+        if features.contains(Features::APIC_REGISTERS) {
+            let apic = crate::device::apic::DEFAULT_BASE;
+            map(apic, pages.apic_access, PAGE, Access::Full)?;
+        }
+        // The tables stand; a guest sees a read-only half when it has registered its own. No CPU has
+        // seen the mappings, so nothing is owed for them.
+        for (gpa, _) in infos.clone() {
+            for page in [gpa, gpa.wrapping_add(PAGE)] {
+                let _ = table.unmap_page(&mut TableMemory(frames), page);
+            }
+        }
+        let root = table.root();
+        let table: &'static _ = Box::leak(Box::new(Mutex::new(table)));
+        let vm = basis.vm(pages, &vcpus);
+        let home: &'static Home<V> = Box::leak(Box::new(Home {
+            vm,
+            asleep: AtomicU32::new(0),
+            report: Mutex::new(None),
+            stopped: Mutex::new(Vec::with_capacity(vcpus.len())),
+            kind: desc.kind,
+            image,
+            initrd,
+            command_line: image::command_line(desc.command_line, machine.tsc_hz / 1000),
+            ram,
+            rom,
+        }));
+        let mut instances = Vec::with_capacity(vcpus.len());
+        for ((number, &pages_of_vcpu), info) in (0u32..).zip(&vcpus).zip(infos) {
+            let made = Made {
+                policy: desc.policy,
+                features,
+                vm: vm.number,
+                translations: Translations { table, root, info, seen: Seen::NEVER },
+                apic: pages_of_vcpu.apic,
+                apic_access: pages.apic_access,
+            };
+            let state = vendor.make(frames, cpu, made).map_err(|error| match error {
+                vendor::MakeError::NoMemory => no_memory(),
+                vendor::MakeError::Missing(missing) => MakeError::Missing(missing),
+            })?;
+            instances.push(Box::new(Instance {
+                vcpu: basis.vcpu(vm, number, pages_of_vcpu).ok_or_else(no_memory)?,
+                state,
+                live: Live::reset(),
+                home,
+                slot: 0,
+                asleep: false,
+                deep: false,
+                halted_at: None,
+                preempted_at: None,
+            }));
+        }
+        home.load(vendor, &mut instances).map_err(MakeError::Image)?;
+        Ok(instances)
+    }
+
+    /// Zeroes the RAM and loads the image: before the first entry, and at a reset. All vCPUs come to
+    /// their starts.
+    fn load(&self, vendor: &V, instances: &mut [Box<Instance<V>>]) -> Result<(), ImageError> {
+        let memory = &self.vm.memory;
+        // The whole RAM is in range by its own size.
+        let _ = memory.zero(0, memory.size());
+        let rsdp = tables(self.vm);
+        let parts = Parts {
+            kind: self.kind,
+            image: self.image,
+            initrd: self.initrd,
+            command_line: &self.command_line,
+            rsdp,
+        };
+        let first = image::load(&parts, memory)?;
+        let other = Start::new(Mode::Startup(0), 0u64, Gpr::Rax, 0);
+        for instance in instances {
+            let start = if instance.vcpu.number == 0 { first } else { other };
+            instance.start(vendor, start);
+        }
+        Ok(())
+    }
+
+    /// A vCPU has stopped with its VM. The last one to do so ends the VM or resets it.
+    pub fn stop(&'static self, machine: &'static Machine<V>, instance: Box<Instance<V>>) {
+        let mut stopped = self.stopped.lock();
+        stopped.push(instance);
+        if stopped.len() != self.vm.posts.len() {
+            return;
+        }
+        let mut instances = core::mem::take(&mut *stopped);
+        drop(stopped);
+        instances.sort_unstable_by_key(|instance| instance.vcpu.number);
+        if self.vm.stop.then() == Some(Then::Reset) {
+            if self.reset(machine, &mut instances) {
+                self.vm.stop.over();
+                instances.into_iter().for_each(|instance| machine.send(instance));
+                return;
+            }
+            *self.report.lock() = Some(Box::new(Report::not_loaded()));
+        }
+        if let Some(report) = self.report.lock().take() {
+            report.send(self.vm, &instances);
+        }
+        let _ = self.vm.memory.zero(0, self.vm.memory.size());
+        let mut frames = machine.frames.lock();
+        frames.release(self.ram);
+        if let Some(rom) = self.rom {
+            frames.release(rom);
+        }
+        drop(frames);
+        machine.ended();
+    }
+
+    /// Brings the VM back to its start. Nothing of the guest's registrations survives.
+    fn reset(&self, machine: &Machine<V>, instances: &mut [Box<Instance<V>>]) -> bool {
+        let now = tsc();
+        for instance in &mut *instances {
+            if instance.vcpu.registered.area.is_some()
+                && let Some(owed) = V::translations(&mut instance.state).show_info(false)
+            {
+                self.vm.generation.publish(owed);
+            }
+            instance.vcpu.reset(now);
+            instance.live = Live::reset();
+        }
+        if let Some(first) = instances.first() {
+            self.vm.reset_devices(first.vcpu.device_time(now));
+        }
+        self.asleep.store(0, Ordering::Release);
+        self.load(&machine.vendor, instances).is_ok()
+    }
+}
+
+impl<V: Vendor> Instance<V> {
+    /// The vCPU starts like this at its next entry.
+    fn start(&mut self, vendor: &V, start: Start) {
+        self.vcpu.registers = Registers::default();
+        for (register, value) in start.registers {
+            self.vcpu.registers.set(register, value);
+        }
+        self.vcpu.set_long_mode(start.mode == Mode::Long);
+        vendor.reset(&mut self.state, start, self.vcpu.tsc_offset);
+    }
+
+    /// The vCPU has been sent INIT: it waits for a startup IPI.
+    pub fn init(&mut self) {
+        if self.vcpu.registered.area.is_some()
+            && let Some(owed) = V::translations(&mut self.state).show_info(false)
+        {
+            self.vcpu.vm.generation.publish(owed);
+        }
+        self.vcpu.wait_for_startup();
+    }
+
+    /// The vCPU waits for a startup IPI, and one has come: it starts at that page.
+    pub fn start_up(&mut self, vendor: &V, page: u8) {
+        /// EDX after INIT: family, model and stepping (SDM vol. 3, Processor State After Reset).
+        fn signature(vcpu: &Vcpu) -> u64 {
+            vcpu.cpuid.find(vcpu.info, 1, 0).map_or(0, |entry| entry.eax.into())
+        }
+        let edx = signature(&self.vcpu);
+        self.start(vendor, Start::new(Mode::Startup(page), 0u64, Gpr::Rdx, edx));
+        self.vcpu.waits_for_startup = false;
+        self.vcpu.attend();
+    }
+}
