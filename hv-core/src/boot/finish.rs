@@ -1,14 +1,11 @@
 //! The report of how a VM ended.
 
-extern crate alloc;
-
-use alloc::boxed::Box;
 use core::fmt::Write;
 use core::mem::size_of;
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::home::Instance;
+use super::home::Unit;
 use crate::host::link::Channel;
 use crate::host::report::{Cause, End, Registers};
 use crate::host::stat::{Moment, Stat};
@@ -60,13 +57,13 @@ impl Report {
     }
 
     /// Sends it, behind what the VM has written and what all its vCPUs have cost.
-    pub fn send<V: Vendor>(mut self, vm: &Vm, vcpus: &[Box<Instance<V>>]) {
+    pub fn send<V: Vendor>(mut self, vm: &Vm, units: &[Unit<V>]) {
         let link = &mut output::Host { vm: vm.number };
         vm.outbox.lock().flush(link);
         let now = tsc();
-        let stat = Stat::sum(vcpus.iter().map(|instance| instance.vcpu.stat(Moment::End, 0, now)));
+        let stat = Stat::sum(units.iter().map(|unit| unit.payload.vcpu.stat(Moment::End, 0, now)));
         output::send(vm.number, Channel::Stat, stat.as_bytes());
-        let profiles = vcpus.iter().filter_map(|instance| instance.vcpu.profile.as_ref());
+        let profiles = units.iter().filter_map(|unit| unit.payload.vcpu.profile.as_ref());
         if let Some(profile) = profiles.cloned().reduce(Profile::and) {
             output::send(vm.number, Channel::Top, profile.top().as_bytes());
         }

@@ -22,6 +22,7 @@ use crate::hw::vendor::{self, Made, Vendor};
 use crate::mem::frames::{PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
+use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
 use crate::vm::post::Then;
@@ -37,10 +38,6 @@ pub struct Instance<V: Vendor> {
     pub live: Live,
     /// Its VM.
     pub home: &'static Home<V>,
-    /// Its number on its CPU.
-    pub slot: u16,
-    /// It sleeps, and is not in the queue of its CPU.
-    pub asleep: bool,
     /// It sleeps, and nothing of its own will wake it.
     pub deep: bool,
     /// The TSC at which it began to wait for an interrupt, until it runs again.
@@ -48,6 +45,9 @@ pub struct Instance<V: Vendor> {
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
 }
+
+/// A vCPU with what the scheduler knows of it.
+pub type Unit<V> = Box<Member<Instance<V>>>;
 
 /// What the vCPUs of a VM share that only starts and ends it.
 pub struct Home<V: Vendor> {
@@ -58,7 +58,7 @@ pub struct Home<V: Vendor> {
     /// How it ended.
     pub report: Mutex<Option<Box<Report>>>,
     /// vCPUs that have stopped with the VM.
-    stopped: Mutex<Vec<Box<Instance<V>>>>,
+    stopped: Mutex<Vec<Unit<V>>>,
     kind: ImageKind,
     image: &'static [u8],
     initrd: Option<&'static [u8]>,
@@ -96,7 +96,7 @@ impl<V: Vendor> Home<V> {
         bundle: &Bundle<'static>,
         desc: &desc::Vm<'_>,
         number: u8,
-    ) -> Result<Vec<Box<Instance<V>>>, MakeError<V::Missing>> {
+    ) -> Result<Vec<Unit<V>>, MakeError<V::Missing>> {
         let vendor = &machine.vendor;
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
         let initrd = match desc.initrd {
@@ -189,17 +189,16 @@ impl<V: Vendor> Home<V> {
                 vendor::MakeError::NoMemory => no_memory(),
                 vendor::MakeError::Missing(missing) => MakeError::Missing(missing),
             })?;
-            instances.push(Box::new(Instance {
+            let instance = Instance {
                 vcpu: basis.vcpu(vm, number, pages_of_vcpu).ok_or_else(no_memory)?,
                 state,
                 live: Live::reset(),
                 home,
-                slot: 0,
-                asleep: false,
                 deep: false,
                 halted_at: None,
                 preempted_at: None,
-            }));
+            };
+            instances.push(Box::new(Member::new(instance, vm.weight, vm.slice, desc.cpus)));
         }
         home.load(vendor, &mut instances).map_err(MakeError::Image)?;
         Ok(instances)
@@ -207,7 +206,7 @@ impl<V: Vendor> Home<V> {
 
     /// Zeroes the RAM and loads the image: before the first entry, and at a reset. All vCPUs come to
     /// their starts.
-    fn load(&self, vendor: &V, instances: &mut [Box<Instance<V>>]) -> Result<(), ImageError> {
+    fn load(&self, vendor: &V, units: &mut [Unit<V>]) -> Result<(), ImageError> {
         let memory = &self.vm.memory;
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
@@ -221,7 +220,7 @@ impl<V: Vendor> Home<V> {
         };
         let first = image::load(&parts, memory)?;
         let other = Start::new(Mode::Startup(0), 0u64, Gpr::Rax, 0);
-        for instance in instances {
+        for Member { payload: instance, .. } in units.iter_mut().map(|unit| &mut **unit) {
             let start = if instance.vcpu.number == 0 { first } else { other };
             instance.start(vendor, start);
         }
@@ -229,25 +228,25 @@ impl<V: Vendor> Home<V> {
     }
 
     /// A vCPU has stopped with its VM. The last one to do so ends the VM or resets it.
-    pub fn stop(&'static self, machine: &'static Machine<V>, instance: Box<Instance<V>>) {
+    pub fn stop(&'static self, machine: &'static Machine<V>, unit: Unit<V>) {
         let mut stopped = self.stopped.lock();
-        stopped.push(instance);
+        stopped.push(unit);
         if stopped.len() != self.vm.posts.len() {
             return;
         }
-        let mut instances = core::mem::take(&mut *stopped);
+        let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
-        instances.sort_unstable_by_key(|instance| instance.vcpu.number);
+        units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
         if self.vm.stop.then() == Some(Then::Reset) {
-            if self.reset(machine, &mut instances) {
+            if self.reset(machine, &mut units) {
                 self.vm.stop.over();
-                instances.into_iter().for_each(|instance| machine.send(instance));
+                units.into_iter().for_each(|unit| machine.send(unit));
                 return;
             }
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
         }
         if let Some(report) = self.report.lock().take() {
-            report.send(self.vm, &instances);
+            report.send(self.vm, &units);
         }
         let _ = self.vm.memory.zero(0, self.vm.memory.size());
         let mut frames = machine.frames.lock();
@@ -260,9 +259,9 @@ impl<V: Vendor> Home<V> {
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.
-    fn reset(&self, machine: &Machine<V>, instances: &mut [Box<Instance<V>>]) -> bool {
+    fn reset(&self, machine: &Machine<V>, units: &mut [Unit<V>]) -> bool {
         let now = tsc();
-        for instance in &mut *instances {
+        for Member { payload: instance, .. } in units.iter_mut().map(|unit| &mut **unit) {
             if instance.vcpu.registered.area.is_some()
                 && let Some(owed) = V::translations(&mut instance.state).show_info(false)
             {
@@ -271,11 +270,11 @@ impl<V: Vendor> Home<V> {
             instance.vcpu.reset(now);
             instance.live = Live::reset();
         }
-        if let Some(first) = instances.first() {
-            self.vm.reset_devices(first.vcpu.device_time(now));
+        if let Some(first) = units.first() {
+            self.vm.reset_devices(first.payload.vcpu.device_time(now));
         }
         self.asleep.store(0, Ordering::Release);
-        self.load(&machine.vendor, instances).is_ok()
+        self.load(&machine.vendor, units).is_ok()
     }
 }
 
@@ -288,6 +287,15 @@ impl<V: Vendor> Instance<V> {
         }
         self.vcpu.set_long_mode(start.mode == Mode::Long);
         vendor.reset(&mut self.state, start, self.vcpu.tsc_offset);
+    }
+
+    /// The vCPU comes onto this CPU. What it has flushed for on another one, that one has flushed for: a CPU keeps
+    /// translations of the VM's memory under no tag of a vCPU's (SDM vol. 3, Information That May Be Cached).
+    pub fn come_to(&mut self, cpu: u16) {
+        if self.vcpu.cpu != cpu {
+            self.vcpu.cpu = cpu;
+            V::translations(&mut self.state).seen = Seen::NEVER;
+        }
     }
 
     /// The vCPU has been sent INIT: it waits for a startup IPI.

@@ -9,12 +9,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
 
-use super::home::Instance;
-use crate::host::acpi::MAX_CPUS;
+use super::home::{Instance, Unit};
 use crate::hw::local_apic::{self, Timer};
 use crate::hw::speculation::Speculation;
 use crate::hw::vendor::Vendor;
 use crate::mem::frames::Frames;
+use crate::sched::{Board, Queue};
 use crate::vm::image::ImageError;
 use crate::vm::post::Mail;
 
@@ -38,9 +38,13 @@ pub struct Machine<V: Vendor> {
     /// Free memory. Taken when a VM starts or ends, never on the exit path.
     pub frames: Mutex<Frames>,
     /// What each CPU is told about its vCPUs.
-    pub mails: &'static [Mail; MAX_CPUS],
+    pub mails: &'static [Mail],
     /// vCPUs that each CPU is given.
-    pub arrivals: [Mutex<Vec<Box<Instance<V>>>>; MAX_CPUS],
+    pub arrivals: Vec<Mutex<Vec<Unit<V>>>>,
+    /// Those that want to run, by CPU.
+    pub queues: Vec<Mutex<Queue<Instance<V>>>>,
+    /// What CPUs tell each other of their queues.
+    pub board: Box<Board>,
     /// VMs that have not ended.
     pub vms: AtomicU32,
     /// CPUs that have come up.
@@ -53,10 +57,10 @@ pub struct Machine<V: Vendor> {
 
 impl<V: Vendor> Machine<V> {
     /// Gives a vCPU to the CPU that it is for.
-    pub fn send(&self, instance: Box<Instance<V>>) {
-        let cpu = instance.vcpu.cpu;
+    pub fn send(&self, unit: Unit<V>) {
+        let cpu = unit.payload.vcpu.cpu;
         if let Some(arrivals) = self.arrivals.get(usize::from(cpu)) {
-            arrivals.lock().push(instance);
+            arrivals.lock().push(unit);
         }
         self.call(usize::from(cpu));
     }
@@ -69,7 +73,7 @@ impl<V: Vendor> Machine<V> {
     }
 
     /// Has a CPU look at what it was given.
-    fn call(&self, cpu: usize) {
+    pub fn call(&self, cpu: usize) {
         if let Some(mail) = self.mails.get(cpu) {
             mail.announce();
             local_apic::interrupt(mail.apic_id());

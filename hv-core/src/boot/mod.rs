@@ -7,6 +7,7 @@ mod info;
 mod machine;
 mod make;
 mod sched;
+mod sleep;
 mod smp;
 mod start;
 mod trampoline;

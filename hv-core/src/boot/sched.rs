@@ -7,9 +7,12 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use spin::Mutex;
+
 use super::finish::Report;
-use super::home::Instance;
+use super::home::{Instance, Unit};
 use super::machine::Machine;
+use super::sleep::waits;
 use crate::host::report::Cause;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
@@ -17,9 +20,9 @@ use crate::hw::vendor::Vendor;
 use crate::sched::Queue;
 use crate::vm::exit::Leave;
 use crate::vm::hardware::{Backend, Hardware};
-use crate::vm::post::{Mail, Notice, Place, Then};
+use crate::vm::post::{Mail, Notice, Place, Then, lowest};
 use crate::vm::run::run;
-use crate::vm::{Features, Options, Vcpu};
+use crate::vm::{Options, Vcpu};
 
 /// One CPU's own.
 pub struct Cpu<V: Vendor> {
@@ -32,181 +35,141 @@ pub struct Cpu<V: Vendor> {
 }
 
 /// The vCPUs of a CPU.
-struct Vcpus<'a, V: Vendor> {
-    cpu: &'a mut Cpu<V>,
-    machine: &'static Machine<V>,
-    mail: &'static Mail,
-    index: u16,
-    /// By their numbers. The one that runs, and those that have stopped, are not in their places.
-    places: Vec<Option<Box<Instance<V>>>>,
-    /// Those that want to run.
-    queue: Queue,
-    /// How many there are.
-    count: usize,
+pub(super) struct Vcpus<'a, V: Vendor> {
+    pub(super) cpu: &'a mut Cpu<V>,
+    pub(super) machine: &'static Machine<V>,
+    pub(super) mail: &'static Mail,
+    pub(super) index: u16,
+    /// Those that want to run; other CPUs may take some.
+    pub(super) queue: &'static Mutex<Queue<Instance<V>>>,
+    /// Those that sleep, by their numbers here.
+    pub(super) places: Vec<Option<Unit<V>>>,
+    /// Numbers of places that are free.
+    pub(super) free: Vec<u16>,
+    /// This is the only CPU, and so many vCPUs are there; 0 where there are others.
+    pub(super) count: usize,
+    /// There are other CPUs, to which vCPUs can move.
+    pub(super) shares: bool,
 }
 
 /// Runs vCPUs until the last VM of the machine has ended.
 pub fn schedule<V: Vendor>(cpu: &mut Cpu<V>, machine: &'static Machine<V>) {
-    let (Some(mail), Some(arrivals)) =
-        (machine.mails.get(cpu.index), machine.arrivals.get(cpu.index))
+    let (Some(mail), Some(queue)) = (machine.mails.get(cpu.index), machine.queues.get(cpu.index))
     else {
         return;
     };
-    let all = arrivals.lock();
-    let queue = Queue::new(all.iter().map(|vcpu| (vcpu.vcpu.vm.weight, vcpu.vcpu.vm.slice)));
-    let places = all.iter().map(|_| None).collect();
-    drop(all);
-    let mut vcpus = Vcpus { machine, mail, index: cpu.index as u16, places, queue, count: 0, cpu };
+    let mut vcpus = Vcpus {
+        machine,
+        mail,
+        index: cpu.index as u16,
+        queue,
+        places: Vec::new(),
+        free: Vec::new(),
+        count: 0,
+        shares: machine.online.load(Ordering::Acquire) > 1,
+        cpu,
+    };
     vcpus.arrive();
     while machine.vms.load(Ordering::Acquire) != 0 {
         vcpus.read_mail();
         vcpus.wake_due();
-        let Some((slot, left)) = vcpus.queue.pick() else {
+        let Some((mut unit, left)) = vcpus.decide() else {
             vcpus.idle();
             continue;
         };
-        let Some(vcpu) = vcpus.places.get_mut(slot).and_then(Option::take) else {
-            // It has stopped.
-            vcpus.queue.leave(slot, 0);
-            continue;
-        };
         let began = tsc();
-        let (vcpu, leave) = vcpus.run(vcpu, began, left);
+        let leave = vcpus.run(&mut unit.payload, began, left);
         let ran = tsc().saturating_sub(began);
         match leave {
-            Leave::Yielded => vcpus.queue.give_way(slot, ran),
-            Leave::Preempted | Leave::Mail => vcpus.queue.put_back(slot, ran),
-            _ => vcpus.queue.leave(slot, ran),
+            Leave::Yielded | Leave::Preempted | Leave::Mail => {
+                unit.payload.preempted_at = Some(tsc());
+                let mut queue = queue.lock();
+                match leave {
+                    Leave::Yielded => queue.give_way(unit, ran),
+                    _ => queue.put_back(unit, ran),
+                }
+            }
+            leave => {
+                queue.lock().leave(&mut unit, ran);
+                vcpus.left(unit, leave);
+            }
         }
-        vcpus.left(vcpu, leave);
     }
 }
 
 impl<V: Vendor> Vcpus<'_, V> {
-    /// Takes the vCPUs that have come.
-    fn arrive(&mut self) {
-        let Some(arrivals) = self.machine.arrivals.get(usize::from(self.index)) else { return };
-        let arrived = core::mem::take(&mut *arrivals.lock());
-        for mut vcpu in arrived {
-            self.count = self.count.saturating_add(1);
-            let slot = usize::from(vcpu.slot);
-            vcpu.vcpu.attend();
-            if vcpu.vcpu.waits_for_startup {
-                self.sleep(vcpu);
-            } else {
-                self.place(slot, vcpu);
-                self.queue.join(slot);
+    /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
+    fn decide(&mut self) -> Option<(Unit<V>, u64)> {
+        // The first time nobody is found the others see this CPU idle, and only then it looks for the last time.
+        for _ in 0..2 {
+            self.help();
+            let mut queue = self.queue.lock();
+            let picked = queue.pick();
+            let mut idle = queue.publish(&self.machine.board);
+            drop(queue);
+            while let Some(cpu) = lowest(&mut idle) {
+                self.machine.call(cpu.into());
+            }
+            if picked.is_some() {
+                return picked;
+            }
+        }
+        None
+    }
+
+    /// Takes those that are to move to this CPU.
+    fn help(&mut self) {
+        let mut tried = 0;
+        while let Some(from) = self.look(tried) {
+            let other = self.machine.queues.get(from);
+            match other.and_then(|other| other.lock().take_movable(self.index.into())) {
+                Some(unit) => self.queue.lock().receive(unit),
+                None => tried |= 1u64.checked_shl(from as u32).unwrap_or(0),
             }
         }
     }
 
-    fn place(&mut self, slot: usize, vcpu: Box<Instance<V>>) {
-        if let Some(place) = self.places.get_mut(slot) {
-            *place = Some(vcpu);
-        }
+    /// The CPU from which one is to be taken. The lock of the queue is free again when the other's is taken.
+    fn look(&self, tried: u64) -> Option<usize> {
+        if self.shares { self.queue.lock().look(&self.machine.board, tried) } else { None }
     }
 
-    /// Sees to those that others have told something, and to those that have come.
-    fn read_mail(&mut self) {
-        if !self.mail.waits() {
-            return;
-        }
-        let mail = self.mail;
-        if mail.take(|slot| self.wake(slot.into())) {
-            self.arrive();
-        }
-    }
-
-    /// Wakes those for which something is due by themselves.
-    fn wake_due(&mut self) {
-        for slot in 0..self.places.len() {
-            if let Some(vcpu) = self.places.get_mut(slot).and_then(Option::as_mut)
-                && vcpu.asleep
-                && wakes(&mut vcpu.vcpu)
-            {
-                self.wake(slot);
-            }
-        }
-    }
-
-    /// A vCPU that sleeps may have something to do.
-    fn wake(&mut self, slot: usize) {
-        let Some(place) = self.places.get_mut(slot) else { return };
-        let Some(mut vcpu) = place.take_if(|vcpu| vcpu.asleep) else { return };
-        vcpu.asleep = false;
-        vcpu.vcpu.post.set_place(Place::Queued);
-        if core::mem::take(&mut vcpu.deep) {
-            vcpu.home.asleep.fetch_sub(1, Ordering::SeqCst);
-        }
-        if let Err(leave) = vcpu.vcpu.take_post() {
-            return self.left(vcpu, leave);
-        }
-        if vcpu.vcpu.waits_for_startup {
-            match vcpu.vcpu.startup.take() {
-                Some(page) => vcpu.start_up(&self.machine.vendor, page),
-                None if tsc() < vcpu.vcpu.vm.time_limit => return self.sleep(vcpu),
-                None => {}
-            }
-        } else if !wakes(&mut vcpu.vcpu) {
-            return self.sleep(vcpu);
-        }
-        vcpu.vcpu.attend();
-        self.place(slot, vcpu);
-        self.queue.join(slot);
-    }
-
-    /// A vCPU has nothing to do.
-    fn sleep(&mut self, mut vcpu: Box<Instance<V>>) {
-        vcpu.asleep = true;
-        vcpu.vcpu.cpu = self.index;
-        vcpu.halted_at.get_or_insert_with(tsc);
-        let (slot, home, post) = (vcpu.slot, vcpu.home, vcpu.vcpu.post);
-        post.set_place(Place::Asleep { cpu: self.index, slot });
-        if next(&vcpu.vcpu, 0) == u64::MAX {
-            vcpu.deep = true;
-            let asleep = home.asleep.fetch_add(1, Ordering::SeqCst).saturating_add(1) as usize;
-            let posts = home.vm.posts;
-            // One that has been left something is about to wake.
-            if asleep == posts.len() && !posts.iter().any(|post| post.waits()) {
-                let message = match posts.len() {
-                    1 => "the guest waits for an interrupt that nothing can raise",
-                    _ => "every vCPU waits for an interrupt that nothing can raise",
-                };
-                return self.left(vcpu, Leave::ended(Cause::HaltedForEver, 0, message));
-            }
-        }
-        self.place(slot.into(), vcpu);
-        // What came before it was known to sleep has brought no mail.
-        if post.waits() {
-            self.wake(slot.into());
+    /// A vCPU wants to run: here, or where nobody does.
+    pub(super) fn join(&mut self, unit: Unit<V>) {
+        let here = usize::from(self.index);
+        let cpu = match self.shares {
+            true => self.machine.board.place(here, unit.affinity()),
+            false => here,
+        };
+        let queue = self.machine.queues.get(cpu).unwrap_or(self.queue);
+        queue.lock().join(unit);
+        if cpu != here {
+            self.machine.call(cpu);
         }
     }
 
     /// Runs a vCPU until it leaves.
-    fn run(
-        &mut self,
-        mut vcpu: Box<Instance<V>>,
-        began: u64,
-        left: u64,
-    ) -> (Box<Instance<V>>, Leave) {
-        if let Some(since) = vcpu.halted_at.take() {
+    fn run(&mut self, instance: &mut Instance<V>, began: u64, left: u64) -> Leave {
+        instance.come_to(self.index);
+        if let Some(since) = instance.halted_at.take() {
             let waited = began.saturating_sub(since);
-            vcpu.vcpu.halted_ticks = vcpu.vcpu.halted_ticks.saturating_add(waited);
+            instance.vcpu.halted_ticks = instance.vcpu.halted_ticks.saturating_add(waited);
         }
-        if let Some(since) = vcpu.preempted_at.take() {
-            let steal = &mut vcpu.vcpu.info.steal;
+        if let Some(since) = instance.preempted_at.take() {
+            let steal = &mut instance.vcpu.info.steal;
             steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since));
         }
-        let number = vcpu.vcpu.vm.number;
+        let number = instance.vcpu.vm.number;
         if self.cpu.last.replace(number) != Some(number) {
             self.machine.speculation.at_switch();
         }
-        let slice_end = (!self.queue.is_empty()).then(|| began.saturating_add(left));
-        let yield_at = self.yield_at(slice_end);
-        let (machine, mail, alone) = (self.machine, self.mail, self.count == 1);
-        vcpu.vcpu.cpu = self.index;
-        vcpu.vcpu.post.set_place(Place::Running(self.index));
-        let leave = with_guest(self.cpu, machine, &mut vcpu, |vcpu, guest| {
+        // One that runs alone looks once a slice for others that it could help.
+        let others = self.shares || !self.queue.lock().is_empty();
+        let yield_at = self.yield_at(others.then(|| began.saturating_add(left)));
+        let (machine, mail) = (self.machine, self.mail);
+        let alone = !self.shares && self.count == 1;
+        instance.vcpu.post.set_place(Place::Running(self.index));
+        let leave = with_guest(self.cpu, machine, instance, |vcpu, guest| {
             vcpu.contended = yield_at.is_some();
             vcpu.slice_end = yield_at.unwrap_or(u64::MAX);
             loop {
@@ -221,62 +184,42 @@ impl<V: Vendor> Vcpus<'_, V> {
                 guest.serve_host();
             }
         });
-        vcpu.vcpu.post.set_place(Place::Queued);
-        let refused = Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block");
-        (vcpu, leave.unwrap_or(refused))
+        instance.vcpu.post.set_place(Place::Queued);
+        leave.unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
     }
 
-    /// Sees to a vCPU that does not run on.
-    fn left(&mut self, mut vcpu: Box<Instance<V>>, leave: Leave) {
+    /// Sees to a vCPU that does not run on, and is in no queue.
+    pub(super) fn left(&mut self, mut unit: Unit<V>, leave: Leave) {
         match leave {
-            Leave::Halted => self.sleep(vcpu),
-            Leave::Preempted | Leave::Yielded | Leave::Mail => {
-                vcpu.preempted_at = Some(tsc());
-                self.place(vcpu.slot.into(), vcpu);
-            }
+            Leave::Halted => self.sleep(unit),
+            Leave::Preempted | Leave::Yielded | Leave::Mail => self.join(unit),
             Leave::Init => {
-                vcpu.init();
-                match vcpu.vcpu.startup.take() {
+                unit.payload.init();
+                match unit.payload.vcpu.startup.take() {
                     Some(page) => {
-                        let slot = usize::from(vcpu.slot);
-                        vcpu.start_up(&self.machine.vendor, page);
-                        self.place(slot, vcpu);
-                        self.queue.join(slot);
+                        unit.payload.start_up(&self.machine.vendor, page);
+                        self.join(unit);
                     }
-                    None => self.sleep(vcpu),
+                    None => self.sleep(unit),
                 }
             }
             Leave::Stopped | Leave::Reset | Leave::Ended { .. } => {
+                let instance = &mut unit.payload;
+                let home = instance.home;
                 if leave != Leave::Stopped {
-                    if begins(&vcpu.vcpu, leave) {
-                        let report =
-                            with_guest(self.cpu, self.machine, &mut vcpu, |vcpu, guest| {
-                                Report::of(leave, vcpu, guest)
-                            });
-                        *vcpu.home.report.lock() = report.flatten().map(Box::new);
+                    if begins(&instance.vcpu, leave) {
+                        let report = with_guest(self.cpu, self.machine, instance, |vcpu, guest| {
+                            Report::of(leave, vcpu, guest)
+                        });
+                        *home.report.lock() = report.flatten().map(Box::new);
                     }
-                    let link = &mut output::Host { vm: vcpu.vcpu.vm.number };
-                    vcpu.vcpu.tell_others(Notice::Stop, link);
+                    let link = &mut output::Host { vm: home.vm.number };
+                    instance.vcpu.tell_others(Notice::Stop, link);
                 }
                 self.count = self.count.saturating_sub(1);
-                vcpu.home.stop(self.machine, vcpu);
+                home.stop(self.machine, unit);
             }
         }
-    }
-
-    /// The TSC at which the one that runs makes room: at the end of its slice if others wait, or when the
-    /// first of those that sleep has something to do. `None` if there is neither.
-    fn yield_at(&self, slice_end: Option<u64>) -> Option<u64> {
-        let now = tsc();
-        let asleep = self.places.iter().flatten().filter(|vcpu| vcpu.asleep);
-        let wakes = asleep.map(|vcpu| next(&vcpu.vcpu, now).min(vcpu.vcpu.send_at));
-        wakes.filter(|&at| at != u64::MAX).chain(slice_end).min()
-    }
-
-    /// Halts this CPU until something is due for one of its vCPUs or it is told something.
-    fn idle(&mut self) {
-        let vcpus = self.places.iter_mut().flatten().map(|vcpu| &mut vcpu.vcpu);
-        halt(self.machine, self.mail, vcpus);
     }
 }
 
@@ -290,57 +233,6 @@ fn begins(vcpu: &Vcpu, leave: Leave) -> bool {
         _ => Then::End,
     };
     vcpu.vm.stop.begin(then) && then == Then::End
-}
-
-/// When something is due for a vCPU that sleeps, by the host's TSC, which is `now`.
-fn next(vcpu: &Vcpu, now: u64) -> u64 {
-    vcpu.timer_due(now).unwrap_or(u64::MAX).min(vcpu.vm.time_limit).min(vcpu.board_due)
-}
-
-/// Whether a vCPU that sleeps has something to do, its time limit included.
-fn wakes(vcpu: &mut Vcpu) -> bool {
-    let delivers = vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
-    let now = tsc();
-    let link = &mut output::Host { vm: vcpu.vm.number };
-    // What a VM has written is sent in time, whoever runs.
-    if now >= vcpu.send_at {
-        vcpu.send_output(link);
-    }
-    vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit
-}
-
-/// Halts this CPU until something is due for these vCPUs, and sends what they have written before.
-fn halt<'a, V: Vendor>(
-    machine: &Machine<V>,
-    mail: &Mail,
-    vcpus: impl Iterator<Item = &'a mut Vcpu>,
-) {
-    let now = tsc();
-    let mut until = now.saturating_add(machine.tsc_hz / 10);
-    let mut told = false;
-    for vcpu in vcpus {
-        vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });
-        until = until.min(next(vcpu, now));
-        told |= vcpu.post.waits();
-    }
-    // Interrupts are off until the halt: what comes behind this look ends it.
-    if until > tsc() && !mail.waits() && !told {
-        machine.timer.halt_until(until);
-    }
-}
-
-/// Waits with a halted vCPU that has its CPU for itself: what is in the CPU of it stays there. `false` if
-/// nothing of its own is left that could end the halt, or the CPU is told something.
-fn waits<V: Vendor>(machine: &Machine<V>, mail: &Mail, vcpu: &mut Vcpu) -> bool {
-    let since = tsc();
-    while !wakes(vcpu) {
-        if next(vcpu, 0) == u64::MAX || mail.waits() {
-            return false;
-        }
-        halt(machine, mail, core::iter::once(&mut *vcpu));
-    }
-    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(tsc().saturating_sub(since));
-    true
 }
 
 /// Puts a vCPU on this CPU, with all of its state, for the time of `f`.

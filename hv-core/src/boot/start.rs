@@ -27,7 +27,8 @@ use crate::hw::svm::vendor::Svm;
 use crate::hw::vendor::Vendor;
 use crate::hw::vmx::vendor::Vmx;
 use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time, wall_clock};
-use crate::mem::frames::{PAGE, Range};
+use crate::mem::frames::{Frames, PAGE, Range};
+use crate::sched::{Board, Queue};
 use crate::vm::desc::{ANY_CPU, VmDesc};
 use crate::vm::post::{Mail, SLOTS, lowest};
 
@@ -37,6 +38,9 @@ const HEAP: u64 = 512 << 10;
 const LOW_MEMORY: u64 = 1 << 20;
 /// What the boot code maps, and all that is mapped until the final tables stand.
 const BOOT_MAPPED: u64 = 4 << 30;
+
+/// The slice of most vCPUs in microseconds: what the CPUs' queues count rounds by.
+const SLICE_US: u64 = 10_000;
 
 /// What the machine counts time by.
 struct Clock {
@@ -107,9 +111,8 @@ fn bring_up<V: Vendor>(
     trampoline: Option<Range>,
 ) -> ! {
     vendor.log();
-    let Clock { tsc_hz, timer } = clock;
-    defmt::info!("TSC at {=u64} Hz", tsc_hz);
-    timer.enable();
+    defmt::info!("TSC at {=u64} Hz", clock.tsc_hz);
+    clock.timer.enable();
 
     let bundle = match info.bundle {
         Some(range) => Bundle::parse(bundle_bytes(range)),
@@ -126,27 +129,8 @@ fn bring_up<V: Vendor>(
         Some(Err(why)) => refuse(why),
         None => refuse("no memory to turn virtualization on"),
     };
-    let rdtscp = ThisCpu.announced(0x8000_0001, 0)[3] & 1 << 27 != 0;
     let rsdp = info.rsdp;
-    let mails: &'static [Mail; acpi::MAX_CPUS] =
-        Box::leak(Box::new([const { Mail::new() }; acpi::MAX_CPUS]));
-    mails[0].set_apic_id(local_apic::id());
-    let machine: &'static Machine<V> = Box::leak(Box::new(Machine {
-        vendor,
-        tsc_hz,
-        speculation: Speculation::of(&ThisCpu),
-        xsave: cpu::enable_xsave(&ThisCpu),
-        rdtscp,
-        epoch: wall_clock::seconds_since_1970(),
-        timer,
-        frames: Mutex::new(info.frames),
-        mails,
-        arrivals: [const { Mutex::new(Vec::new()) }; acpi::MAX_CPUS],
-        vms: AtomicU32::new(0),
-        online: AtomicU32::new(1),
-        go: AtomicU32::new(0),
-        busy: AtomicU32::new(0),
-    }));
+    let machine = machine(vendor, clock, info.frames);
     let cpus = rsdp.and_then(|rsdp| acpi::cpus(&Physical, rsdp));
     smp::start(machine, cpus, trampoline);
     paging::close_trampoline();
@@ -154,6 +138,36 @@ fn bring_up<V: Vendor>(
     distribute(machine, &on, &bundle);
     machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
     run_cpu(machine, Cpu { on, index: 0, last: None })
+}
+
+/// What all CPUs share. Out of line: what it is made from would stay on this CPU's stack for ever.
+#[inline(never)]
+fn machine<V: Vendor>(vendor: V, clock: Clock, frames: Frames) -> &'static Machine<V> {
+    let Clock { tsc_hz, timer } = clock;
+    let slice = (tsc_hz / 1_000_000).saturating_mul(SLICE_US);
+    let cpus = 0..acpi::MAX_CPUS;
+    let mails: Vec<Mail> = cpus.clone().map(|_| Mail::new()).collect();
+    if let Some(mail) = mails.first() {
+        mail.set_apic_id(local_apic::id());
+    }
+    Box::leak(Box::new(Machine {
+        vendor,
+        tsc_hz,
+        speculation: Speculation::of(&ThisCpu),
+        xsave: cpu::enable_xsave(&ThisCpu),
+        rdtscp: ThisCpu.announced(0x8000_0001, 0)[3] & 1 << 27 != 0,
+        epoch: wall_clock::seconds_since_1970(),
+        timer,
+        frames: Mutex::new(frames),
+        mails: mails.leak(),
+        arrivals: cpus.clone().map(|_| Mutex::new(Vec::new())).collect(),
+        queues: cpus.map(|cpu| Mutex::new(Queue::new(cpu, 0, slice))).collect(),
+        board: Box::new(Board::new()),
+        vms: AtomicU32::new(0),
+        online: AtomicU32::new(1),
+        go: AtomicU32::new(0),
+        busy: AtomicU32::new(0),
+    }))
 }
 
 /// Raises #UD, so that a test can see an exception of the hypervisor arrive at the host with registers
@@ -176,7 +190,7 @@ fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bun
     let online = machine.online.load(Ordering::Acquire);
     let there = u64::MAX.checked_shl(online).map_or(u64::MAX, |beyond| !beyond);
     let mut turn = 0usize;
-    let mut number = 0u8;
+    let (mut number, mut all) = (0u8, 0usize);
     for bytes in bundle.vms() {
         let packed = match VmDesc::read(bytes) {
             Ok(packed) => packed,
@@ -190,14 +204,14 @@ fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bun
         if let Some(cpu) = lowest(&mut beyond) {
             refuse(format_args!("VM \"{}\": there is no CPU {cpu}, only {online}", desc.name));
         }
-        let vcpus = match Home::make(machine, on, bundle, &desc, number) {
-            Ok(vcpus) => vcpus,
+        let units = match Home::make(machine, on, bundle, &desc, number) {
+            Ok(units) => units,
             Err(error) => refuse(format_args!("VM \"{}\": {error}", desc.name)),
         };
         let mut allowed = desc.cpus & there;
         let cpus: Vec<u16> = core::iter::from_fn(|| lowest(&mut allowed)).collect();
         let mut named = 0;
-        for mut vcpu in vcpus {
+        for mut unit in units {
             let turn = if packed.cpus == ANY_CPU { &mut turn } else { &mut named };
             let cpu = cpus.iter().cycle().nth(turn.checked_rem(cpus.len()).unwrap_or(0));
             *turn = turn.wrapping_add(1);
@@ -205,18 +219,20 @@ fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bun
                 continue;
             };
             let mut arrivals = arrivals.lock();
-            if arrivals.len() >= SLOTS {
-                refuse(format_args!("VM \"{}\": a CPU has room for {SLOTS} vCPUs", desc.name));
+            if all >= SLOTS {
+                refuse(format_args!("VM \"{}\": there is room for {SLOTS} vCPUs", desc.name));
             }
-            vcpu.vcpu.cpu = cpu.copied().unwrap_or(0);
-            vcpu.slot = arrivals.len() as u16;
-            arrivals.push(vcpu);
+            unit.payload.vcpu.cpu = cpu.copied().unwrap_or(0);
+            arrivals.push(unit);
+            all = all.wrapping_add(1);
         }
         number = number.wrapping_add(1);
     }
     if number == 0 {
         refuse("the bundle describes no VM");
     }
+    // All of them can come to one CPU.
+    machine.queues.iter().for_each(|queue| queue.lock().reserve(all));
     machine.vms.store(number.into(), Ordering::Release);
     machine.busy.store(online, Ordering::Release);
 }

@@ -1,166 +1,19 @@
+use std::boxed::Box;
+use std::cell::Cell;
 use std::vec;
 use std::vec::Vec;
 
 use super::*;
 
-const SLICE: u64 = 10_000;
+use simulation::SLICE;
 
-/// A CPU with a clock of its own, whose vCPUs run until their slices are over. There is one more than there
-/// are weights, of normal weight, which is away.
-struct Cpu {
-    queue: Queue,
-    had: Vec<u64>,
-    clock: u64,
-}
+mod balance;
+mod cost;
+mod fairness;
+mod one;
+mod simulation;
 
-impl Cpu {
-    fn new(weights: &[u32]) -> Cpu {
-        let all = weights.iter().copied().chain([NORMAL]);
-        let mut queue = Queue::new(all.map(|weight| (weight, SLICE)));
-        (0..weights.len()).for_each(|number| queue.join(number));
-        Cpu { queue, had: vec![0; weights.len() + 1], clock: 0 }
-    }
-
-    /// Runs the next for `most` ticks at most; who it was.
-    fn turn(&mut self, most: u64) -> usize {
-        let (number, left) = self.queue.pick().unwrap();
-        let ticks = left.min(most);
-        self.had[number] += ticks;
-        self.clock += ticks;
-        self.queue.put_back(number, ticks);
-        number
-    }
-
-    /// Others run until it is this one's turn; it runs for so long and leaves.
-    fn leaves(&mut self, who: usize, ticks: u64) {
-        loop {
-            let (number, _) = self.queue.pick().unwrap();
-            if number == who {
-                return self.queue.leave(who, ticks);
-            }
-            self.queue.put_back(number, SLICE);
-        }
-    }
-}
-
-#[test]
-fn equals_take_turns() {
-    let mut cpu = Cpu::new(&[NORMAL; 4]);
-    let turns: Vec<usize> = (0..12).map(|_| cpu.turn(SLICE)).collect();
-    assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3]);
-}
-
-#[test]
-fn time_is_shared_by_weight_and_nobody_is_ever_far_from_its_share() {
-    let weights: Vec<u32> = (0..40).map(|i| [16, 100, 256, 300, 1024, 4096][i % 6]).collect();
-    let all: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-    let mut cpu = Cpu::new(&weights);
-    for turn in 0..40_000 {
-        cpu.turn(1 + turn * 7919 % SLICE);
-        for (&had, &weight) in cpu.had.iter().zip(&weights) {
-            let share = u128::from(cpu.clock) * u128::from(weight) / u128::from(all);
-            let lag = share as i128 - i128::from(had);
-            assert!(lag.abs() <= i128::from(SLICE) + 1, "off by {lag} after turn {turn}");
-        }
-    }
-}
-
-#[test]
-fn a_slice_that_is_cut_short_goes_on() {
-    let mut cpu = Cpu::new(&[NORMAL; 2]);
-    assert_eq!(cpu.turn(SLICE / 4), 0);
-    let turns: Vec<usize> = (0..4).map(|_| cpu.turn(SLICE)).collect();
-    assert_eq!(turns, [1, 0, 0, 1], "first the other, then the rest of the slice");
-    assert_eq!(cpu.had[..2], [2 * SLICE, 2 * SLICE]);
-}
-
-#[test]
-fn who_wakes_up_runs_before_those_that_run_all_the_time() {
-    let mut cpu = Cpu::new(&[NORMAL; 8]);
-    cpu.queue.join(8);
-    for _ in 0..100 {
-        cpu.turn(SLICE);
-    }
-    cpu.leaves(8, 10);
-    for _ in 0..50 {
-        // Away for much longer than its share would take.
-        for _ in 0..40 {
-            cpu.turn(SLICE);
-        }
-        cpu.queue.join(8);
-        let (next, left) = cpu.queue.pick().unwrap();
-        assert_eq!(next, 8, "the shortest wish has the earliest deadline");
-        assert!(left <= SLICE / WAKE);
-        cpu.queue.leave(8, 10);
-    }
-}
-
-#[test]
-fn sleep_neither_saves_up_time_nor_forgives_it() {
-    let mut cpu = Cpu::new(&[NORMAL; 2]);
-    cpu.queue.join(2);
-    // It runs for what it may and a moment more, leaves, and is back at once.
-    let mut had = 0;
-    for _ in 0..3_000 {
-        let (number, left) = cpu.queue.pick().unwrap();
-        if number == 2 {
-            had += left + 5;
-            cpu.clock += left + 5;
-            cpu.queue.leave(2, left + 5);
-            cpu.queue.join(2);
-        } else {
-            cpu.clock += SLICE;
-            cpu.queue.put_back(number, SLICE);
-        }
-    }
-    assert!(had <= cpu.clock / 3 + 2 * SLICE, "{had} of {}", cpu.clock);
-    assert!(had >= cpu.clock / 3 - 2 * SLICE, "{had} of {}", cpu.clock);
-    // And after a long sleep it has no more than a share from then on.
-    cpu.leaves(2, 1);
-    for _ in 0..1_000 {
-        cpu.turn(SLICE);
-    }
-    cpu.queue.join(2);
-    cpu.had.fill(0);
-    for _ in 0..300 {
-        cpu.turn(SLICE);
-    }
-    let most = cpu.had.iter().max().unwrap();
-    assert!(cpu.had.iter().all(|had| most - had <= 2 * SLICE), "{:?}", cpu.had);
-}
-
-#[test]
-fn all_others_run_after_one_has_given_way() {
-    let mut cpu = Cpu::new(&[NORMAL; 5]);
-    for _ in 0..100 {
-        let (giver, _) = cpu.queue.pick().unwrap();
-        cpu.queue.give_way(giver, 3);
-        let others: Vec<usize> = (0..4).map(|_| cpu.turn(SLICE)).collect();
-        assert!(!others.contains(&giver), "{giver} is back before its turn: {others:?}");
-    }
-}
-
-#[test]
-fn a_cpu_never_waits_while_somebody_can_run() {
-    let mut cpu = Cpu::new(&[4096]);
-    for _ in 0..100 {
-        let (number, _) = cpu.queue.pick().unwrap();
-        assert!(cpu.queue.is_empty());
-        cpu.queue.put_back(number, SLICE);
-    }
-    cpu.leaves(0, 1);
-    assert!(cpu.queue.is_empty() && cpu.queue.pick().is_none());
-    cpu.queue.join(9);
-    assert!(cpu.queue.is_empty(), "number 9 is nobody's");
-}
-
-#[test]
-fn weights_out_of_range_are_brought_into_it() {
-    for weight in [0, 1, u32::MAX] {
-        let mut cpu = Cpu::new(&[weight, NORMAL]);
-        for _ in 0..100 {
-            cpu.turn(SLICE);
-        }
-        assert!(cpu.had[0] > 0 && cpu.had[1] > 0);
-    }
+std::thread_local! {
+    /// How often entries were compared.
+    pub(super) static COMPARISONS: Cell<u64> = const { Cell::new(0) };
 }

@@ -374,7 +374,11 @@ fn ends(
 /// A VM that resets itself finds itself as at its first start, again and again.
 pub fn resets_are_complete(stage: &Stage<'_>) -> Result<()> {
     for policy in Policy::ALL {
-        let vm = VmSpec { policy: PolicyName(policy), ..small("resets", "hostile", "case=reset") };
+        let vm = VmSpec {
+            policy: PolicyName(policy),
+            time_limit_ms: 600,
+            ..small("resets", "hostile", "case=reset")
+        };
         resets(stage, policy.name(), vm, 1, "@hostile reset sound")?;
     }
     Ok(())
@@ -383,16 +387,22 @@ pub fn resets_are_complete(stage: &Stage<'_>) -> Result<()> {
 /// The same where one vCPU of three has a triple fault while the others work, on two CPUs.
 pub fn vcpus_reset(stage: &Stage<'_>) -> Result<()> {
     let vm = small("resets", "hostile", "case=triple-fault-on-one-cpu");
-    resets(stage, "vcpus", VmSpec { vcpus: Vcpus(3), ..vm }, 2, "@hostile 3 CPUs work")
+    resets(
+        stage,
+        "vcpus",
+        VmSpec { vcpus: Vcpus(3), time_limit_ms: 3000, ..vm },
+        2,
+        "@hostile 3 CPUs work",
+    )
 }
 
 /// A VM that resets itself until its time is over says `text` each time.
 fn resets(stage: &Stage<'_>, name: &str, vm: VmSpec, cpus: u32, text: &str) -> Result<()> {
     const RESETS: usize = 3;
-    let vm = VmSpec { may_reset: true, time_limit_ms: 600, ..vm };
+    let vm = VmSpec { may_reset: true, ..vm };
     let plan = stage.lab.plan.with_vms(vec![vm])?;
     let hardware = Hardware { cpus, ..stage.real_time(&plan.vms) };
-    let boot = plan.boot(hardware, &stage.folder.join(name), Duration::from_secs(60))?;
+    let boot = plan.boot(hardware, &stage.folder.join(name), Duration::from_secs(120))?;
     let (mut console, mut end) = (Vec::new(), None);
     Session::start(&boot)?.run(|event| match event {
         Event::Console { bytes, .. } => console.extend(bytes),

@@ -57,13 +57,22 @@ pub fn boots_on_a_pc(stage: &Stage<'_>) -> Result<()> {
     expect(&said.difference(&known).cloned().collect(), ON_PC)
 }
 
+/// What it says where it does not trust the clocks of several CPUs.
+const UNSTABLE: [&str; 5] = [
+    "Unstable clock detected",
+    "keep using the local clock",
+    "trace_clock=local",
+    "on the kernel command line",
+    "##",
+];
+
 /// The same with work for all of them, and what else is asked of four CPUs.
 const LOAD: [(&str, &str); 5] = [
     (GREETING, ""),
     (
         PROMPT,
-        "for i in 1 2 3 4 5 6 7 8; do (n=0; while [ $n -lt 40 ]; do /bin/true; n=$((n+1)); done; \
-         dd if=/dev/zero bs=64k count=64 of=/dev/null 2>/dev/null) & done; wait; echo $((6 * 8)) done\r",
+        "for i in 1 2 3 4 5 6; do (n=0; while [ $n -lt 5 ]; do /bin/true; n=$((n+1)); done; \
+         dd if=/dev/zero bs=64k count=16 of=/dev/null 2>/dev/null) & done; wait; echo $((6 * 8)) done\r",
     ),
     ("48 done", "dmesg -r | grep '^<[0-4]>'\r"),
     (PROMPT, "echo $((6 * 7)) of $(grep -c ^processor /proc/cpuinfo)\r"),
@@ -78,7 +87,12 @@ pub fn runs_on_four_vcpus(stage: &Stage<'_>) -> Result<()> {
     let plan = stage.lab.plan.with_vms(vec![vm])?;
     let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };
     let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(600))?;
-    expect(&complaints(&talk(&boot, &LOAD)?), ON_MINIMAL)
+    let mut said = complaints(&talk(&boot, &LOAD)?);
+    // It trusts the TSCs of several CPUs if they are Intel's, or say that they are invariant: QEMU's are neither.
+    if stage.machine == Machine::QemuTcg {
+        said.retain(|line| !UNSTABLE.iter().any(|part| line.contains(part)));
+    }
+    expect(&said, ON_MINIMAL)
 }
 
 /// Two VMs with the kernel, of two vCPUs each, do their work beside a reference guest, on two CPUs.
@@ -103,7 +117,7 @@ pub fn runs_beside_another(stage: &Stage<'_>) -> Result<()> {
         Want::Console(2, "@bench done rows=4"),
         Want::Shutdown(2, 0),
     ];
-    watch(&plan.boot(hardware, &stage.folder, Duration::from_secs(240))?, &want)
+    watch(&plan.boot(hardware, &stage.folder, Duration::from_secs(600))?, &want)
 }
 
 fn expect(said: &BTreeSet<String>, expected: &[&str]) -> Result<()> {

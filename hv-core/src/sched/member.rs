@@ -1,0 +1,134 @@
+//! A vCPU, as the scheduler sees it.
+
+use super::{NORMAL, WEIGHTS};
+
+/// What a vCPU asks for when it wakes up is so much shorter than a slice, so that it is over, and the vCPU
+/// has reacted, so much sooner.
+pub(super) const WAKE: u64 = 8;
+
+/// A virtual time, and the part of a tick of it that is not yet one, in units of the weight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Virtual {
+    time: u64,
+    rest: u64,
+}
+
+impl Virtual {
+    /// What it is when somebody with this weight has run for so long.
+    fn after(self, ticks: u64, weight: u64) -> Virtual {
+        let scaled = ticks.saturating_mul(NORMAL.into()).saturating_add(self.rest);
+        let whole = scaled.checked_div(weight).unwrap_or(0);
+        let rest = scaled.checked_rem(weight).unwrap_or(0);
+        Virtual { time: self.time.wrapping_add(whole), rest }
+    }
+}
+
+/// How far `a` is ahead of `b`. Virtual times wrap around.
+pub(super) fn ahead(a: u64, b: u64) -> i64 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+/// A vCPU with what the scheduler knows of it. It is boxed once, and its box goes from CPU to CPU.
+#[derive(Debug)]
+pub struct Member<T> {
+    /// The vCPU.
+    pub payload: T,
+    affinity: u64,
+    weight: u64,
+    /// What it asks for at a time, in ticks.
+    slice: u64,
+    /// What is left of that.
+    left: u64,
+    /// What it has had: it may run when virtual time has come to that. In a queue this is by the time of the
+    /// queue, elsewhere by the time that all CPUs share.
+    start: Virtual,
+    /// How far that was ahead of its CPU when it left.
+    lead: i64,
+    /// It has been in a queue.
+    known: bool,
+}
+
+impl<T> Member<T> {
+    /// One that has not run, with a weight, which is brought into [`WEIGHTS`], a slice of so many ticks, at least
+    /// one, and the CPUs that it may run on, a bit for each.
+    pub fn new(payload: T, weight: u32, slice: u64, affinity: u64) -> Member<T> {
+        Member {
+            payload,
+            affinity,
+            weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).into(),
+            slice: slice.max(1),
+            left: 0,
+            start: Virtual::default(),
+            lead: 0,
+            known: false,
+        }
+    }
+
+    /// The CPUs that it may run on, a bit for each.
+    pub fn affinity(&self) -> u64 {
+        self.affinity
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(super) fn start(&self) -> u64 {
+        self.start.time
+    }
+
+    /// The virtual time at which it must have had what it asks for.
+    pub(super) fn deadline(&self) -> u64 {
+        self.start.after(self.left, self.weight).time
+    }
+
+    /// What it has had beyond this time, in units of the weight.
+    pub(super) fn beyond(&self, time: u64) -> i64 {
+        let whole = ahead(self.start.time, time).saturating_mul(self.weight.cast_signed());
+        whole.saturating_add(self.start.rest.cast_signed())
+    }
+
+    pub(super) fn ran(&mut self, ticks: u64) {
+        self.start = self.start.after(ticks, self.weight);
+        self.left = self.left.saturating_sub(ticks);
+    }
+
+    pub(super) fn ask(&mut self) {
+        self.left = self.slice;
+    }
+
+    /// How much of its share it may have kept when it wakes up, in virtual time, and what it then asks for.
+    pub(super) fn wake(&mut self) -> u64 {
+        if !self.known {
+            self.known = true;
+            self.ask();
+            return 0;
+        }
+        self.left = self.slice.wrapping_div(WAKE).max(1);
+        self.virtual_slice()
+    }
+
+    /// How far virtual time comes for it in a slice.
+    pub(super) fn virtual_slice(&self) -> u64 {
+        Virtual::default().after(self.slice, self.weight).time
+    }
+
+    /// It goes into a queue whose time, of which `shift` is missing to that of all, is `time`: at most so far
+    /// behind that, and no farther ahead than when it left.
+    pub(super) fn enter(&mut self, time: u64, shift: u64, behind: u64) {
+        let lag = ahead(time.wrapping_add(shift), self.start.time);
+        let most = i64::try_from(behind).unwrap_or(i64::MAX);
+        let lag = lag.clamp(self.lead.saturating_neg(), most);
+        self.start.time = time.wrapping_sub(lag.cast_unsigned());
+    }
+
+    /// The reverse.
+    pub(super) fn exit(&mut self, time: u64, shift: u64) {
+        self.lead = ahead(self.start.time, time).max(0);
+        self.start.time = self.start.time.wrapping_add(shift);
+    }
+}

@@ -1,0 +1,163 @@
+//! Those that want to run on one CPU.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+
+use super::board::bit;
+use super::line::Line;
+use super::member::Member;
+
+/// Those that want to run on one CPU, without the one that runs.
+#[derive(Debug)]
+pub struct Queue<T> {
+    pub(super) cpu: usize,
+    /// Virtual time: what all have had on average, by their weights, with the one that runs.
+    pub(super) time: u64,
+    /// The part of a tick of it that is not yet one, in units of the weight.
+    rest: i64,
+    /// What is missing to the time that all CPUs share.
+    pub(super) shift: u64,
+    /// The weights of all, with that of the one that runs.
+    pub(super) weight: u64,
+    /// How many they are.
+    pub(super) members: u64,
+    /// Those that must stay here.
+    staying: Line<T>,
+    /// Those that may run on another CPU.
+    pub(super) movable: Line<T>,
+    /// The other CPUs that one of these may run on, and perhaps more.
+    pub(super) open: u64,
+    /// Nobody was here when the last one came.
+    pub(super) fresh: bool,
+    /// The slice that rounds are made of.
+    pub(super) slice: u64,
+    /// The time at which to look at the others next.
+    pub(super) look_at: u64,
+    /// How far who comes from another CPU may be behind.
+    pub(super) spread: i64,
+    /// How many have come.
+    number: u64,
+}
+
+impl<T> Queue<T> {
+    /// The queue of this CPU for so many members. All CPUs have the same `slice` in ticks: that of most members.
+    pub fn new(cpu: usize, capacity: usize, slice: u64) -> Queue<T> {
+        Queue {
+            cpu,
+            time: 0,
+            rest: 0,
+            shift: 0,
+            weight: 0,
+            members: 0,
+            staying: Line::new(capacity),
+            movable: Line::new(capacity),
+            open: 0,
+            fresh: true,
+            slice,
+            look_at: 0,
+            spread: 0,
+            number: 0,
+        }
+    }
+
+    /// Makes room for so many more members than wait.
+    pub fn reserve(&mut self, more: usize) {
+        self.staying.reserve(more);
+        self.movable.reserve(more);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> [[usize; 2]; 2] {
+        [self.staying.capacity(), self.movable.capacity()]
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.staying.len().saturating_add(self.movable.len())
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Somebody wants to run, for the first time or because it woke up. Of its share, what it did not use while it
+    /// was away is gone but for a slice; what it had beyond it, before it left, is not forgiven.
+    pub fn join(&mut self, mut member: Box<Member<T>>) {
+        self.fresh |= self.weight == 0;
+        let kept = member.wake();
+        member.enter(self.time, self.shift, if self.weight == 0 { 0 } else { kept });
+        self.count(&member);
+        self.insert(member);
+    }
+
+    /// The next to run, and the ticks that it may. It still counts here until [`put_back`](Queue::put_back),
+    /// [`give_way`](Queue::give_way) or [`leave`](Queue::leave).
+    pub fn pick(&mut self) -> Option<(Box<Member<T>>, u64)> {
+        self.staying.advance(self.time);
+        self.movable.advance(self.time);
+        let member = Line::first_of(&mut self.staying, &mut self.movable)?;
+        let left = member.left();
+        Some((member, left))
+    }
+
+    /// The one that was picked has run so long and wants to go on.
+    pub fn put_back(&mut self, mut member: Box<Member<T>>, ticks: u64) {
+        self.charge(&mut member, ticks);
+        if member.left() == 0 {
+            member.ask();
+        }
+        self.insert(member);
+    }
+
+    /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
+    pub fn give_way(&mut self, mut member: Box<Member<T>>, ticks: u64) {
+        self.charge(&mut member, ticks);
+        let left = member.left();
+        self.charge(&mut member, left);
+        member.ask();
+        self.insert(member);
+    }
+
+    /// The one that was picked has run so long, and does not want to for now.
+    pub fn leave(&mut self, member: &mut Member<T>, ticks: u64) {
+        self.charge(member, ticks);
+        self.discount(member);
+    }
+
+    fn charge(&mut self, member: &mut Member<T>, ticks: u64) {
+        let before = member.beyond(self.time);
+        member.ran(ticks);
+        self.pass(member.beyond(self.time).saturating_sub(before));
+    }
+
+    pub(super) fn count(&mut self, member: &Member<T>) {
+        self.weight = self.weight.saturating_add(member.weight());
+        self.members = self.members.saturating_add(1);
+        self.pass(member.beyond(self.time));
+    }
+
+    pub(super) fn discount(&mut self, member: &mut Member<T>) {
+        self.weight = self.weight.saturating_sub(member.weight());
+        self.members = self.members.saturating_sub(1);
+        self.pass(member.beyond(self.time).saturating_neg());
+        member.exit(self.time, self.shift);
+    }
+
+    /// All together have had so much more, in units of the weight.
+    fn pass(&mut self, had: i64) {
+        let (sum, weight) = (self.rest.saturating_add(had), self.weight.cast_signed());
+        self.rest = sum.checked_rem_euclid(weight).unwrap_or(0);
+        let whole = sum.checked_div_euclid(weight).unwrap_or(0);
+        self.time = self.time.wrapping_add(whole.cast_unsigned());
+    }
+
+    pub(super) fn insert(&mut self, member: Box<Member<T>>) {
+        self.number = self.number.wrapping_add(1);
+        let elsewhere = member.affinity() & !bit(self.cpu);
+        self.open |= elsewhere;
+        let line = if elsewhere == 0 { &mut self.staying } else { &mut self.movable };
+        line.insert(member, self.time, self.number);
+    }
+}
