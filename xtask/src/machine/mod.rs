@@ -54,6 +54,8 @@ struct Model {
     cpu_model: &'static str,
     boot: BootPath,
     repeatable: Repeatable,
+    /// `None` if it takes what the host has.
+    most_memory_mib: Option<u64>,
     needs: &'static [Need],
 }
 
@@ -65,6 +67,8 @@ const BOCHS_VMX: Model = Model {
     cpu_model: bochs::REFERENCE_CPU,
     boot: BootPath::Iso,
     repeatable: Repeatable::Always,
+    // Bochs 2.7 refuses more in `megs`.
+    most_memory_mib: Some(2048),
     needs: deps::BOCHS,
 };
 const BOCHS_SVM: Model = Model {
@@ -82,6 +86,7 @@ const QEMU_TCG: Model = Model {
     cpu_model: "max",
     boot: BootPath::Pvh,
     repeatable: Repeatable::OnRequest,
+    most_memory_mib: None,
     needs: deps::QEMU,
 };
 const QEMU_KVM: Model = Model {
@@ -193,6 +198,11 @@ impl Machine {
         obstacles
     }
 
+    /// The most memory in MiB that it can have on this computer.
+    pub fn most_memory_mib(self) -> u64 {
+        self.model().most_memory_mib.unwrap_or(u64::MAX).min(host_memory_mib())
+    }
+
     /// Hardware for a hypervisor whose VMs have `vm_memory` bytes, as it comes.
     pub fn hardware(self, vm_memory: u64) -> Hardware {
         let model = self.model();
@@ -203,16 +213,33 @@ impl Machine {
             boot: model.boot,
             cpu_model: model.cpu_model.to_owned(),
             cpus: 1,
-            memory_mib: memory_for(vm_memory),
+            memory_mib: self.memory_for(vm_memory),
             repeatable: model.repeatable == Repeatable::Always,
         }
     }
+
+    /// Its memory in MiB for so many bytes of VMs and bundle, as far as it can have that.
+    fn memory_for(self, bytes: u64) -> u64 {
+        needed_mib(bytes).next_multiple_of(256).max(512).min(self.most_memory_mib())
+    }
 }
 
-/// The memory in MiB of a machine for so many bytes of VMs and bundle: with room for the hypervisor and the
-/// firmware.
-fn memory_for(bytes: u64) -> u64 {
-    (bytes.div_ceil(1 << 20) + 192).next_multiple_of(256).max(512)
+/// The memory in MiB that a machine has to have for so many bytes of VMs and bundle: the hypervisor and the
+/// firmware need some beside them.
+pub fn needed_mib(bytes: u64) -> u64 {
+    const ROOM: u64 = 192;
+    let needed = bytes.div_ceil(1 << 20) + ROOM;
+    // QEMU's q35 puts memory of 2816 MiB or more in two pieces, of which the lower ends at 2 GiB. The RAM of
+    // a VM is in one.
+    if needed > 2560 { needed + 2048 } else { needed }
+}
+
+/// The memory of this computer (proc(5)), or no limit if it is not known.
+fn host_memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|total| total.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib >> 10)
 }
 
 impl Hardware {
@@ -223,7 +250,7 @@ impl Hardware {
 
     /// The same with memory for so many bytes of VMs and bundle at least.
     pub fn holding(self, bytes: u64) -> Hardware {
-        Hardware { memory_mib: self.memory_mib.max(memory_for(bytes)), ..self }
+        Hardware { memory_mib: self.memory_mib.max(self.machine.memory_for(bytes)), ..self }
     }
 
     /// What one tick of its TSC is.
@@ -252,5 +279,25 @@ impl Hardware {
                 Ok(command)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_the_largest_vm_is_in_one_piece_beyond_the_lower_two_gib() {
+        assert_eq!(needed_mib(64 << 20), 256);
+        assert_eq!(needed_mib(2368 << 20), 2560);
+        let three = Machine::QemuTcg.hardware(3 << 30).memory_mib;
+        assert!(three >= 2048 + 3072 || three == Machine::QemuTcg.most_memory_mib(), "{three}");
+    }
+
+    #[test]
+    fn bochs_is_never_given_more_than_it_takes() {
+        let hardware = Machine::BochsSvm.hardware(3 << 30);
+        assert!(hardware.memory_mib <= 2048);
+        assert!(hardware.holding(4 << 30).memory_mib <= 2048);
     }
 }
