@@ -11,7 +11,7 @@ use crate::{build, elf, iso, linux, plan, vmfile};
 /// Builds and prints what was made.
 pub fn run(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
     let mut vms = match &args.config {
-        Some(path) => vmfile::read(path)?,
+        Some(path) => vmfile::read(path)?.vms,
         None => vec![plan::vm(&args.image, &args.guest)?],
     };
     if linux::is_name(&args.image) && args.config.is_none() {

@@ -38,12 +38,16 @@ pub fn run(workspace: &Workspace, args: &RunArgs) -> Result<ExitCode> {
         };
         plan::bare(&vm, hardware, &folder, limit)?
     } else {
-        let mut vms = match &args.config {
-            Some(path) => vmfile::read(path)?,
+        let file = args.config.as_deref().map(vmfile::read).transpose()?;
+        let mut vms = match &file {
+            Some(file) => file.vms.clone(),
             None => vec![plan::vm(&args.image, &args.guest)?],
         };
         vms.iter_mut().for_each(|vm| vm.profile |= args.top);
         let hardware = plan::hardware(args.machine, &args.hardware, Purpose::Run, &vms)?;
+        if let Some(file) = &file {
+            file.check_on(&hardware)?;
+        }
         if linux::is_name(&args.image) && args.config.is_none() {
             vms.iter_mut().for_each(|vm| linux::tell_the_clock_aloud(vm, Some(hardware.vendor)));
         }

@@ -1,7 +1,7 @@
 //! VM descriptions: TOML for people, [`VmDesc`] for the hypervisor.
 //!
 //! A file holds `[[vm]]` tables. Every value has a type that refuses what the hypervisor would
-//! refuse, so that the error names the line.
+//! refuse, so that the error names the line; [`fit`] looks at what values make together.
 
 use std::path::Path;
 
@@ -11,12 +11,17 @@ use hv_core::vm::desc::{COMMAND_LINE, Options, VmDesc};
 use hv_core::vm::feature::Features;
 use hv_core::vm::kind::ImageKind;
 use serde::Deserialize;
+use toml::de::DeTable;
 
 use crate::bundle::padded;
+use crate::machine::Hardware;
 use crate::members;
 
+mod fit;
+mod places;
 mod values;
 
+use places::Places;
 pub use values::{
     CommandLine, Cpus, FeatureName, KindName, MachineName, Memory, PolicyName, Slice, Vcpus,
     Weight, features, kind, machine, memory, policy,
@@ -25,6 +30,7 @@ pub use values::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(deserialize_with = "values::vms")]
     vm: Vec<VmSpec>,
 }
 
@@ -33,13 +39,16 @@ struct File {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct VmSpec {
     /// The VM's name in reports.
+    #[serde(deserialize_with = "values::name")]
     pub name: String,
     /// The name of a reference guest, or the path of an image.
+    #[serde(deserialize_with = "values::file")]
     pub image: String,
     /// What the image is.
     #[serde(default)]
     pub kind: KindName,
     /// The path of its initial RAM disk.
+    #[serde(default, deserialize_with = "values::some_file")]
     pub initrd: Option<String>,
     /// The devices that it has.
     #[serde(default)]
@@ -63,7 +72,7 @@ pub struct VmSpec {
     #[serde(default)]
     pub weight: Weight,
     /// Ends it after this time; 0 for never.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "values::milliseconds")]
     pub time_limit_ms: u64,
     /// Hold its VMCS against the manual's rules before every entry.
     #[serde(default)]
@@ -91,26 +100,48 @@ fn yes() -> bool {
     true
 }
 
-/// The VMs in a file.
-pub fn read(path: &Path) -> Result<Vec<VmSpec>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text).with_context(|| format!("in {}", path.display()))
+/// What stands in a description file.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub vms: Vec<VmSpec>,
+    places: Places,
 }
 
-/// The VMs in the text of a file.
-pub fn parse(text: &str) -> Result<Vec<VmSpec>> {
-    let file: File = toml::from_str(text)?;
-    ensure!(!file.vm.is_empty(), "there is no [[vm]] table");
-    for (index, vm) in file.vm.iter().enumerate() {
-        vm.packed().with_context(|| format!("[[vm]] number {} ({:?})", index + 1, vm.name))?;
-        ensure!(
-            !file.vm[..index].iter().any(|other| other.name == vm.name),
-            "two VMs have the name {:?}",
-            vm.name
-        );
+/// Reads a file, and looks for the files that it names.
+///
+/// # Errors
+///
+/// The first fault, with its line.
+pub fn read(path: &Path) -> Result<Described> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = parse(&path.display().to_string(), &text)?;
+    fit::files(&file.vms).map_err(|misfit| file.places.misfit(&misfit))?;
+    Ok(file)
+}
+
+/// The VMs in the text of a file, which is called `file`.
+fn parse(file: &str, text: &str) -> Result<Described, places::Refusal> {
+    let (table, faults) = DeTable::parse_recoverable(text);
+    let places = Places::of(file, text, table.get_ref());
+    let read = match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => File::deserialize(toml::Deserializer::from(table)),
+    };
+    let vms = read.map_err(|error| places.refused(&error))?.vm;
+    fit::together(&vms).map_err(|misfit| places.misfit(&misfit))?;
+    Ok(Described { vms, places })
+}
+
+impl Described {
+    /// Looks whether the VMs fit on a machine.
+    ///
+    /// # Errors
+    ///
+    /// What does not, with its line.
+    pub fn check_on(&self, hardware: &Hardware) -> Result<()> {
+        Ok(fit::on(&self.vms, hardware).map_err(|misfit| self.places.misfit(&misfit))?)
     }
-    Ok(file.vm)
 }
 
 impl VmSpec {

@@ -9,7 +9,12 @@ use hv_core::vm::feature::{self, Features};
 use hv_core::vm::kind::ImageKind;
 use hv_core::vm::machine_type::MachineType;
 use hv_core::vm::policy::Policy;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::VmSpec;
+use crate::bundle::padded;
+use crate::members;
 
 macro_rules! value {
     ($(#[$doc:meta])* $name:ident($inner:ty) from $raw:ty = $default:expr, $check:expr) => {
@@ -51,7 +56,9 @@ Cpus(u64) from Vec<i64> = ANY_CPU, |cpus| {
     ensure!(!cpus.is_empty(), "no CPU is named: leave the key out to mean all of them");
     cpus.into_iter().try_fold(0, |all, cpu| {
         let bit = u32::try_from(cpu).ok().and_then(|cpu| 1u64.checked_shl(cpu));
-        Ok(all | bit.with_context(|| format!("CPU {cpu}: they are numbered from 0 to 63"))?)
+        let bit = bit.with_context(|| format!("CPU {cpu}: they are numbered from 0 to 63"))?;
+        ensure!(all & bit == 0, "CPU {cpu} stands there twice: name each once");
+        Ok(all | bit)
     })
 });
 value!(/// An execution policy by name.
@@ -89,6 +96,42 @@ impl From<&str> for CommandLine {
     fn from(line: &str) -> Self {
         CommandLine(line.to_owned())
     }
+}
+
+/// The VMs of a file: one at least.
+pub fn vms<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<VmSpec>, D::Error> {
+    let vms = Vec::deserialize(from)?;
+    match vms.is_empty() {
+        true => Err(D::Error::custom("there is no [[vm]] table: write one for each VM")),
+        false => Ok(vms),
+    }
+}
+
+/// A name as a bundle can hold it.
+pub fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    padded(&name).map_err(D::Error::custom)?;
+    Ok(name)
+}
+
+/// What names a file whose name a bundle can hold.
+pub fn file<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let called = String::deserialize(from)?;
+    padded(&members::name(&called)).map_err(D::Error::custom)?;
+    Ok(called)
+}
+
+/// The same for a key that may be left out.
+pub fn some_file<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    file(from).map(Some)
+}
+
+/// A time, 0 for none.
+pub fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let value = toml::Value::deserialize(from)?;
+    let time = value.as_integer().and_then(|time| u64::try_from(time).ok());
+    let wrong = || format!("{value} is not a whole number of milliseconds, or 0 for never");
+    time.ok_or_else(|| D::Error::custom(wrong()))
 }
 
 /// The policy that users call `name`.
