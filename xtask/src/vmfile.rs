@@ -19,6 +19,8 @@ use crate::members;
 
 mod fit;
 mod places;
+#[cfg(test)]
+pub mod reference;
 mod values;
 
 use places::Places;
