@@ -91,7 +91,8 @@ impl<V: Vendor> Vcpus<'_, V> {
         let (home, post) = (instance.home, instance.vcpu.post);
         instance.come_to(self.index);
         post.set_place(Place::Asleep { cpu: self.index, slot });
-        if next(&instance.vcpu, 0) == u64::MAX {
+        let due = !instance.vcpu.waits_for_startup && wakes(&mut instance.vcpu);
+        if !due && next(&instance.vcpu, 0) == u64::MAX {
             instance.deep = true;
             let asleep = home.asleep.fetch_add(1, Ordering::SeqCst).saturating_add(1) as usize;
             let posts = home.vm.posts;
@@ -109,7 +110,7 @@ impl<V: Vendor> Vcpus<'_, V> {
             *place = Some(unit);
         }
         // What came before it was known to sleep has brought no mail.
-        if post.waits() {
+        if due || post.waits() {
             self.wake(slot);
         }
     }

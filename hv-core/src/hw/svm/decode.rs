@@ -7,6 +7,7 @@ use super::detail::{self, opcode};
 use super::exit_code::{code, neutral};
 use super::guest::{Guest, State};
 use super::intercept::Clean;
+use super::vmcb::Vmcb;
 use crate::emulate::instruction::{self, Decoded};
 use crate::hw::check::rflags;
 use crate::hw::instructions::tsc;
@@ -152,6 +153,22 @@ impl Guest<'_> {
         Exit::NmiWindow
     }
 
+    /// Whether the guest is between STI and HLT. VMRUN restores that, but not QEMU's: the guest would take its
+    /// interrupt before the HLT, and then sleep past it. So the HLT is executed here, which is the same.
+    fn is_before_halt(&mut self, vcpu: &Vcpu) -> bool {
+        const HLT: u8 = 0xf4;
+        let Vmcb { control, save } = &*self.state.vmcb;
+        let shadow = control.interrupt_shadow & 1 != 0 && save.rflags & rflags::IF != 0;
+        if !shadow || self.state.hurry.is_some() || self.cpl() != 0 {
+            return false;
+        }
+        let halts = instruction::fetch(vcpu, self).as_slice().first() == Some(&HLT);
+        if halts {
+            self.ends_behind(1);
+        }
+        halts
+    }
+
     fn interrupt(&mut self) -> Exit {
         let exit = match self.state.hurry.take() {
             Some(window) => window,
@@ -181,6 +198,10 @@ impl Guest<'_> {
             code::EXCEPTION..code::INTR => self.exception(exit_code.wrapping_sub(code::EXCEPTION)),
             code::NPF => self.nested_fault(),
             code::ICEBP => self.icebp(),
+            code::INTR if self.is_before_halt(vcpu) => {
+                self.serve_host();
+                Exit::Hlt
+            }
             code::INTR => self.interrupt(),
             code::IRET => self.iret(),
             code::RDTSCP => Exit::Rdtsc { with_aux: true },
