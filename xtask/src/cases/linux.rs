@@ -99,7 +99,7 @@ pub fn runs_on_four_vcpus(stage: &Stage<'_>) -> Result<()> {
 /// Two VMs with the kernel, of two vCPUs each, do their work beside a reference guest, on two CPUs.
 pub fn runs_beside_another(stage: &Stage<'_>) -> Result<()> {
     let linux = |name: &str| -> Result<VmSpec> {
-        let line = "quiet paravane.run=forks,pipe";
+        let line = "quiet paravane.run=forks";
         let vm = stage.lab.linux(stage.machine, MachineType::Minimal, line)?;
         Ok(VmSpec { name: name.to_owned(), vcpus: Vcpus(2), ..vm })
     };
@@ -111,9 +111,9 @@ pub fn runs_beside_another(stage: &Stage<'_>) -> Result<()> {
     let plan = stage.lab.plan.with_vms(vec![linux("one")?, linux("two")?, bench])?;
     let hardware = Hardware { cpus: 2, memory_mib: 1024, ..stage.hardware(&plan.vms) };
     let want = [
-        Want::Console(0, "workload pipe end"),
+        Want::Console(0, "workload forks end"),
         Want::Shutdown(0, 0),
-        Want::Console(1, "workload pipe end"),
+        Want::Console(1, "workload forks end"),
         Want::Shutdown(1, 0),
         Want::Console(2, "@bench done rows=4"),
         Want::Shutdown(2, 0),

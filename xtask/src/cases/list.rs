@@ -47,6 +47,10 @@ const SHORT: TestVm = TestVm { line: "shim=native workload=cpuid", ..VM };
 const SHORT_PV: TestVm = TestVm { line: "shim=pv workload=cpuid", policy: Policy::Pv, ..VM };
 /// The hostile guest with the cases that take no time.
 pub const HOSTILE: TestVm = TestVm { image: "hostile", line: "case=all-calls", ..VM };
+/// The benchmark guest in a VM of this name.
+const fn named(name: &'static str, line: &'static str) -> TestVm {
+    TestVm { name, line, ..VM }
+}
 /// The hostile guest with a page on which instructions are emulated.
 const fn forms(name: &'static str, line: &'static str) -> TestVm {
     TestVm { name, line, memory: 16 << 20, scratch_page: true, ..HOSTILE }
@@ -331,6 +335,27 @@ const CASES: &[Case] = &[
         about: "a VM whose timer is due takes the CPU from one that never exits by itself",
         on: EACH_VENDOR,
         kind: Checks(checks::halted_gets_the_cpu_back),
+    },
+    Case {
+        name: "a-preempted-idle-loop-wakes-up",
+        about: "a guest that leaves the CPU between STI and HLT wakes up when its timer fires",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            real_time: true,
+            vms: &[
+                TestVm {
+                    slice_us: 100,
+                    ..named("sleeper", "shim=native workload=idle-wake ops=300")
+                },
+                TestVm { slice_us: 100, ..named("busy", "shim=native workload=cpuid ops=50000") },
+            ],
+            want: &[
+                Want::Console(0, "@bench done rows=1"),
+                Want::Shutdown(0, 0),
+                Want::Shutdown(1, 0),
+            ],
+            ..BOOT
+        }),
     },
     Case {
         name: "random-steps",
