@@ -98,6 +98,16 @@
 #define PV_STAT_MARK UINT64_C(0x60000)
 #define PV_STAT_READ UINT64_C(0x60001)
 
+/* Extension smp: its number, its calls in RAX. */
+#define PV_EXT_SMP UINT64_C(0x7)
+#define PV_EXT_SMP_VERSION UINT64_C(1)
+#define PV_SMP_START UINT64_C(0x70000)
+#define PV_SMP_SEND UINT64_C(0x70001)
+#define PV_SMP_FLUSH UINT64_C(0x70002)
+#define PV_SMP_KICK UINT64_C(0x70003)
+#define PV_SMP_WAIT UINT64_C(0x70004)
+#define PV_SMP_YIELD_TO UINT64_C(0x70005)
+
 /* Arguments. */
 #define PV_HALT_ENABLE_INTERRUPTS UINT64_C(0x1)
 #define PV_MARK_BEGIN UINT64_C(0)

@@ -91,7 +91,7 @@ pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> (u64, u64) {
     }
 }
 
-/// Makes a call of at most two arguments if Paravane is there. Registers of arguments that the call
+/// Makes a call of at most four arguments if Paravane is there. Registers of arguments that the call
 /// does not have are ignored by the ABI, so nothing is spent on them.
 ///
 /// # Errors
@@ -104,7 +104,7 @@ pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> (u64, u64) {
 /// stop what must go on.
 #[inline(always)]
 pub unsafe fn call<const N: usize>(number: Number, arguments: [u64; N]) -> Result<u64, CallError> {
-    const { assert!(N <= 2, "a call with more arguments goes through `raw`") };
+    const { assert!(N <= 4, "a call with more arguments goes through `raw`") };
     if !enabled::<{ Key::Call as u32 }>() {
         return Err(CallError::NoHypervisor);
     }
@@ -115,8 +115,14 @@ pub unsafe fn call<const N: usize>(number: Number, arguments: [u64; N]) -> Resul
         match N {
             0 => vmcall!(number, value; lateout("rdx") value),
             1 => vmcall!(number, value; lateout("rdx") value, in("rdi") argument(0)),
-            _ => {
+            2 => {
                 vmcall!(number, value; lateout("rdx") value, in("rdi") argument(0), in("rsi") argument(1))
+            }
+            3 => {
+                vmcall!(number, value; inlateout("rdx") argument(2) => value, in("rdi") argument(0), in("rsi") argument(1))
+            }
+            _ => {
+                vmcall!(number, value; inlateout("rdx") argument(2) => value, in("rdi") argument(0), in("rsi") argument(1), in("rcx") argument(3))
             }
         }
     };
@@ -209,6 +215,18 @@ calls! {
     stat {
         "Marks the begin or end of a measured section; returns the vCPU's exits so far." mark = MARK(id, phase);
         "Reads one counter of the calling vCPU." read = READ(selector);
+    }
+    /// What the vCPUs of a VM do to each other; [`crate::smp`] is the comfortable way.
+    smp {
+        "Starts a vCPU that waits for a startup IPI."
+            start = START(vcpu, entry, cr3, argument)
+            unsafe "What is at `entry` under the page tables at `cr3` is code for another CPU, which runs it with `argument` and nothing else.";
+        "Interrupts a set of vCPUs." send = SEND(vector, first, mask);
+        "Flushes every translation of a set of vCPUs; [`CallError::Again`](super::CallError::Again) comes with those that are missing."
+            flush = FLUSH(first, mask);
+        "Ends the wait of a vCPU, or its next one." kick = KICK(vcpu);
+        "Halts until the vCPU is kicked or an interrupt is pending." wait = WAIT();
+        "Lets other vCPUs of this CPU run first, and preferably this one." yield_to = YIELD_TO(vcpu);
     }
 }
 

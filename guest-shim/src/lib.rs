@@ -46,6 +46,7 @@
 //! | time | [`clock::now`] | clock in the read-only half: no exit |
 //! | console | the crate `drivers` | call or ring |
 //! | reset, shutdown | [`power`] | call |
+//! | other CPUs | [`smp`] | one call for a set of them |
 //!
 //! # What is not, and why
 //!
@@ -90,6 +91,7 @@ mod mode;
 pub mod power;
 pub mod registers;
 mod site;
+pub mod smp;
 pub mod stat;
 pub mod timer;
 

@@ -160,6 +160,22 @@ extensions! {
         READ = 1 (selector) -> "the counter" errors [InvalidArgument]:
             "Reads one counter of the calling vCPU without an area.";
     }
+    /// What the vCPUs of a VM do to each other.
+    smp = 7 v 1 {
+        START = 0 (vcpu, entry, cr3, argument) -> "0"
+            errors [Misaligned, BadAddress, InvalidArgument, AlreadyDone]:
+            "Starts a vCPU that waits for a startup IPI, in 64-bit mode at a linear address, with page tables and an argument.";
+        SEND = 1 (vector, first, mask) -> "0" errors [InvalidArgument]:
+            "Interrupts a set of vCPUs.";
+        FLUSH = 2 (first, mask) -> "0" errors [InvalidArgument]:
+            "Flushes every translation of a set of vCPUs; `AGAIN` comes with the mask of those that have not done it yet.";
+        KICK = 3 (vcpu) -> "0" errors [InvalidArgument]:
+            "Ends the wait of a vCPU, or its next one.";
+        WAIT = 4 () -> "0" errors []:
+            "Halts until the vCPU is kicked or an interrupt is pending.";
+        YIELD_TO = 5 (vcpu) -> "0" errors [InvalidArgument]:
+            "Lets other vCPUs of this CPU run first, and preferably this one.";
+    }
 }
 
 /// Bits of the `flags` argument of `sched.halt_until`.

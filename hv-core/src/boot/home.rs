@@ -25,7 +25,7 @@ use crate::mem::tlb::Seen;
 use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
-use crate::vm::post::Then;
+use crate::vm::post::{Startup, Then};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
 /// A vCPU as its CPU holds it.
@@ -285,7 +285,7 @@ impl<V: Vendor> Instance<V> {
         for (register, value) in start.registers {
             self.vcpu.registers.set(register, value);
         }
-        self.vcpu.set_long_mode(start.mode == Mode::Long);
+        self.vcpu.set_long_mode(matches!(start.mode, Mode::Long | Mode::Called(_)));
         vendor.reset(&mut self.state, start, self.vcpu.tsc_offset);
     }
 
@@ -308,15 +308,22 @@ impl<V: Vendor> Instance<V> {
         self.vcpu.wait_for_startup();
     }
 
-    /// The vCPU waits for a startup IPI, and one has come: it starts at that page.
-    pub fn start_up(&mut self, vendor: &V, page: u8) {
+    /// The vCPU waits to be started, and it is to.
+    pub fn start_up(&mut self, vendor: &V, startup: Startup) {
         /// EDX after INIT: family, model and stepping (SDM vol. 3, Processor State After Reset).
         fn signature(vcpu: &Vcpu) -> u64 {
             vcpu.cpuid.find(vcpu.info, 1, 0).map_or(0, |entry| entry.eax.into())
         }
-        let edx = signature(&self.vcpu);
-        self.start(vendor, Start::new(Mode::Startup(page), 0u64, Gpr::Rdx, edx));
-        self.vcpu.waits_for_startup = false;
+        let start = match startup {
+            Startup::Page(page) => {
+                Start::new(Mode::Startup(page), 0u64, Gpr::Rdx, signature(&self.vcpu))
+            }
+            Startup::Called { entry, tables, argument } => {
+                Start::new(Mode::Called(tables), entry, Gpr::Rdi, argument)
+            }
+        };
+        self.start(vendor, start);
+        self.vcpu.set_waits_for_startup(false);
         self.vcpu.attend();
     }
 }

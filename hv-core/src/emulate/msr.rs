@@ -358,7 +358,7 @@ fn live(vcpu: &Vcpu, msr: u32) -> Option<LiveMsr> {
 }
 
 /// Whether bits 63:47 are all the same: four-level paging is all that is offered.
-fn canonical(address: u64) -> bool {
+pub fn canonical(address: u64) -> bool {
     (address as i64) << 16 >> 16 == address as i64
 }
 

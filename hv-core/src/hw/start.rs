@@ -103,7 +103,7 @@ pub fn state(mode: Mode) -> &'static State {
     match mode {
         Mode::Real | Mode::Startup(_) => &REAL,
         Mode::Protected => &PROTECTED,
-        Mode::Long => &LONG,
+        Mode::Long | Mode::Called(_) => &LONG,
     }
 }
 
@@ -120,9 +120,13 @@ pub fn segments_of(mode: Mode) -> [Segment; 8] {
 /// Registers that the backend keeps; the bases of FS and GS stand with their segments.
 pub fn registers(start: Start) -> [(Kept, u64); 13] {
     let state = state(start.mode);
+    let cr3 = match start.mode {
+        Mode::Called(tables) => tables,
+        _ => state.cr3,
+    };
     [
         (Kept::Cr0, state.cr0),
-        (Kept::Cr3, state.cr3),
+        (Kept::Cr3, cr3),
         (Kept::Cr4, state.cr4),
         (Kept::Efer, state.efer),
         (Kept::Rip, start.entry),
@@ -145,9 +149,14 @@ pub(crate) mod tests {
     /// Every way to start.
     pub fn starts() -> impl Iterator<Item = Start> {
         let start = |(mode, entry): (_, u64)| Start::new(mode, entry, Gpr::Rbx, 0);
-        [(Mode::Real, 0xfff0), (Mode::Protected, 0x10_0000), (Mode::Long, 0x100_0200)]
-            .into_iter()
-            .map(start)
+        [
+            (Mode::Real, 0xfff0),
+            (Mode::Protected, 0x10_0000),
+            (Mode::Long, 0x100_0200),
+            (Mode::Called(0x7000), 0xffff_8000_0000_0000),
+        ]
+        .into_iter()
+        .map(start)
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(gpa, _): &Arguments,
+    &Arguments(gpa, ..): &Arguments,
 ) -> Reply {
     match number {
         area::REGISTER => register(vcpu, hardware, gpa).into(),

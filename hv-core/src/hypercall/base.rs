@@ -5,7 +5,7 @@ use pv_abi::{Status, VERSION};
 
 use super::{Arguments, Reply, UNKNOWN};
 
-pub(super) fn call(number: Number, &Arguments(argument, _): &Arguments) -> Reply {
+pub(super) fn call(number: Number, &Arguments(argument, ..): &Arguments) -> Reply {
     match number {
         base::VERSION_CALL => Reply::Value(u64::from(VERSION)),
         base::PROBE => match u16::try_from(argument) {

@@ -18,7 +18,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(gpa, length): &Arguments,
+    &Arguments(gpa, length, ..): &Arguments,
 ) -> Reply {
     match number {
         console::WRITE => {

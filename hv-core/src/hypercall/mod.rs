@@ -4,6 +4,7 @@ mod area;
 mod base;
 pub mod console;
 mod sched;
+mod smp;
 mod stat;
 mod sys;
 pub mod timer;
@@ -22,6 +23,8 @@ enum Reply {
     Value(u64),
     /// With an error that changed nothing.
     Error(Status),
+    /// With a part of the work done.
+    Again(u64),
     /// With a value; the call is not counted.
     Uncounted(u64),
     /// With a value, after which the vCPU leaves.
@@ -45,8 +48,8 @@ impl From<BadAddress> for Reply {
     }
 }
 
-/// The arguments, in the order of the convention.
-struct Arguments(u64, u64);
+/// The arguments, in the order of the convention. No function has a fifth.
+struct Arguments(u64, u64, u64, u64);
 
 /// Only 64-bit code at CPL 0 of a VM with the ABI has the instruction; elsewhere it is undefined, as
 /// without a hypervisor.
@@ -92,6 +95,7 @@ fn dispatch(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Ou
     let (status, value, outcome) = match reply {
         Reply::Value(value) => (Status::Success, value, Outcome::Advance),
         Reply::Error(status) => (status, 0, Outcome::Advance),
+        Reply::Again(value) => (Status::Again, value, Outcome::Advance),
         Reply::Leave(value, leave) => (Status::Success, value, Outcome::AdvanceAndLeave(leave)),
         Reply::Uncounted(value) => (Status::Success, value, Outcome::AdvanceUncounted),
         Reply::Never(leave) => return Outcome::Leave(leave),
@@ -110,7 +114,9 @@ const fn slot(number: Number) -> u32 {
 const LAST_SLOT: u32 = pv_abi::area::CALL_SLOTS as u32;
 
 fn call(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply {
-    let arguments = Arguments(vcpu.registers.get(Gpr::Rdi), vcpu.registers.get(Gpr::Rsi));
+    let argument = |register| vcpu.registers.get(register);
+    let arguments =
+        Arguments(argument(Gpr::Rdi), argument(Gpr::Rsi), argument(Gpr::Rdx), argument(Gpr::Rcx));
     match number.extension() {
         call::base::EXTENSION => base::call(number, &arguments),
         call::area::EXTENSION => area::call(vcpu, hardware, number, &arguments),
@@ -119,6 +125,7 @@ fn call(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply 
         call::sched::EXTENSION => sched::call(vcpu, hardware, number, &arguments),
         call::sys::EXTENSION => sys::call(vcpu, hardware, number, &arguments),
         call::stat::EXTENSION => stat::call(vcpu, hardware, number, &arguments),
+        call::smp::EXTENSION => smp::call(vcpu, hardware, number, &arguments),
         _ => Reply::Error(Status::UnknownExtension),
     }
 }

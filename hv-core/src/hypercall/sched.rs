@@ -13,7 +13,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(deadline, flags): &Arguments,
+    &Arguments(deadline, flags, ..): &Arguments,
 ) -> Reply {
     match number {
         sched::HALT_UNTIL => {

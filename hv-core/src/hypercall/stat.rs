@@ -15,7 +15,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(first, phase): &Arguments,
+    &Arguments(first, phase, ..): &Arguments,
 ) -> Reply {
     match number {
         stat::MARK if matches!(phase, BEGIN | END) => {

@@ -12,7 +12,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(first, length): &Arguments,
+    &Arguments(first, length, ..): &Arguments,
 ) -> Reply {
     match number {
         sys::SHUTDOWN if first > 255 => Reply::Error(Status::InvalidArgument),

@@ -10,7 +10,7 @@ pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(deadline, _): &Arguments,
+    &Arguments(deadline, ..): &Arguments,
 ) -> Reply {
     match number {
         timer::ARM => {

@@ -1,6 +1,6 @@
 //! Interrupts between the vCPUs of a VM, and what else one tells another.
 
-use super::hardware::Link;
+use super::hardware::{Hardware, Link};
 use super::post::{Mail, Notice, Notices, Place, Post};
 use super::{Leave, Vcpu};
 use crate::device::apic::{DeliveryMode, Effect, Ipi, Trigger};
@@ -24,7 +24,12 @@ impl Notice {
 impl Vcpu {
     /// Leaves a notice for another vCPU, and fetches it if need be.
     pub fn tell(&mut self, post: &Post, notice: Notice, link: &mut impl Link) {
-        let cpu = match post.leave(notice) {
+        self.fetch(post.leave(notice), link);
+    }
+
+    /// Has another vCPU that is there look at its post.
+    fn fetch(&mut self, place: Place, link: &mut impl Link) {
+        let cpu = match place {
             Place::Queued => return,
             Place::Running(cpu) => cpu,
             Place::Asleep { cpu, slot } => {
@@ -82,6 +87,61 @@ impl Vcpu {
         for_this
     }
 
+    /// Ends the wait of a vCPU, or its next one.
+    pub fn kick(&mut self, post: &Post, link: &mut impl Link) {
+        self.fetch(post.kick(), link);
+    }
+
+    /// Does the flush that others have asked for, if they have.
+    #[inline]
+    pub fn settle_flush(&mut self, hardware: &mut impl Hardware) {
+        if let Some(asked) = self.post.flush_owed() {
+            hardware.flush_guest(None);
+            self.post.flushed(asked);
+        }
+    }
+
+    /// Flushes the translations of vCPUs, a bit of the mask for each, and returns those of whom it is not
+    /// known at the host's TSC `until` that they have done it. The protocol is that of
+    /// [`Post::ask_flush`].
+    pub fn flush_all(
+        &mut self,
+        posts: &[Post],
+        mask: u64,
+        until: u64,
+        hardware: &mut impl Hardware,
+    ) -> u64 {
+        let mut asked = [0; 64];
+        let mut missing = 0;
+        for ((post, asked), bit) in posts.iter().zip(&mut asked).zip(0u32..) {
+            if mask >> bit & 1 == 0 {
+                continue;
+            }
+            *asked = post.ask_flush();
+            let runs = post.runs_unflushed(*asked);
+            missing |= u64::from(runs.is_some()) << bit;
+            if let Some(cpu) = runs
+                && cpu != self.cpu
+                && let Some(mail) = self.mails.get(usize::from(cpu))
+            {
+                hardware.interrupt(mail.apic_id());
+            }
+        }
+        loop {
+            // Two may ask each other, and this may be one of those that it asks.
+            self.settle_flush(hardware);
+            for ((post, &asked), bit) in posts.iter().zip(&asked).zip(0u32..) {
+                if missing >> bit & 1 != 0 && post.runs_unflushed(asked).is_none() {
+                    missing &= !(1 << bit);
+                }
+            }
+            if missing == 0 || hardware.tsc() >= until {
+                return missing;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
     /// Whether the CPU that it is on has been told something.
     #[inline]
     pub fn has_mail(&self) -> bool {
@@ -99,11 +159,11 @@ impl Vcpu {
             return Err(Leave::Stopped);
         }
         if taken.notices.contains(Notices::INIT) {
-            self.startup = taken.startup();
+            self.startup = self.post.startup(&taken);
             return Err(self.init());
         }
         if self.waits_for_startup {
-            self.startup = taken.startup();
+            self.startup = self.post.startup(&taken);
             return Ok(());
         }
         for (word, (mut vectors, levels)) in
@@ -146,7 +206,8 @@ impl Vcpu {
         self.halted_for_nmi = false;
         self.levels_changed = true;
         self.delayed = None;
-        self.waits_for_startup = true;
+        self.post.forget_kick();
+        self.set_waits_for_startup(true);
     }
 
     /// What an APIC of this vCPU's own sends.

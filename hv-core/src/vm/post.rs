@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
+use spin::Mutex;
 
 use crate::device::apic::{ApicPage, Ipi, Mode, Trigger, is_addressed};
 
@@ -21,6 +22,8 @@ pub enum Notice {
     Init,
     /// A startup IPI with this vector.
     Startup(u8),
+    /// [`Post::ask_start`] was answered by yes.
+    Start,
     /// The board is to be looked at.
     Board,
     /// The VM stops.
@@ -49,7 +52,7 @@ bitflags! {
 pub enum Place {
     /// On no CPU, but it will be: it looks at its post before.
     Queued,
-    /// It runs on this CPU.
+    /// It runs on this CPU, or is halted there: then no other vCPU is on it, nor one of its VM anywhere.
     Running(u16),
     /// It sleeps, and belongs to this CPU under this number.
     Asleep {
@@ -97,6 +100,35 @@ impl Taken {
     }
 }
 
+/// How a vCPU starts that has waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// In real mode, at the page with this number: by a startup IPI.
+    Page(u8),
+    /// In 64-bit mode, by a call.
+    Called {
+        /// The linear address of the first instruction.
+        entry: u64,
+        /// CR3.
+        tables: u64,
+        /// RDI.
+        argument: u64,
+    },
+}
+
+/// What a vCPU is asked that waits to be started.
+#[derive(Debug)]
+struct Starts {
+    /// It waits, and nobody has asked.
+    open: bool,
+    asked: Option<Startup>,
+}
+
+/// [`Post::kick`]: it was kicked, and has not waited since.
+const KICKED: u8 = 1 << 0;
+/// [`Post::kick`]: it waits to be.
+const WAITING: u8 = 1 << 1;
+
 /// The notices that wait for one vCPU.
 #[repr(align(64))]
 pub struct Post {
@@ -107,6 +139,13 @@ pub struct Post {
     place: AtomicU64,
     vectors: [AtomicU64; 4],
     levels: [AtomicU64; 4],
+    /// [`KICKED`] and [`WAITING`].
+    kick: AtomicU8,
+    /// Flushes that were asked for so far, and up to which of them they are done.
+    flushes: AtomicU64,
+    flushed: AtomicU64,
+    /// Locked by who starts a vCPU, and by the vCPU while it waits for that: by none that runs.
+    starts: Mutex<Starts>,
     id: u32,
     apic: &'static ApicPage,
 }
@@ -121,6 +160,10 @@ impl Post {
             place: AtomicU64::new(0),
             vectors: [const { AtomicU64::new(0) }; 4],
             levels: [const { AtomicU64::new(0) }; 4],
+            kick: AtomicU8::new(0),
+            flushes: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            starts: Mutex::new(Starts { open: id != 0, asked: None }),
             id,
             apic,
         }
@@ -144,7 +187,7 @@ impl Post {
             // Of two that were not yet seen the vectors mix; a guest sends the same twice.
             Notice::Startup(vector) => Notices::STARTUP | Notices::from_bits_retain(vector.into()),
             Notice::Board => Notices::BOARD,
-            Notice::Stop => Notices::empty(),
+            Notice::Start | Notice::Stop => Notices::empty(),
         };
         if !notices.is_empty() {
             self.notices.fetch_or(notices.bits(), Ordering::Relaxed);
@@ -154,19 +197,19 @@ impl Post {
         if self.waits.swap(true, Ordering::SeqCst) {
             return Place::Queued;
         }
-        Place::unpack(self.place.load(Ordering::SeqCst))
+        self.place()
     }
 
-    /// Whether something is here.
+    /// Whether something is here, or the vCPU waits for a kick that has come.
     #[inline]
     pub fn waits(&self) -> bool {
-        self.waits.load(Ordering::SeqCst)
+        self.waits.load(Ordering::SeqCst) || self.kick.load(Ordering::SeqCst) == KICKED | WAITING
     }
 
     /// Takes what is here.
     pub fn take(&self) -> Option<Taken> {
         // A look costs less than the swap, and there is seldom something.
-        if !self.waits() || !self.waits.swap(false, Ordering::SeqCst) {
+        if !self.waits.load(Ordering::SeqCst) || !self.waits.swap(false, Ordering::SeqCst) {
             return None;
         }
         let all = |words: &[AtomicU64; 4]| {
@@ -175,6 +218,99 @@ impl Post {
         let vectors = all(&self.vectors);
         let notices = Notices::from_bits_retain(self.notices.swap(0, Ordering::Relaxed));
         Some(Taken { vectors, levels: all(&self.levels), notices })
+    }
+
+    /// The vCPU may be asked to start, or no longer.
+    pub fn may_start(&self, may: bool) {
+        *self.starts.lock() = Starts { open: may, asked: None };
+    }
+
+    /// Asks the vCPU to start. `false` if it does not wait for that, or has been asked. Otherwise the
+    /// caller leaves [`Notice::Start`].
+    pub fn ask_start(&self, start: Startup) -> bool {
+        let mut starts = self.starts.lock();
+        let open = core::mem::take(&mut starts.open);
+        if open {
+            starts.asked = Some(start);
+        }
+        open
+    }
+
+    /// How the vCPU, which has taken this and waits for it, is to start.
+    pub fn startup(&self, taken: &Taken) -> Option<Startup> {
+        let asked = self.starts.lock().asked.take();
+        asked.or_else(|| taken.startup().map(Startup::Page))
+    }
+
+    /// Kicks the vCPU. Returns where it is if it must be fetched for it.
+    pub fn kick(&self) -> Place {
+        // Either this sees that the vCPU waits, or the vCPU, which says so before it looks, sees this. It
+        // looks again wherever it moves until it sleeps.
+        match self.kick.fetch_or(KICKED, Ordering::SeqCst) {
+            WAITING => match self.place() {
+                Place::Running(_) => Place::Queued,
+                place => place,
+            },
+            _ => Place::Queued,
+        }
+    }
+
+    /// The vCPU begins to wait for a kick. `false` if it was kicked since the last time.
+    pub fn begin_wait(&self) -> bool {
+        let kicked = self.kick.swap(WAITING, Ordering::SeqCst) & KICKED != 0;
+        if kicked {
+            self.kick.store(0, Ordering::SeqCst);
+        }
+        !kicked
+    }
+
+    /// The vCPU waits no longer. A kick that has come by now was for this time.
+    #[inline]
+    pub fn end_wait(&self) {
+        if self.kick.load(Ordering::Relaxed) & WAITING != 0 {
+            self.kick.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Forgets a kick, and that the vCPU waits for one.
+    pub fn forget_kick(&self) {
+        self.kick.store(0, Ordering::SeqCst);
+    }
+
+    /// Asks for a flush of the vCPU's translations; returns its number.
+    ///
+    /// Who asks counts up and then looks where the vCPU is. The vCPU says that it runs, then looks at the
+    /// count, and is entered only after that. So either the one who asks sees that it runs, or it sees that
+    /// it is asked: a vCPU that does not run need not be told. One that runs may have looked before; it is
+    /// interrupted, which ends guest mode however far the entry had come, looks again, flushes, and
+    /// says up to which number that was good. Where it was not running meanwhile it has looked as well.
+    pub fn ask_flush(&self) -> u64 {
+        self.flushes.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+    }
+
+    /// The CPU on which the vCPU runs and may not have done the flush with that number.
+    pub fn runs_unflushed(&self, asked: u64) -> Option<u16> {
+        match self.place() {
+            Place::Running(cpu) if self.flushed.load(Ordering::SeqCst) < asked => Some(cpu),
+            _ => None,
+        }
+    }
+
+    /// The number up to which the vCPU is to flush, if it owes that.
+    #[inline]
+    pub fn flush_owed(&self) -> Option<u64> {
+        let asked = self.flushes.load(Ordering::SeqCst);
+        (asked != self.flushed.load(Ordering::Relaxed)).then_some(asked)
+    }
+
+    /// The vCPU executes nothing before its translations are flushed: all that were made before that number
+    /// was asked for.
+    pub fn flushed(&self, asked: u64) {
+        self.flushed.store(asked, Ordering::SeqCst);
+    }
+
+    fn place(&self) -> Place {
+        Place::unpack(self.place.load(Ordering::SeqCst))
     }
 
     /// The vCPU moves; it looks at its post after that.

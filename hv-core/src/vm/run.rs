@@ -98,6 +98,7 @@ fn finish_late(
 /// Runs the vCPU until it leaves.
 #[inline(never)]
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
+    vcpu.post.end_wait();
     let now = hardware.tsc();
     let mut now = match attend(vcpu, hardware, now) {
         Ok(now) => now,
@@ -231,6 +232,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     }
     vcpu.settle_eoi();
     hardware.sync_translations(&vm.generation);
+    vcpu.settle_flush(hardware);
     interrupts(vcpu, hardware);
 
     let done = hardware.tsc();

@@ -440,8 +440,6 @@ impl Cpuid for HostCpu {
     }
 }
 
-static MAILS: [Mail; 2] = [const { Mail::new() }; 2];
-
 /// What a vCPU is made of.
 pub struct Setup {
     pub policy: Policy,
@@ -477,7 +475,8 @@ impl Setup {
             (0..count).map(|_| &*Box::leak(Box::new(ApicPage::new()))).collect();
         let posts: Vec<Post> = (0u32..).zip(&pages).map(|(id, page)| Post::new(id, page)).collect();
         let vm = self.vm(posts.leak());
-        (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page)).collect()
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page, mails)).collect()
     }
 
     fn vm(&self, posts: &'static [Post]) -> &'static Vm {
@@ -511,7 +510,13 @@ impl Setup {
         }))
     }
 
-    fn one(&self, vm: &'static Vm, number: u32, page: &'static ApicPage) -> Vcpu {
+    fn one(
+        &self,
+        vm: &'static Vm,
+        number: u32,
+        page: &'static ApicPage,
+        mails: &'static [Mail],
+    ) -> Vcpu {
         let info: &'static mut VcpuInfo = Box::leak(Box::new(VcpuInfo::new_zeroed()));
         let facts = Facts {
             policy: self.policy,
@@ -540,7 +545,7 @@ impl Setup {
             number,
             post: &vm.posts[number as usize],
             cpu: number.min(1) as u16,
-            mails: &MAILS,
+            mails,
             startup: None,
             waits_for_startup: number != 0,
             apic: VirtualApic::new(page, config),

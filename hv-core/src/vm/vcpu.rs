@@ -12,7 +12,7 @@ use spin::Mutex;
 
 use super::hardware::Kept;
 use super::outbox::Outbox;
-use super::post::{Mail, Post, Stop};
+use super::post::{Mail, Post, Startup, Stop};
 use super::profile::Profile;
 use super::{Event, Features, Gpr, Hardware, MachineType, Options, Outcome, Policy, Registers};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
@@ -123,9 +123,9 @@ pub struct Vcpu {
     pub cpu: u16,
     /// Where the CPUs are told which vCPUs are woken, by their numbers.
     pub mails: &'static [Mail],
-    /// The startup IPI that has come for it.
-    pub startup: Option<u8>,
-    /// It waits for a startup IPI.
+    /// How it starts, if it waits for that and has been told.
+    pub startup: Option<Startup>,
+    /// It waits for a startup IPI, or a call that has it start.
     pub waits_for_startup: bool,
     /// The local APIC.
     pub apic: VirtualApic<&'static ApicPage>,
@@ -242,6 +242,12 @@ impl Vcpu {
         self.may_call = on && self.vm.options.contains(Options::ABI);
     }
 
+    /// Whether it waits to be started.
+    pub fn set_waits_for_startup(&mut self, waits: bool) {
+        self.waits_for_startup = waits;
+        self.post.may_start(waits);
+    }
+
     /// What has happened until the host's TSC `now`.
     pub fn stat(&self, moment: Moment, id: u64, now: u64) -> Stat {
         Stat {
@@ -277,7 +283,8 @@ impl Vcpu {
         self.apic.power_up();
         self.post.set_mode(self.apic.mode());
         let _ = self.post.take();
-        self.waits_for_startup = self.number != 0;
+        self.post.forget_kick();
+        self.set_waits_for_startup(self.number != 0);
         self.startup = None;
         self.tsc_offset = now.wrapping_neg();
         self.msrs = MsrState::start(self.msrs.cpu);

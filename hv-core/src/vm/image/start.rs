@@ -15,6 +15,8 @@ pub enum Mode {
     Protected,
     /// 64-bit mode; the first 4 GiB are mapped to themselves.
     Long,
+    /// The same by the guest's page tables, at this address.
+    Called(u64),
 }
 
 /// Where and how a guest starts. What is not said is as after a reset.
@@ -49,14 +51,14 @@ pub const fn gdt(mode: Mode) -> [u64; 4] {
     match mode {
         Mode::Real | Mode::Startup(_) => [0; 4],
         Mode::Protected => [0, 0, CODE_32, DATA],
-        Mode::Long => [0, 0, CODE_64, DATA],
+        Mode::Long | Mode::Called(_) => [0, 0, CODE_64, DATA],
     }
 }
 
 /// Writes what the CPU reads from memory in this mode: the GDT, and the page tables.
 pub fn write_tables(mode: Mode, memory: &GuestMemory) -> Result<(), BadAddress> {
     match mode {
-        Mode::Real | Mode::Startup(_) => return Ok(()),
+        Mode::Real | Mode::Startup(_) | Mode::Called(_) => return Ok(()),
         Mode::Protected => {}
         Mode::Long => write_page_tables(memory)?,
     }

@@ -3,6 +3,7 @@ use std::vec::Vec;
 use super::*;
 use crate::device::apic::{Destination, LocalInterrupt, Mode, offset};
 use crate::device::ioapic::Message;
+use crate::vm::post::Startup;
 use crate::vm::testing::{Fake, STARTED, Setup};
 use crate::vm::{MachineType, Outcome};
 
@@ -106,7 +107,7 @@ fn init_and_startup_begin_a_vcpu_anew() {
     let _ = v[0].send(&to(DeliveryMode::Fixed, 0x40), &mut h);
     assert_eq!((v[1].take_post(), v[1].startup, v[1].nmi), (Ok(()), None, false), "not that");
     let _ = v[0].send(&to(DeliveryMode::Startup, 0x9a), &mut h);
-    assert_eq!((v[1].take_post(), v[1].startup), (Ok(()), Some(0x9a)));
+    assert_eq!((v[1].take_post(), v[1].startup), (Ok(()), Some(Startup::Page(0x9a))));
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn every_state_that_a_guest_starts_in_is_sound() {
                 _ => continue,
             };
         }
-        if start.mode == Mode::Long {
+        if matches!(start.mode, Mode::Long | Mode::Called(_)) {
             machine.on(Entry::IA32E_MODE_GUEST);
         }
         assert_eq!(machine.violations(), [], "{:?}", start.mode);
