@@ -91,6 +91,7 @@ const TABLE: &[(Operations, Rec, Option<u16>)] = &[
     (Operations::CLOCK, Rec::CLOCK, Some(call::area::EXTENSION)),
     (Operations::CR_SHADOW, Rec::CR_SHADOW, None),
     (Operations::SYS, Rec::SYS, Some(call::sys::EXTENSION)),
+    (Operations::SMP, Rec::SMP, Some(call::smp::EXTENSION)),
 ];
 
 fn offered(paravane: &Paravane, wanted: Rec) -> Operations {

@@ -23,6 +23,7 @@ pub(crate) enum Key {
     CrShadow = 7,
     Sys = 8,
     TscExits = 9,
+    Smp = 10,
     /// The local APIC is reached by memory instead of MSRs.
     XApic = 16,
     /// The timer counts down instead of comparing the TSC.
@@ -57,6 +58,8 @@ bitflags! {
         const SYS = 1 << Key::Sys as u32;
         /// RDTSC exits, so coarse time does without it.
         const TSC_EXITS = 1 << Key::TscExits as u32;
+        /// Other CPUs are reached by call: a fact for the kernel, which has the native ways.
+        const SMP = 1 << Key::Smp as u32;
         /// Native: the local APIC is reached by memory.
         const XAPIC = 1 << Key::XApic as u32;
         /// Native: the timer is the count-down timer.

@@ -1,23 +1,13 @@
 //! Other vCPUs. There is no native way here: that is a kernel's own, by its local APIC. So nothing of this
-//! is patched, and the kernel asks [`is_available`] once and chooses.
+//! is patched: where [`operations`](crate::operations) has [`Operations::SMP`](crate::Operations::SMP), the
+//! kernel chooses these.
 //!
 //! A vCPU is named by its number, which is its initial APIC ID. A set of vCPUs is a mask, bit *i* for
 //! number *i*: 64 of them, which is as many as a VM can have.
 
-use pv_abi::call::smp;
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::detect::{Found, Paravane};
 use crate::hypercall::{CallError, smp as call};
-use crate::site::Operations;
-use crate::{Selection, operations};
-
-/// Whether the calls are there and wanted: the shim does more than to measure.
-pub fn is_available(selection: &Selection) -> bool {
-    let has = |paravane: &Paravane| paravane.has(smp::EXTENSION);
-    let found = matches!(&selection.found, Found::Paravane(paravane) if has(paravane));
-    found && operations().contains(Operations::HALT)
-}
 
 /// Starts a vCPU that waits for a startup IPI at `entry`, in 64-bit mode with these page tables and
 /// `argument` in RDI. It has no stack, and its segments, IDT and EFER are those of the specification.

@@ -58,6 +58,8 @@ bitflags! {
         const SYS = 1 << 7;
         /// Read RDTSC-based time from the clock's last value: RDTSC itself exits.
         const TSC_EXITS = 1 << 8;
+        /// Start, interrupt and flush other vCPUs, and wait for them, by `smp`.
+        const SMP = 1 << 9;
     }
 }
 

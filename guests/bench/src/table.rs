@@ -38,6 +38,11 @@ const fn several(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)
     Workload { exists: smp::exist, ..any(id, name, ops, run) }
 }
 
+/// With several CPUs that reach each other by calls.
+const fn calls(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { exists: smp::call, ..any(id, name, ops, run) }
+}
+
 /// Every workload, in the order in which they run.
 pub const WORKLOADS: &[Workload] = &[
     pv(1, "null-hypercall", 1000, cpu::null_hypercall),
@@ -73,6 +78,7 @@ pub const WORKLOADS: &[Workload] = &[
     several(30, "lock-ticket", 10_000, smp::locks::ticket),
     several(31, "fork-join", 1000, smp::work::fork_join),
     several(32, "fork-join-spin", 1000, smp::work::fork_join_spin),
+    calls(33, "lock-pv", 10_000, smp::locks::pv),
 ];
 
 /// A part of the mix.

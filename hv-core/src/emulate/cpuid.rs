@@ -312,7 +312,8 @@ pub fn recommendations(facts: &Facts) -> Recommendations {
         | Recommendations::TIMER
         | Recommendations::EOI
         | Recommendations::CONSOLE
-        | Recommendations::SYS;
+        | Recommendations::SYS
+        | Recommendations::SMP;
     if facts.features.contains(Features::VIRTUAL_INTERRUPTS) {
         // The CPU ends interrupts itself.
         bits.remove(Recommendations::EOI);

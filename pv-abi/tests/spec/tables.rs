@@ -240,6 +240,7 @@ fn recommendations() -> String {
             "keep shadows of CR0 and CR4 and drop writes that change nothing"
         }
         Recommendations::SYS => "reset and shut down by `sys`",
+        Recommendations::SMP => "reach other vCPUs by `smp`",
         Recommendations::TSC_EXITS => "RDTSC itself exits: avoid it where an older time will do",
         _ => panic!("the specification has no words for {flag:?}"),
     };

@@ -10,6 +10,7 @@
 mod cpu;
 pub mod lock;
 mod operations;
+mod pv;
 mod set;
 pub mod shootdown;
 mod start;
@@ -23,6 +24,7 @@ use x86_64::structures::paging::page::PageRange;
 
 pub use cpu::{CPUS, this};
 pub use operations::{NATIVE, Operations, operations, use_operations};
+pub use pv::{PV, are_offered as calls_are_offered};
 pub use set::CpuSet;
 pub use start::{apic_id, available, count, start, start_again, stop};
 pub use work::{WAKE, Wait, join, run_on, run_on_all, wait_by};

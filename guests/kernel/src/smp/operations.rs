@@ -1,5 +1,6 @@
 //! What CPUs do to each other, as a table: by the local APIC here, and by calls where somebody has them.
 
+use core::arch::asm;
 use core::hint;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -7,13 +8,13 @@ use x86_64::instructions::interrupts;
 use x86_64::structures::paging::page::PageRange;
 
 use super::cpu::ALL;
-use super::{CpuSet, shootdown};
-use crate::{apic, timer};
+use super::{CpuSet, WAKE, shootdown};
+use crate::{apic, ipi, timer};
 
 /// Ways to do what one CPU does to another.
 pub struct Operations {
-    /// Starts the CPU with an APIC ID in real mode at a page below 1 MiB, given by its number. Returns when
-    /// `started` says so, or when the CPU had time enough and did not.
+    /// Starts the CPU with an APIC ID at the trampoline in a page below 1 MiB, given by its number. Returns
+    /// when `started` says so, or when the CPU had time enough and did not.
     pub start: fn(apic_id: u32, page: u8, started: &dyn Fn() -> bool),
     /// Puts the CPU with an APIC ID back to where it waits to be started.
     pub stop: fn(apic_id: u32),
@@ -21,6 +22,12 @@ pub struct Operations {
     pub send: fn(cpu: usize, vector: u8),
     /// Interrupts every CPU but this one.
     pub broadcast: fn(vector: u8),
+    /// Halts this CPU until an interrupt comes, or [`Operations::rouse`]; it may return early. To be called
+    /// with interrupts disabled, and with what is waited for looked at after that; they are enabled on
+    /// return.
+    pub halt: fn(),
+    /// Ends the halt of a CPU, by its number.
+    pub rouse: fn(cpu: usize),
     /// Flushes pages from the TLBs of some CPUs, and from this one's.
     pub flush: fn(pages: PageRange, cpus: CpuSet),
     /// Waits for a word to be other than it was seen. It may return early: the caller looks again.
@@ -35,6 +42,10 @@ pub static NATIVE: Operations = Operations {
     stop,
     send: |cpu, vector| command(ALL[cpu].apic_id.load(Ordering::Relaxed), vector.into()),
     broadcast: |vector| command(0, apic::ALL_BUT_SELF | u32::from(vector)),
+    // The instruction: the shim's way to halt is that of CPU 0.
+    // SAFETY: touches nothing; an interrupt that is pending by now ends it.
+    halt: || unsafe { asm!("sti", "hlt", options(nomem, nostack)) },
+    rouse: |cpu| ipi::send(cpu, WAKE),
     flush: shootdown::by_interrupts,
     wait: |_, _| hint::spin_loop(),
     wake: None,
@@ -64,7 +75,7 @@ fn command(destination: u32, command: u32) {
 }
 
 /// How long a CPU may take until it says that it has started, in microseconds.
-const PATIENCE: u64 = 1_000_000;
+pub(super) const PATIENCE: u64 = 1_000_000;
 
 /// INIT, SIPI, SIPI (SDM vol. 3, MP Initialization Protocol Algorithm for MP Systems).
 fn start(apic_id: u32, page: u8, started: &dyn Fn() -> bool) {
@@ -77,7 +88,7 @@ fn start(apic_id: u32, page: u8, started: &dyn Fn() -> bool) {
     }
 }
 
-fn stop(apic_id: u32) {
+pub(super) fn stop(apic_id: u32) {
     command(apic_id, apic::INIT);
     timer::delay(10_000);
 }

@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cpu::{ALL, CPUS, Cpu};
 use super::{
-    CpuSet, ONLINE, WAKE, end_of_interrupt, online, operations, shootdown, this, trampoline, work,
+    CpuSet, ONLINE, WAKE, end_of_interrupt, online, operations, pv, shootdown, this, trampoline,
+    work,
 };
 use crate::acpi::{self, Memory};
 use crate::{apic, descriptors, frames, info, interrupts, timer};
@@ -73,6 +74,7 @@ pub fn start(most: usize) -> usize {
             interrupts::handle(shootdown::VECTOR, shootdown::interrupt);
             ALL[0].apic_id.store(apic::id(), Ordering::Relaxed);
             ALL[0].is_here();
+            pv::use_calls();
         }
         ALL[number].apic_id.store(id, Ordering::Relaxed);
         assert!(start_again(number), "the CPU with APIC ID {id} does not start");

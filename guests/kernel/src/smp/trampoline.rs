@@ -34,6 +34,7 @@ struct Mailbox {
 
 unsafe extern "C" {
     static ap_trampoline: u8;
+    static ap_long: u8;
     static ap_trampoline_end: u8;
 }
 
@@ -70,6 +71,14 @@ global_asm!(
     "movl %eax, %cr0",
     "ljmpl $16, $({page} + ap_64 - ap_trampoline)",
     ".code64",
+    // Where a CPU begins that was started in 64-bit mode: EFER and CR0 are not the others' yet.
+    "ap_long:",
+    "movl $0xc0000080, %ecx",
+    "rdmsr",
+    "orl {mailbox} + {efer}, %eax",
+    "wrmsr",
+    "movq {mailbox} + {cr0}, %rax",
+    "movq %rax, %cr0",
     "ap_64:",
     "movl ${mailbox}, %ebx",
     "movq {cr4}(%rbx), %rax",
@@ -99,6 +108,11 @@ global_asm!(
     entry = const offset_of!(Mailbox, entry),
     options(att_syntax),
 );
+
+/// Where a CPU begins that is started in 64-bit mode, once the page with this number is prepared.
+pub(super) fn long_entry(page: u8) -> u64 {
+    u64::from(page) << 12 | (&raw const ap_long as u64 - &raw const ap_trampoline as u64)
+}
 
 /// Prepares the page for one CPU, which goes to `entry(argument)` on `stack` with this CPU's page
 /// tables and control registers. The page's number is the vector of a startup IPI.

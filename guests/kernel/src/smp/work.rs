@@ -7,8 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use x86_64::instructions::interrupts as flag;
 
 use super::cpu::{ALL, Cpu};
-use super::{CpuSet, online, relax, this};
-use crate::ipi;
+use super::{CpuSet, online, operations, relax, this};
 
 /// The vector that ends a CPU's halt.
 pub const WAKE: u8 = 0xf0;
@@ -34,9 +33,7 @@ pub(super) fn serve(cpu: &Cpu) -> ! {
             // Whoever gives work looks at `asleep` after that, and this at the work after this.
             cpu.asleep.store(true, Ordering::SeqCst);
             if cpu.job.load(Ordering::SeqCst) == 0 {
-                // The instruction: the shim's way to halt is that of CPU 0.
-                // SAFETY: touches nothing; an interrupt that is pending by now ends it.
-                unsafe { core::arch::asm!("sti", "hlt", options(nomem, nostack)) };
+                (operations().halt)();
             }
             cpu.asleep.store(false, Ordering::Relaxed);
         } else {
@@ -60,7 +57,7 @@ fn work(cpu: &Cpu) {
 pub fn wait_by(wait: Wait) {
     SPINS.store(wait == Wait::Spin, Ordering::Relaxed);
     if wait == Wait::Spin {
-        online().without(CpuSet::of(this())).iter().for_each(|cpu| ipi::send(cpu, WAKE));
+        online().without(CpuSet::of(this())).iter().for_each(operations().rouse);
     }
 }
 
@@ -70,7 +67,7 @@ pub fn run_on(number: usize, job: fn(usize)) {
     let cpu = &ALL[number];
     cpu.job.store(job as usize, Ordering::SeqCst);
     if cpu.asleep.load(Ordering::SeqCst) {
-        ipi::send(number, WAKE);
+        (operations().rouse)(number);
     }
 }
 

@@ -22,6 +22,11 @@ pub fn exist() -> bool {
     cpus() > 1
 }
 
+/// Whether there is, and they reach each other by calls.
+pub fn call() -> bool {
+    exist() && smp::calls_are_offered()
+}
+
 /// Starts those that take part, the first time, and says how they wait for work. Halted is what they are
 /// after a workload.
 fn begin(wait: Wait) -> usize {
