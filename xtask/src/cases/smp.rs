@@ -1,6 +1,7 @@
 //! The cases of several vCPUs, as data.
 
 use hv_core::host::report::Cause;
+use hv_core::vm::Policy;
 
 use super::list::{EACH_VENDOR, EVERYWHERE, HOSTILE, PATTERN};
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
@@ -14,6 +15,9 @@ use Machine::{BochsVmx, QemuTcg};
 /// Every workload for several CPUs, briefly.
 const BRIEF: &str = "shim=native workload=ipi-ping-pong,ipi-wake,ipi-broadcast,tlb-shootdown-1,\
      tlb-shootdown-8,tlb-shootdown-64,lock-spin,lock-ticket,fork-join,fork-join-spin ops=5";
+/// By calls, and one that has no native way.
+const BRIEF_PV: &str = "shim=pv workload=ipi-ping-pong,ipi-wake,ipi-broadcast,tlb-shootdown-1,\
+     tlb-shootdown-8,tlb-shootdown-64,lock-spin,lock-ticket,lock-pv,fork-join,fork-join-spin ops=5";
 const ALL_DONE: &[Want] = &[Want::Console(0, "@bench done rows=10"), Want::Shutdown(0, 0)];
 
 /// A VM of the hostile guest with three vCPUs.
@@ -79,6 +83,34 @@ pub const CASES: &[Case] = &[
                 Want::End(3, Cause::TripleFault, ""),
             ],
             limit: 240,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "smp-workloads-pv",
+        about: "four vCPUs on two CPUs do so by calls, and one lock lets its CPU go",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            cpus: 2,
+            vms: &[TestVm { vcpus: 4, line: BRIEF_PV, policy: Policy::Pv, slice_us: 1000, ..VM }],
+            want: &[Want::Console(0, "@bench done rows=11"), Want::Shutdown(0, 0)],
+            limit: 240,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "smp-calls",
+        about: "wrong calls between vCPUs are refused, and right ones at the same time come to an end",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            cpus: 2,
+            vms: &[hostile("calls", "case=smp-calls"), hostile("storm", "case=smp-call-storm")],
+            want: &[
+                Want::Console(0, "@hostile pass smp-calls"),
+                Want::Shutdown(0, 0),
+                Want::Console(1, "@hostile pass smp-call-storm"),
+                Want::Shutdown(1, 0),
+            ],
             ..BOOT
         }),
     },

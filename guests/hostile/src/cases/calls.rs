@@ -20,16 +20,16 @@ const fn bad(number: Number, arguments: [u64; 2], want: Status) -> BadCall {
     raw(number.0, [arguments[0], arguments[1], 0, 0, 0], 0, want)
 }
 
-const fn raw(number: u64, arguments: [u64; 5], r9: u64, want: Status) -> BadCall {
+pub(super) const fn raw(number: u64, arguments: [u64; 5], r9: u64, want: Status) -> BadCall {
     BadCall { number, arguments, r9, want }
 }
 
 /// In the first GiB beyond any RAM that a VM can have, and not a device.
-const NOWHERE: u64 = 0xd000_0000;
-const LOCAL_APIC: u64 = 0xfee0_0000;
+pub(super) const NOWHERE: u64 = 0xd000_0000;
+pub(super) const LOCAL_APIC: u64 = 0xfee0_0000;
 const TOP: u64 = !0xfff;
 /// RAM of every VM.
-const SOMEWHERE: u64 = 0x1000;
+pub(super) const SOMEWHERE: u64 = 0x1000;
 const PAGE: u64 = 4096;
 
 const fn calls(name: &'static str, calls: &'static [BadCall]) -> Case {

@@ -18,6 +18,7 @@ mod nowhere;
 mod shadows;
 mod shared;
 mod smp;
+mod smp_calls;
 mod virtualization;
 
 /// A case.
@@ -157,6 +158,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         crate::forms::CASES,
         // The other CPUs run from here on.
         smp::CASES,
+        smp_calls::CASES,
         ends::CASES,
     ]
     .into_iter()

@@ -31,7 +31,7 @@ pub const CASES: &[Case] = &[
 /// More CPUs than these are let be.
 const MOST: usize = 8;
 /// The vector of every interrupt, and the page that every startup IPI names: nothing is there.
-const VECTOR: u8 = 0x70;
+pub(super) const VECTOR: u8 = 0x70;
 const NMI_VECTOR: u8 = 2;
 /// APIC IDs that no CPU has; the last are too large for an xAPIC.
 const NOWHERE: [u32; 5] = [0xa1, 0xee, 0xfe, 0x1234, 0xffff_fffe];
@@ -47,7 +47,7 @@ const STILL: u64 = 2_000;
 static CAME: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 static NMIS: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 
-fn sound(is: bool, why: &'static str) -> Verdict {
+pub(super) fn sound(is: bool, why: &'static str) -> Verdict {
     if is { Ok(()) } else { Err(Wrong::Other(why)) }
 }
 
@@ -60,7 +60,7 @@ fn count_nmi(_: &mut Frame) {
     NMIS[smp::this()].fetch_add(1, Ordering::Relaxed);
 }
 
-fn came(cpu: usize) -> u64 {
+pub(super) fn came(cpu: usize) -> u64 {
     CAME[cpu].load(Ordering::Relaxed)
 }
 
@@ -96,19 +96,19 @@ fn storm(_: usize) {
 }
 
 /// Starts the CPUs and counts what comes to each.
-fn begin() -> usize {
+pub(super) fn begin() -> usize {
     interrupts::handle(VECTOR, count);
     interrupts::handle(NMI_VECTOR, count_nmi);
     smp::start(MOST)
 }
 
-fn end() {
+pub(super) fn end() {
     interrupts::forget(VECTOR);
     interrupts::forget(NMI_VECTOR);
 }
 
 /// Each CPU is there: it works, and an interrupt comes to it once.
-fn all_is_well(n: usize) -> Verdict {
+pub(super) fn all_is_well(n: usize) -> Verdict {
     static WORKED: AtomicU64 = AtomicU64::new(0);
     WORKED.store(0, Ordering::Relaxed);
     smp::run_on_all(n, |cpu| {
