@@ -5,7 +5,7 @@ fn paravane(recommendations: Rec) -> Paravane {
     Paravane {
         base: 0x4000_0000,
         version: pv_abi::VERSION,
-        extensions: 0x7f,
+        extensions: call::EXTENSIONS.iter().fold(0, |bits, e| bits | 1 << e.number),
         recommendations,
         vcpu: 0,
         vcpus: 1,
