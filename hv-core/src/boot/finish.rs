@@ -27,6 +27,7 @@ pub struct Report {
 
 impl Report {
     /// What `leave` means, of a vCPU that is on this CPU; `None` if it is no end.
+    #[inline(never)]
     pub fn of(leave: Leave, vcpu: &Vcpu, guest: &mut impl Backend) -> Option<Report> {
         let Leave::Ended { cause, code, address, message } = leave else { return None };
         let mut text = Text::new();
@@ -57,6 +58,7 @@ impl Report {
     }
 
     /// Sends it, behind what the VM has written and what all its vCPUs have cost.
+    #[inline(never)]
     pub fn send<V: Vendor>(mut self, vm: &Vm, units: &[Unit<V>]) {
         let link = &mut output::Host { vm: vm.number };
         vm.outbox.lock().flush(link);

@@ -70,6 +70,7 @@ pub struct Home<V: Vendor> {
 }
 
 /// Writes the ACPI tables of a VM, and says where their root is.
+#[inline(never)]
 fn tables(vm: &Vm) -> Option<u64> {
     let com1 = match (&vm.uart, vm.wired) {
         (None, _) => Com1::Absent,
@@ -206,6 +207,7 @@ impl<V: Vendor> Home<V> {
 
     /// Zeroes the RAM and loads the image: before the first entry, and at a reset. All vCPUs come to
     /// their starts.
+    #[inline(never)]
     fn load(&self, vendor: &V, units: &mut [Unit<V>]) -> Result<(), ImageError> {
         let memory = &self.vm.memory;
         // The whole RAM is in range by its own size.
@@ -228,6 +230,7 @@ impl<V: Vendor> Home<V> {
     }
 
     /// A vCPU has stopped with its VM. The last one to do so ends the VM or resets it.
+    #[inline(never)]
     pub fn stop(&'static self, machine: &'static Machine<V>, unit: Unit<V>) {
         let mut stopped = self.stopped.lock();
         stopped.push(unit);
@@ -259,6 +262,7 @@ impl<V: Vendor> Home<V> {
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.
+    #[inline(never)]
     fn reset(&self, machine: &Machine<V>, units: &mut [Unit<V>]) -> bool {
         let now = tsc();
         for Member { payload: instance, .. } in units.iter_mut().map(|unit| &mut **unit) {
@@ -280,6 +284,7 @@ impl<V: Vendor> Home<V> {
 
 impl<V: Vendor> Instance<V> {
     /// The vCPU starts like this at its next entry.
+    #[inline(never)]
     fn start(&mut self, vendor: &V, start: Start) {
         self.vcpu.registers = Registers::default();
         for (register, value) in start.registers {
@@ -299,6 +304,7 @@ impl<V: Vendor> Instance<V> {
     }
 
     /// The vCPU has been sent INIT: it waits for a startup IPI.
+    #[inline(never)]
     pub fn init(&mut self) {
         if self.vcpu.registered.area.is_some()
             && let Some(owed) = V::translations(&mut self.state).show_info(false)
@@ -309,6 +315,7 @@ impl<V: Vendor> Instance<V> {
     }
 
     /// The vCPU waits to be started, and it is to.
+    #[inline(never)]
     pub fn start_up(&mut self, vendor: &V, startup: Startup) {
         /// EDX after INIT: family, model and stepping (SDM vol. 3, Processor State After Reset).
         fn signature(vcpu: &Vcpu) -> u64 {

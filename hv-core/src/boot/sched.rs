@@ -99,6 +99,7 @@ pub fn schedule<V: Vendor>(cpu: &mut Cpu<V>, machine: &'static Machine<V>) {
 
 impl<V: Vendor> Vcpus<'_, V> {
     /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
+    #[inline(never)]
     fn decide(&mut self) -> Option<(Unit<V>, u64)> {
         // The first time nobody is found the others see this CPU idle, and only then it looks for the last time.
         for _ in 0..2 {
@@ -118,6 +119,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Takes those that are to move to this CPU.
+    #[inline(never)]
     fn help(&mut self) {
         let mut tried = 0;
         while let Some(from) = self.look(tried) {
@@ -135,6 +137,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// A vCPU wants to run: here, or where nobody does.
+    #[inline(never)]
     pub(super) fn join(&mut self, unit: Unit<V>) {
         let here = usize::from(self.index);
         let cpu = match self.shares {
@@ -149,6 +152,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Runs a vCPU until it leaves.
+    #[inline(never)]
     fn run(&mut self, instance: &mut Instance<V>, began: u64, left: u64) -> Leave {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
@@ -189,6 +193,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Sees to a vCPU that does not run on, and is in no queue.
+    #[inline(never)]
     pub(super) fn left(&mut self, mut unit: Unit<V>, leave: Leave) {
         match leave {
             Leave::Halted => self.sleep(unit),
@@ -224,6 +229,7 @@ impl<V: Vendor> Vcpus<'_, V> {
 }
 
 /// The VM of this vCPU stops if it did not already: whether `leave` is the first to say why.
+#[inline(never)]
 fn begins(vcpu: &Vcpu, leave: Leave) -> bool {
     let may_reset = vcpu.vm.options.contains(Options::MAY_RESET);
     let then = match leave {
@@ -236,6 +242,7 @@ fn begins(vcpu: &Vcpu, leave: Leave) -> bool {
 }
 
 /// Puts a vCPU on this CPU, with all of its state, for the time of `f`.
+#[inline(never)]
 fn with_guest<V: Vendor, T>(
     cpu: &mut Cpu<V>,
     machine: &'static Machine<V>,

@@ -17,6 +17,7 @@ use crate::vm::{Features, Vcpu};
 
 impl<V: Vendor> Vcpus<'_, V> {
     /// Takes the vCPUs that have come.
+    #[inline(never)]
     pub(super) fn arrive(&mut self) {
         let Some(arrivals) = self.machine.arrivals.get(usize::from(self.index)) else { return };
         let arrived = core::mem::take(&mut *arrivals.lock());
@@ -32,6 +33,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Sees to those that others have told something, and to those that have come.
+    #[inline(never)]
     pub(super) fn read_mail(&mut self) {
         if !self.mail.waits() {
             return;
@@ -43,6 +45,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Wakes those for which something is due by themselves.
+    #[inline(never)]
     pub(super) fn wake_due(&mut self) {
         for slot in 0..self.places.len() {
             if let Some(unit) = self.places.get_mut(slot).and_then(Option::as_mut)
@@ -54,6 +57,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// A vCPU that sleeps may have something to do.
+    #[inline(never)]
     pub(super) fn wake(&mut self, slot: u16) {
         let place = self.places.get_mut(usize::from(slot));
         let Some(mut unit) = place.and_then(Option::take) else { return };
@@ -81,6 +85,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// A vCPU has nothing to do.
+    #[inline(never)]
     pub(super) fn sleep(&mut self, mut unit: Unit<V>) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
@@ -117,6 +122,7 @@ impl<V: Vendor> Vcpus<'_, V> {
 
     /// The TSC at which the one that runs makes room: at the end of its slice if others wait, or when the
     /// first of those that sleep has something to do. `None` if there is neither.
+    #[inline(never)]
     pub(super) fn yield_at(&self, slice_end: Option<u64>) -> Option<u64> {
         let now = tsc();
         let asleep = self.places.iter().flatten().map(|unit| &unit.payload.vcpu);
@@ -125,6 +131,7 @@ impl<V: Vendor> Vcpus<'_, V> {
     }
 
     /// Halts this CPU until something is due for one of its vCPUs or it is told something.
+    #[inline(never)]
     pub(super) fn idle(&mut self) {
         let vcpus = self.places.iter_mut().flatten().map(|unit| &mut unit.payload.vcpu);
         halt(self.machine, self.mail, vcpus);
@@ -132,11 +139,13 @@ impl<V: Vendor> Vcpus<'_, V> {
 }
 
 /// When something is due for a vCPU that sleeps, by the host's TSC, which is `now`.
+#[inline(never)]
 fn next(vcpu: &Vcpu, now: u64) -> u64 {
     vcpu.timer_due(now).unwrap_or(u64::MAX).min(vcpu.vm.time_limit).min(vcpu.board_due)
 }
 
 /// Whether a vCPU that sleeps has something to do, its time limit included.
+#[inline(never)]
 fn wakes(vcpu: &mut Vcpu) -> bool {
     let delivers = vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
     let now = tsc();
@@ -149,6 +158,7 @@ fn wakes(vcpu: &mut Vcpu) -> bool {
 }
 
 /// Halts this CPU until something is due for these vCPUs, and sends what they have written before.
+#[inline(never)]
 fn halt<'a, V: Vendor>(
     machine: &Machine<V>,
     mail: &Mail,

@@ -11,6 +11,7 @@ use super::{NORMAL, SPREAD};
 
 impl<T> Queue<T> {
     /// Somebody comes from the queue of another CPU. What it had there, and what it still was to have, stays.
+    #[inline(never)]
     pub fn receive(&mut self, mut member: Box<Member<T>>) {
         if self.weight == 0 {
             // Here it goes on from where it was there.
@@ -25,6 +26,7 @@ impl<T> Queue<T> {
 
     /// Somebody who waits and may run on this other CPU goes there, to [`receive`](Queue::receive): the first in
     /// turn of those.
+    #[inline(never)]
     pub fn take_movable(&mut self, cpu: usize) -> Option<Box<Member<T>>> {
         let Some(mut member) = self.movable.take(bit(cpu)) else {
             self.open = self.movable.cpus() & !bit(self.cpu);
@@ -36,6 +38,7 @@ impl<T> Queue<T> {
 
     /// Tells the others how this CPU stands, after each decision. Returns the idle CPUs, a bit for each, that now
     /// have to look for work here: they count as busy until they publish.
+    #[inline(never)]
     pub fn publish(&mut self, board: &Board) -> u64 {
         let waiting = self.movable.len();
         if waiting == 0 {
@@ -55,6 +58,7 @@ impl<T> Queue<T> {
     /// The CPU from which to take somebody, if there is one; not one of those that were `tried`, a bit for each, and
     /// had nobody. It looks at the others once in a round, and again after somebody was found, and whenever nobody
     /// wants to run here.
+    #[inline(never)]
     pub fn look(&mut self, board: &Board, tried: u64) -> Option<usize> {
         let idle = self.weight == 0;
         if !idle && tried == 0 && ahead(self.time, self.look_at) < 0 {

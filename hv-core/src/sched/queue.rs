@@ -84,6 +84,7 @@ impl<T> Queue<T> {
 
     /// Somebody wants to run, for the first time or because it woke up. Of its share, what it did not use while it
     /// was away is gone but for a slice; what it had beyond it, before it left, is not forgiven.
+    #[inline(never)]
     pub fn join(&mut self, mut member: Box<Member<T>>) {
         self.fresh |= self.weight == 0;
         let kept = member.wake();
@@ -94,6 +95,7 @@ impl<T> Queue<T> {
 
     /// The next to run, and the ticks that it may. It still counts here until [`put_back`](Queue::put_back),
     /// [`give_way`](Queue::give_way) or [`leave`](Queue::leave).
+    #[inline(never)]
     pub fn pick(&mut self) -> Option<(Box<Member<T>>, u64)> {
         self.staying.advance(self.time);
         self.movable.advance(self.time);
@@ -103,6 +105,7 @@ impl<T> Queue<T> {
     }
 
     /// The one that was picked has run so long and wants to go on.
+    #[inline(never)]
     pub fn put_back(&mut self, mut member: Box<Member<T>>, ticks: u64) {
         self.charge(&mut member, ticks);
         if member.left() == 0 {
@@ -112,6 +115,7 @@ impl<T> Queue<T> {
     }
 
     /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
+    #[inline(never)]
     pub fn give_way(&mut self, mut member: Box<Member<T>>, ticks: u64) {
         self.charge(&mut member, ticks);
         let left = member.left();
@@ -121,23 +125,27 @@ impl<T> Queue<T> {
     }
 
     /// The one that was picked has run so long, and does not want to for now.
+    #[inline(never)]
     pub fn leave(&mut self, member: &mut Member<T>, ticks: u64) {
         self.charge(member, ticks);
         self.discount(member);
     }
 
+    #[inline(never)]
     fn charge(&mut self, member: &mut Member<T>, ticks: u64) {
         let before = member.beyond(self.time);
         member.ran(ticks);
         self.pass(member.beyond(self.time).saturating_sub(before));
     }
 
+    #[inline(never)]
     pub(super) fn count(&mut self, member: &Member<T>) {
         self.weight = self.weight.saturating_add(member.weight());
         self.members = self.members.saturating_add(1);
         self.pass(member.beyond(self.time));
     }
 
+    #[inline(never)]
     pub(super) fn discount(&mut self, member: &mut Member<T>) {
         self.weight = self.weight.saturating_sub(member.weight());
         self.members = self.members.saturating_sub(1);
@@ -146,6 +154,7 @@ impl<T> Queue<T> {
     }
 
     /// All together have had so much more, in units of the weight.
+    #[inline(never)]
     fn pass(&mut self, had: i64) {
         let (sum, weight) = (self.rest.saturating_add(had), self.weight.cast_signed());
         self.rest = sum.checked_rem_euclid(weight).unwrap_or(0);
@@ -153,6 +162,7 @@ impl<T> Queue<T> {
         self.time = self.time.wrapping_add(whole.cast_unsigned());
     }
 
+    #[inline(never)]
     pub(super) fn insert(&mut self, member: Box<Member<T>>) {
         self.number = self.number.wrapping_add(1);
         let elsewhere = member.affinity() & !bit(self.cpu);

@@ -23,6 +23,7 @@ impl Notice {
 
 impl Vcpu {
     /// Leaves a notice for another vCPU, and fetches it if need be.
+    #[inline(never)]
     pub fn tell(&mut self, post: &Post, notice: Notice, link: &mut impl Link) {
         self.fetch(post.leave(notice), link);
     }
@@ -47,6 +48,7 @@ impl Vcpu {
     }
 
     /// Leaves a notice for every other vCPU of the VM.
+    #[inline(never)]
     pub fn tell_others(&mut self, notice: Notice, link: &mut impl Link) {
         let posts = self.vm.posts;
         for post in posts.iter().filter(|post| !core::ptr::eq(*post, self.post)) {
@@ -56,6 +58,7 @@ impl Vcpu {
 
     /// Hands an interrupt to those of the VM that it is for, and says whether this vCPU is one of them.
     /// `sender` if it comes from this one's own APIC.
+    #[inline(never)]
     pub fn distribute(
         &mut self,
         ipi: &Ipi,
@@ -153,6 +156,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// The vCPU leaves: its VM stops, or it was sent INIT.
+    #[inline(never)]
     pub fn take_post(&mut self) -> Result<(), Leave> {
         let Some(taken) = self.post.take() else { return Ok(()) };
         if self.vm.stop.then().is_some() {
@@ -196,6 +200,7 @@ impl Vcpu {
 
     /// Brings the vCPU to its state after INIT, in which it waits for a startup IPI; the backend's part
     /// is the caller's. Interrupts that wait are gone.
+    #[inline(never)]
     pub fn wait_for_startup(&mut self) {
         self.take_back_eoi();
         self.unregister();
@@ -211,6 +216,7 @@ impl Vcpu {
     }
 
     /// What an APIC of this vCPU's own sends.
+    #[inline(never)]
     pub fn send(&mut self, ipi: &Ipi, link: &mut impl Link) -> Effect {
         if self.distribute(ipi, Trigger::Edge, true, link) {
             self.apic.accept(ipi)

@@ -31,6 +31,7 @@ impl Vcpu {
 
     /// Brings the board up to the host's TSC `now`, takes what has arrived on the serial line, and
     /// delivers what comes of both.
+    #[inline(never)]
     pub fn settle_board(&mut self, link: &mut impl Link, now: u64) {
         let vm = self.vm;
         let time = self.device_time(now);
@@ -59,6 +60,7 @@ impl Vcpu {
 
     /// The first vCPU looks at the board when something is due, and takes what its interrupt controllers
     /// have; another one that finds either has it look.
+    #[inline(never)]
     fn follow_board(&mut self, intr: bool, due: u64, now: u64, link: &mut impl Link) {
         let vm = self.vm;
         if self.number == 0 {
@@ -83,6 +85,7 @@ impl Vcpu {
     }
 
     /// An interrupt message of the I/O APIC.
+    #[inline(never)]
     fn take_message(&mut self, message: Message, link: &mut impl Link) {
         if !self.distribute(&message.ipi(), message.trigger, false, link) {
             return;
@@ -98,6 +101,7 @@ impl Vcpu {
     }
 
     /// The interrupt with this vector was triggered by a level, and is over.
+    #[inline(never)]
     pub fn end_on_board(&mut self, vector: u8, link: &mut impl Link) {
         let vm = self.vm;
         let mut board = vm.board.lock();
