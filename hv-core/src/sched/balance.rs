@@ -57,10 +57,14 @@ impl<T> Queue<T> {
 
     /// The CPU from which to take somebody, if there is one; not one of those that were `tried`, a bit for each, and
     /// had nobody. It looks at the others once in a round, and again after somebody was found, and whenever nobody
-    /// wants to run here.
+    /// wants to run here. A CPU that was called and on which somebody wants to run by now takes who it was called for
+    /// all the same, and [calls](Queue::publish) another in its turn: nobody else knows that it cannot help.
     #[inline(never)]
     pub fn look(&mut self, board: &Board, tried: u64) -> Option<usize> {
-        let idle = self.weight == 0;
+        if tried == 0 {
+            self.called = board.was_called(self.cpu);
+        }
+        let idle = self.weight == 0 || self.called;
         if !idle && tried == 0 && ahead(self.time, self.look_at) < 0 {
             return None;
         }

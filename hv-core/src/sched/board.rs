@@ -43,6 +43,9 @@ pub struct Board {
     /// The CPUs on which nobody wants to run, and to which nobody was sent since. It is one word for all, as it is
     /// read at each decision; it is written when a CPU becomes idle or busy.
     idle: Word,
+    /// Those of them that were called to look for work and have not looked since. One that somebody joins meanwhile
+    /// still has to: who called it takes it for the one that helps.
+    called: Word,
     /// The virtual time of the slowest CPU on which somebody waits, as who looked last has seen it.
     floor: Word,
     notices: [Notice; CPUS],
@@ -54,6 +57,7 @@ impl Board {
     pub const fn new() -> Board {
         Board {
             idle: Word(AtomicU64::new(0)),
+            called: Word(AtomicU64::new(0)),
             floor: Word(AtomicU64::new(0)),
             notices: [const {
                 Notice {
@@ -115,12 +119,28 @@ impl Board {
         if idle & bit(cpu) != 0 {
             self.claim(bit(cpu));
         }
-        let mut called = 0;
-        for _ in 0..waiting.min((idle & open).count_ones() as usize) {
-            let rest = idle & open & !called;
-            called |= rest & rest.wrapping_neg();
+        if open & idle == 0 { 0 } else { self.call_for(waiting, open) }
+    }
+
+    /// Calls idle CPUs of these, at most so many.
+    #[inline(never)]
+    fn call_for(&self, most: usize, cpus: u64) -> u64 {
+        let mut called = 0_u64;
+        while (called.count_ones() as usize) < most {
+            let free = self.idle.0.load(SeqCst) & cpus;
+            if free == 0 {
+                break;
+            }
+            called |= self.claim(free & free.wrapping_neg());
         }
-        if called == 0 { 0 } else { self.claim(called) }
+        self.called.0.fetch_or(called, SeqCst);
+        called
+    }
+
+    /// Whether `cpu` was called since this was asked last.
+    pub(super) fn was_called(&self, cpu: usize) -> bool {
+        self.called.0.load(SeqCst) & bit(cpu) != 0
+            && self.called.0.fetch_and(!bit(cpu), SeqCst) & bit(cpu) != 0
     }
 
     /// Of the CPUs, without those that were `tried`, from which somebody can go to `cpu`, the one that is farthest

@@ -30,6 +30,8 @@ pub struct Queue<T> {
     pub(super) open: u64,
     /// Nobody was here when the last one came.
     pub(super) fresh: bool,
+    /// It was called to take somebody, and nobody was found yet.
+    pub(super) called: bool,
     /// The slice that rounds are made of.
     pub(super) slice: u64,
     /// The time at which to look at the others next.
@@ -54,6 +56,7 @@ impl<T> Queue<T> {
             movable: Line::new(capacity),
             open: 0,
             fresh: true,
+            called: false,
             slice,
             look_at: 0,
             spread: 0,

@@ -137,6 +137,16 @@ fn a_cpu_that_was_idle_neither_gains_nor_loses() {
     assert!(slices < (SPREAD + 2) as f64, "off by {slices} slices");
 }
 
+#[test]
+fn a_call_to_a_cpu_that_is_joined_meanwhile_reaches_another() {
+    // The first waits on CPU 0 for the second, which may run nowhere else. CPU 1 is called, and the third joins it.
+    let all = [u64::MAX, 0b01, 0b10];
+    let vcpus = all.map(|affinity| Vcpu { affinity, ..Vcpu::busy(NORMAL) });
+    let mut machine = Machine::new(4, &vcpus, |n| n);
+    machine.run(10 * SLICE);
+    assert!(machine.seen.iter().all(|seen| seen.had == 10 * SLICE));
+}
+
 fn weights() -> impl Strategy<Value = u32> {
     prop_oneof![Just(NORMAL), 64_u32..=1024]
 }
