@@ -212,7 +212,7 @@ pub fn limits(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// Small, because many of them run in one boot.
-fn small(name: &str, image: &str, line: &str) -> VmSpec {
+pub(super) fn small(name: &str, image: &str, line: &str) -> VmSpec {
     VmSpec {
         name: name.to_owned(),
         command_line: line.into(),

@@ -11,6 +11,7 @@ mod calls;
 mod ends;
 mod faults;
 mod garbage;
+mod havoc;
 mod modes;
 mod neighbours;
 mod nmis;
@@ -160,6 +161,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         smp::CASES,
         smp_calls::CASES,
         ends::CASES,
+        havoc::CASES,
     ]
     .into_iter()
     .flatten()

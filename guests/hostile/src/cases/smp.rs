@@ -51,7 +51,7 @@ pub(super) fn sound(is: bool, why: &'static str) -> Verdict {
     if is { Ok(()) } else { Err(Wrong::Other(why)) }
 }
 
-fn count(_: &mut Frame) {
+pub(super) fn count(_: &mut Frame) {
     CAME[smp::this()].fetch_add(1, Ordering::Relaxed);
     smp::end_of_interrupt();
 }
@@ -82,17 +82,20 @@ fn send_nowhere() {
     }
 }
 
+/// Whatever can be sent to whatever there is and is not.
+pub(super) fn storm_once() {
+    send_nowhere();
+    for cpu in 0..smp::count() {
+        let id = smp::apic_id(cpu);
+        HARMLESS.iter().for_each(|mode| send(id, *mode));
+        send(id, NMI);
+    }
+    HARMLESS.iter().for_each(|mode| send(0, ALL_BUT_SELF | *mode));
+}
+
 /// What each CPU does in the storm.
 fn storm(_: usize) {
-    for _ in 0..ROUNDS {
-        send_nowhere();
-        for cpu in 0..smp::count() {
-            let id = smp::apic_id(cpu);
-            HARMLESS.iter().for_each(|mode| send(id, *mode));
-            send(id, NMI);
-        }
-        HARMLESS.iter().for_each(|mode| send(0, ALL_BUT_SELF | *mode));
-    }
+    (0..ROUNDS).for_each(|_| storm_once());
 }
 
 /// Starts the CPUs and counts what comes to each.
