@@ -9,6 +9,7 @@ use hv_core::vm::Policy;
 use pv_abi::exit::Reason;
 
 use super::checks::small;
+use super::list::NO_TRIPLE_FAULTS;
 use super::{Case, Kind, Stage};
 use crate::event::Event;
 use crate::machine::{Hardware, Machine};
@@ -29,6 +30,9 @@ pub const CASES: &[Case] = &[Case {
 /// What the VM that is measured does. All of it takes the CPU.
 const WORK: &str =
     "shim=native pattern=16 tag=7 workload=cpuid,context-switch,page-fault,port-io ops=60000";
+/// What the other does, and where it has no triple fault.
+const HAVOC: &str = "case=havoc shim=pv";
+const RESETS: &str = "case=havoc shim=pv disaster=reset";
 /// vCPUs of the other, and CPUs.
 const VCPUS: u32 = 4;
 const CPUS: u32 = 2;
@@ -57,7 +61,11 @@ fn holds(stage: &Stage<'_>) -> Result<()> {
         policy: PolicyName(Policy::Pv),
         may_reset: true,
         time_limit_ms: 4000,
-        ..small("havoc", "hostile", "case=havoc shim=pv")
+        ..small(
+            "havoc",
+            "hostile",
+            if NO_TRIPLE_FAULTS.contains(&stage.machine) { RESETS } else { HAVOC },
+        )
     };
     let alone = run(stage, "alone", vec![measured()])?;
     let beside = run(stage, "beside", vec![measured(), havoc])?;

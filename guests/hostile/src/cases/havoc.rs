@@ -183,9 +183,9 @@ fn any_memory(random: &mut Random) {
     }
 }
 
-/// The VM is reset, if it may be.
+/// The VM is reset, if it may be; `disaster=reset` has it ask for it each time.
 fn disaster(random: &mut Random) {
-    if random.once_in(2) {
+    if random.once_in(2) || info::options().value("disaster") == Some("reset") {
         make(sys::RESET, || 0);
     }
     let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
