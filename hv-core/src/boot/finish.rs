@@ -11,7 +11,6 @@ use crate::host::report::{Cause, End, Registers};
 use crate::host::stat::{Moment, Stat};
 use crate::hw::instructions::tsc;
 use crate::hw::output::{self, Text};
-use crate::hw::vendor::Vendor;
 use crate::vm::hardware::{Backend, Kept};
 use crate::vm::profile::Profile;
 use crate::vm::{Gpr, Leave, Vcpu, Vm};
@@ -59,7 +58,7 @@ impl Report {
 
     /// Sends it, behind what the VM has written and what all its vCPUs have cost.
     #[inline(never)]
-    pub fn send<V: Vendor>(mut self, vm: &Vm, units: &[Unit<V>]) {
+    pub fn send(mut self, vm: &Vm, units: &[Unit]) {
         let link = &mut output::Host { vm: vm.number };
         vm.outbox.lock().flush(link);
         let now = tsc();

@@ -14,11 +14,11 @@ use super::finish::Report;
 use super::machine::{Machine, MakeError};
 use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
+use crate::hw::extension::{self, Extension, State};
 use crate::hw::instructions::tsc;
-use crate::hw::live::Live;
 use crate::hw::physical::TableMemory;
 use crate::hw::translations::Translations;
-use crate::hw::vendor::{self, Made, Vendor};
+use crate::hw::vendor::{self, Made};
 use crate::mem::frames::{PAGE, Range};
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::Seen;
@@ -29,15 +29,13 @@ use crate::vm::post::{Startup, Then};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
 /// A vCPU as its CPU holds it.
-pub struct Instance<V: Vendor> {
+pub struct Instance {
     /// The vCPU.
     pub vcpu: Vcpu,
     /// What the vendor keeps for it.
-    pub state: V::State,
-    /// What stays in the CPU while it runs, whatever the vendor.
-    pub live: Live,
+    pub state: State,
     /// Its VM.
-    pub home: &'static Home<V>,
+    pub home: &'static Home,
     /// It sleeps, and nothing of its own will wake it.
     pub deep: bool,
     /// The TSC at which it began to wait for an interrupt, until it runs again.
@@ -47,10 +45,10 @@ pub struct Instance<V: Vendor> {
 }
 
 /// A vCPU with what the scheduler knows of it.
-pub type Unit<V> = Box<Member<Instance<V>>>;
+pub type Unit = Box<Member<Instance>>;
 
 /// What the vCPUs of a VM share that only starts and ends it.
-pub struct Home<V: Vendor> {
+pub struct Home {
     /// The VM.
     pub vm: &'static Vm,
     /// vCPUs that sleep and that nothing of their own will wake.
@@ -58,7 +56,7 @@ pub struct Home<V: Vendor> {
     /// How it ended.
     pub report: Mutex<Option<Box<Report>>>,
     /// vCPUs that have stopped with the VM.
-    stopped: Mutex<Vec<Unit<V>>>,
+    stopped: Mutex<Vec<Unit>>,
     kind: ImageKind,
     image: &'static [u8],
     initrd: Option<&'static [u8]>,
@@ -85,19 +83,19 @@ fn tables(vm: &Vm) -> Option<u64> {
     Some(layout::BIOS_AREA)
 }
 
-impl<V: Vendor> Home<V> {
+impl Home {
     /// Makes a VM in its reset state; its vCPUs, in their order.
     ///
     /// # Errors
     ///
     /// [`MakeError`]; memory taken until then is lost, as the machine will not start.
     pub fn make(
-        machine: &'static Machine<V>,
-        cpu: &V::Cpu,
+        machine: &'static Machine,
+        cpu: &extension::Cpu,
         bundle: &Bundle<'static>,
         desc: &desc::Vm<'_>,
         number: u8,
-    ) -> Result<Vec<Unit<V>>, MakeError<V::Missing>> {
+    ) -> Result<Vec<Unit>, MakeError> {
         let vendor = &machine.vendor;
         let image = bundle.image(desc.image).ok_or(MakeError::NoImage)?;
         let initrd = match desc.initrd {
@@ -139,7 +137,7 @@ impl<V: Vendor> Home<V> {
             1
         };
         let mut table =
-            NestedTable::<V::Nested>::new(&mut tables, largest).ok_or_else(no_memory)?;
+            NestedTable::new(vendor.nested(), &mut tables, largest).ok_or_else(no_memory)?;
         let mut map = |gpa, hpa, length, access| {
             table.map(&mut tables, gpa, hpa, length, access).map_err(|_| no_memory())
         };
@@ -164,7 +162,7 @@ impl<V: Vendor> Home<V> {
         let root = table.root();
         let table: &'static _ = Box::leak(Box::new(Mutex::new(table)));
         let vm = basis.vm(pages, &vcpus);
-        let home: &'static Home<V> = Box::leak(Box::new(Home {
+        let home: &'static Home = Box::leak(Box::new(Home {
             vm,
             asleep: AtomicU32::new(0),
             report: Mutex::new(None),
@@ -184,6 +182,7 @@ impl<V: Vendor> Home<V> {
                 vm: vm.number,
                 translations: Translations { table, root, info, seen: Seen::NEVER },
                 apic: pages_of_vcpu.apic,
+                rdtscp: machine.rdtscp,
                 apic_access: pages.apic_access,
             };
             let state = vendor.make(frames, cpu, made).map_err(|error| match error {
@@ -193,7 +192,6 @@ impl<V: Vendor> Home<V> {
             let instance = Instance {
                 vcpu: basis.vcpu(vm, number, pages_of_vcpu).ok_or_else(no_memory)?,
                 state,
-                live: Live::reset(),
                 home,
                 deep: false,
                 halted_at: None,
@@ -208,7 +206,7 @@ impl<V: Vendor> Home<V> {
     /// Zeroes the RAM and loads the image: before the first entry, and at a reset. All vCPUs come to
     /// their starts.
     #[inline(never)]
-    fn load(&self, vendor: &V, units: &mut [Unit<V>]) -> Result<(), ImageError> {
+    fn load(&self, vendor: &Extension, units: &mut [Unit]) -> Result<(), ImageError> {
         let memory = &self.vm.memory;
         // The whole RAM is in range by its own size.
         let _ = memory.zero(0, memory.size());
@@ -231,7 +229,7 @@ impl<V: Vendor> Home<V> {
 
     /// A vCPU has stopped with its VM. The last one to do so ends the VM or resets it.
     #[inline(never)]
-    pub fn stop(&'static self, machine: &'static Machine<V>, unit: Unit<V>) {
+    pub fn stop(&'static self, machine: &'static Machine, unit: Unit) {
         let mut stopped = self.stopped.lock();
         stopped.push(unit);
         if stopped.len() != self.vm.posts.len() {
@@ -263,16 +261,16 @@ impl<V: Vendor> Home<V> {
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.
     #[inline(never)]
-    fn reset(&self, machine: &Machine<V>, units: &mut [Unit<V>]) -> bool {
+    fn reset(&self, machine: &Machine, units: &mut [Unit]) -> bool {
         let now = tsc();
         for Member { payload: instance, .. } in units.iter_mut().map(|unit| &mut **unit) {
             if instance.vcpu.registered.area.is_some()
-                && let Some(owed) = V::translations(&mut instance.state).show_info(false)
+                && let Some(owed) = instance.state.translations().show_info(false)
             {
                 self.vm.generation.publish(owed);
             }
             instance.vcpu.reset(now);
-            instance.live = Live::reset();
+            instance.state.power_up();
         }
         if let Some(first) = units.first() {
             self.vm.reset_devices(first.payload.vcpu.device_time(now));
@@ -282,10 +280,10 @@ impl<V: Vendor> Home<V> {
     }
 }
 
-impl<V: Vendor> Instance<V> {
+impl Instance {
     /// The vCPU starts like this at its next entry.
     #[inline(never)]
-    fn start(&mut self, vendor: &V, start: Start) {
+    fn start(&mut self, vendor: &Extension, start: Start) {
         self.vcpu.registers = Registers::default();
         for (register, value) in start.registers {
             self.vcpu.registers.set(register, value);
@@ -299,7 +297,7 @@ impl<V: Vendor> Instance<V> {
     pub fn come_to(&mut self, cpu: u16) {
         if self.vcpu.cpu != cpu {
             self.vcpu.cpu = cpu;
-            V::translations(&mut self.state).seen = Seen::NEVER;
+            self.state.translations().seen = Seen::NEVER;
         }
     }
 
@@ -307,7 +305,7 @@ impl<V: Vendor> Instance<V> {
     #[inline(never)]
     pub fn init(&mut self) {
         if self.vcpu.registered.area.is_some()
-            && let Some(owed) = V::translations(&mut self.state).show_info(false)
+            && let Some(owed) = self.state.translations().show_info(false)
         {
             self.vcpu.vm.generation.publish(owed);
         }
@@ -316,7 +314,7 @@ impl<V: Vendor> Instance<V> {
 
     /// The vCPU waits to be started, and it is to.
     #[inline(never)]
-    pub fn start_up(&mut self, vendor: &V, startup: Startup) {
+    pub fn start_up(&mut self, vendor: &Extension, startup: Startup) {
         /// EDX after INIT: family, model and stepping (SDM vol. 3, Processor State After Reset).
         fn signature(vcpu: &Vcpu) -> u64 {
             vcpu.cpuid.find(vcpu.info, 1, 0).map_or(0, |entry| entry.eax.into())

@@ -3,6 +3,7 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -10,9 +11,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 use super::home::{Instance, Unit};
+use crate::hw::extension::Extension;
 use crate::hw::local_apic::{self, Timer};
 use crate::hw::speculation::Speculation;
-use crate::hw::vendor::Vendor;
 use crate::mem::frames::Frames;
 use crate::sched::{Board, Queue};
 use crate::vm::image::ImageError;
@@ -20,9 +21,9 @@ use crate::vm::post::Mail;
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
 /// otherwise by its type.
-pub struct Machine<V: Vendor> {
+pub struct Machine {
     /// The virtualization extension.
-    pub vendor: V,
+    pub vendor: Extension,
     /// The TSC's frequency in Hz.
     pub tsc_hz: u64,
     /// What stands against speculative side channels.
@@ -40,9 +41,9 @@ pub struct Machine<V: Vendor> {
     /// What each CPU is told about its vCPUs.
     pub mails: &'static [Mail],
     /// vCPUs that each CPU is given.
-    pub arrivals: Vec<Mutex<Vec<Unit<V>>>>,
+    pub arrivals: Vec<Mutex<Vec<Unit>>>,
     /// Those that want to run, by CPU.
-    pub queues: Vec<Mutex<Queue<Instance<V>>>>,
+    pub queues: Vec<Mutex<Queue<Instance>>>,
     /// What CPUs tell each other of their queues.
     pub board: Box<Board>,
     /// VMs that have not ended.
@@ -55,9 +56,9 @@ pub struct Machine<V: Vendor> {
     pub busy: AtomicU32,
 }
 
-impl<V: Vendor> Machine<V> {
+impl Machine {
     /// Gives a vCPU to the CPU that it is for.
-    pub fn send(&self, unit: Unit<V>) {
+    pub fn send(&self, unit: Unit) {
         let cpu = unit.payload.vcpu.cpu;
         if let Some(arrivals) = self.arrivals.get(usize::from(cpu)) {
             arrivals.lock().push(unit);
@@ -83,7 +84,7 @@ impl<V: Vendor> Machine<V> {
 
 /// Why a VM cannot be made.
 #[derive(Debug)]
-pub enum MakeError<E> {
+pub enum MakeError {
     /// The bundle has no image of this name.
     NoImage,
     /// The bundle has no initial ramdisk of this name.
@@ -92,11 +93,11 @@ pub enum MakeError<E> {
     Image(ImageError),
     /// There is no free memory of that size.
     NoMemory(u64),
-    /// The CPU lacks what the policy needs.
-    Missing(E),
+    /// The CPU lacks what the policy needs: this.
+    Missing(String),
 }
 
-impl<E: fmt::Display> fmt::Display for MakeError<E> {
+impl fmt::Display for MakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MakeError::NoImage => write!(f, "its image is not in the bundle"),

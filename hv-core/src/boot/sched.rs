@@ -14,20 +14,21 @@ use super::home::{Instance, Unit};
 use super::machine::Machine;
 use super::sleep::waits;
 use crate::host::report::Cause;
+use crate::hw::extension;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
-use crate::hw::vendor::Vendor;
+use crate::hw::vendor::Visit;
 use crate::sched::Queue;
 use crate::vm::exit::Leave;
-use crate::vm::hardware::{Backend, Hardware};
+use crate::vm::hardware::Backend;
 use crate::vm::post::{Mail, Notice, Place, Then, lowest};
 use crate::vm::run::run;
 use crate::vm::{Options, Vcpu};
 
 /// One CPU's own.
-pub struct Cpu<V: Vendor> {
+pub struct Cpu {
     /// The virtualization extension, turned on.
-    pub on: V::Cpu,
+    pub on: extension::Cpu,
     /// The CPU's number.
     pub index: usize,
     /// The VM that ran last.
@@ -35,15 +36,15 @@ pub struct Cpu<V: Vendor> {
 }
 
 /// The vCPUs of a CPU.
-pub(super) struct Vcpus<'a, V: Vendor> {
-    pub(super) cpu: &'a mut Cpu<V>,
-    pub(super) machine: &'static Machine<V>,
+pub(super) struct Vcpus<'a> {
+    pub(super) cpu: &'a mut Cpu,
+    pub(super) machine: &'static Machine,
     pub(super) mail: &'static Mail,
     pub(super) index: u16,
     /// Those that want to run; other CPUs may take some.
-    pub(super) queue: &'static Mutex<Queue<Instance<V>>>,
+    pub(super) queue: &'static Mutex<Queue<Instance>>,
     /// Those that sleep, by their numbers here.
-    pub(super) places: Vec<Option<Unit<V>>>,
+    pub(super) places: Vec<Option<Unit>>,
     /// Numbers of places that are free.
     pub(super) free: Vec<u16>,
     /// This is the only CPU, and so many vCPUs are there; 0 where there are others.
@@ -53,7 +54,7 @@ pub(super) struct Vcpus<'a, V: Vendor> {
 }
 
 /// Runs vCPUs until the last VM of the machine has ended.
-pub fn schedule<V: Vendor>(cpu: &mut Cpu<V>, machine: &'static Machine<V>) {
+pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
     let (Some(mail), Some(queue)) = (machine.mails.get(cpu.index), machine.queues.get(cpu.index))
     else {
         return;
@@ -97,10 +98,10 @@ pub fn schedule<V: Vendor>(cpu: &mut Cpu<V>, machine: &'static Machine<V>) {
     }
 }
 
-impl<V: Vendor> Vcpus<'_, V> {
+impl Vcpus<'_> {
     /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
     #[inline(never)]
-    fn decide(&mut self) -> Option<(Unit<V>, u64)> {
+    fn decide(&mut self) -> Option<(Unit, u64)> {
         // The first time nobody is found the others see this CPU idle, and only then it looks for the last time.
         for _ in 0..2 {
             self.help();
@@ -138,7 +139,7 @@ impl<V: Vendor> Vcpus<'_, V> {
 
     /// A vCPU wants to run: here, or where nobody does.
     #[inline(never)]
-    pub(super) fn join(&mut self, unit: Unit<V>) {
+    pub(super) fn join(&mut self, unit: Unit) {
         let here = usize::from(self.index);
         let cpu = match self.shares {
             true => self.machine.board.place(here, unit.affinity()),
@@ -153,7 +154,7 @@ impl<V: Vendor> Vcpus<'_, V> {
 
     /// Runs a vCPU until it leaves.
     #[inline(never)]
-    fn run(&mut self, instance: &mut Instance<V>, began: u64, left: u64) -> Leave {
+    fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> Leave {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
             let waited = began.saturating_sub(since);
@@ -173,28 +174,22 @@ impl<V: Vendor> Vcpus<'_, V> {
         let (machine, mail) = (self.machine, self.mail);
         let alone = !self.shares && self.count == 1;
         instance.vcpu.post.set_place(Place::Running(self.index));
-        let leave = with_guest(self.cpu, machine, instance, |vcpu, guest| {
-            vcpu.contended = yield_at.is_some();
-            vcpu.slice_end = yield_at.unwrap_or(u64::MAX);
-            loop {
-                vcpu.attend();
-                vcpu.info.steal.preempted = 0;
-                let leave = run(vcpu, guest);
-                vcpu.info.steal.preempted = 1;
-                if leave != Leave::Halted || !alone || !waits(machine, mail, vcpu) {
-                    break leave;
-                }
-                // The halt has used the timer of the CPU.
-                guest.serve_host();
-            }
-        });
+        let turn = Turn { yield_at, alone: alone.then_some((machine, mail)) };
+        let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
     }
 
+    /// Puts a vCPU on this CPU, with all of its state, for the time of `visit`.
+    #[inline(never)]
+    fn visit<T: Visit>(&mut self, instance: &mut Instance, visit: T) -> Option<T::Answer> {
+        let Instance { vcpu, state, .. } = instance;
+        self.machine.vendor.with_guest(&mut self.cpu.on, state, vcpu, visit)
+    }
+
     /// Sees to a vCPU that does not run on, and is in no queue.
     #[inline(never)]
-    pub(super) fn left(&mut self, mut unit: Unit<V>, leave: Leave) {
+    pub(super) fn left(&mut self, mut unit: Unit, leave: Leave) {
         match leave {
             Leave::Halted => self.sleep(unit),
             Leave::Preempted | Leave::Yielded | Leave::Mail => self.join(unit),
@@ -213,10 +208,8 @@ impl<V: Vendor> Vcpus<'_, V> {
                 let home = instance.home;
                 if leave != Leave::Stopped {
                     if begins(&instance.vcpu, leave) {
-                        let report = with_guest(self.cpu, self.machine, instance, |vcpu, guest| {
-                            Report::of(leave, vcpu, guest)
-                        });
-                        *home.report.lock() = report.flatten().map(Box::new);
+                        let report = self.visit(instance, Tell(leave)).flatten();
+                        *home.report.lock() = report.map(Box::new);
                     }
                     let link = &mut output::Host { vm: home.vm.number };
                     instance.vcpu.tell_others(Notice::Stop, link);
@@ -225,6 +218,47 @@ impl<V: Vendor> Vcpus<'_, V> {
                 home.stop(self.machine, unit);
             }
         }
+    }
+}
+
+/// A turn of a vCPU: it runs until it leaves.
+struct Turn {
+    /// The TSC at which it makes room.
+    yield_at: Option<u64>,
+    /// It has its CPU for itself: there it may halt without leaving it.
+    alone: Option<(&'static Machine, &'static Mail)>,
+}
+
+impl Visit for Turn {
+    type Answer = Leave;
+
+    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Leave {
+        vcpu.contended = self.yield_at.is_some();
+        vcpu.slice_end = self.yield_at.unwrap_or(u64::MAX);
+        loop {
+            vcpu.attend();
+            vcpu.info.steal.preempted = 0;
+            let leave = run(vcpu, guest);
+            vcpu.info.steal.preempted = 1;
+            match self.alone {
+                Some((machine, mail)) if leave == Leave::Halted && waits(machine, mail, vcpu) => {
+                    // The halt has used the timer of the CPU.
+                    guest.serve_host();
+                }
+                _ => return leave,
+            }
+        }
+    }
+}
+
+/// Makes the report of an end.
+struct Tell(Leave);
+
+impl Visit for Tell {
+    type Answer = Option<Report>;
+
+    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Option<Report> {
+        Report::of(self.0, vcpu, guest)
     }
 }
 
@@ -239,23 +273,4 @@ fn begins(vcpu: &Vcpu, leave: Leave) -> bool {
         _ => Then::End,
     };
     vcpu.vm.stop.begin(then) && then == Then::End
-}
-
-/// Puts a vCPU on this CPU, with all of its state, for the time of `f`.
-#[inline(never)]
-fn with_guest<V: Vendor, T>(
-    cpu: &mut Cpu<V>,
-    machine: &'static Machine<V>,
-    vcpu: &mut Instance<V>,
-    f: impl FnOnce(&mut Vcpu, &mut V::Guest<'_>) -> T,
-) -> Option<T> {
-    let Instance { vcpu, state, live, .. } = vcpu;
-    machine.vendor.with_guest(&mut cpu.on, state, |guest| {
-        // What setting up costs is no exit's.
-        guest.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
-        live.load(vcpu.xcr0, vcpu.xcr0_may, machine.rdtscp);
-        let result = f(vcpu, guest);
-        vcpu.xcr0 = live.save(vcpu.xcr0_may, machine.rdtscp);
-        result
-    })
 }

@@ -10,12 +10,11 @@ use super::sched::Vcpus;
 use crate::host::report::Cause;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
-use crate::hw::vendor::Vendor;
 use crate::vm::exit::Leave;
 use crate::vm::post::{Mail, Place};
 use crate::vm::{Features, Vcpu};
 
-impl<V: Vendor> Vcpus<'_, V> {
+impl Vcpus<'_> {
     /// Takes the vCPUs that have come.
     #[inline(never)]
     pub(super) fn arrive(&mut self) {
@@ -86,7 +85,7 @@ impl<V: Vendor> Vcpus<'_, V> {
 
     /// A vCPU has nothing to do.
     #[inline(never)]
-    pub(super) fn sleep(&mut self, mut unit: Unit<V>) {
+    pub(super) fn sleep(&mut self, mut unit: Unit) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len().wrapping_sub(1) as u16
@@ -159,11 +158,7 @@ fn wakes(vcpu: &mut Vcpu) -> bool {
 
 /// Halts this CPU until something is due for these vCPUs, and sends what they have written before.
 #[inline(never)]
-fn halt<'a, V: Vendor>(
-    machine: &Machine<V>,
-    mail: &Mail,
-    vcpus: impl Iterator<Item = &'a mut Vcpu>,
-) {
+fn halt<'a>(machine: &Machine, mail: &Mail, vcpus: impl Iterator<Item = &'a mut Vcpu>) {
     let now = tsc();
     let mut until = now.saturating_add(machine.tsc_hz / 10);
     let mut told = false;
@@ -180,7 +175,7 @@ fn halt<'a, V: Vendor>(
 
 /// Waits with a halted vCPU that has its CPU for itself: what is in the CPU of it stays there. `false` if
 /// nothing of its own is left that could end the halt, or the CPU is told something.
-pub(super) fn waits<V: Vendor>(machine: &Machine<V>, mail: &Mail, vcpu: &mut Vcpu) -> bool {
+pub(super) fn waits(machine: &Machine, mail: &Mail, vcpu: &mut Vcpu) -> bool {
     let since = tsc();
     while !wakes(vcpu) {
         if next(vcpu, 0) == u64::MAX || mail.waits() {

@@ -8,7 +8,6 @@ use super::start::run_cpu;
 use super::trampoline::{MAILBOX, Mailbox, trampoline_end, trampoline_start};
 use crate::host::acpi::Cpus;
 use crate::hw::instructions::ThisCpu;
-use crate::hw::vendor::Vendor;
 use crate::hw::{cpu, instructions, local_apic, paging};
 use crate::mem::frames::{PAGE, Range};
 
@@ -17,11 +16,7 @@ const STACK: u64 = 32 << 10;
 
 /// Starts every CPU that the firmware enabled, one after the other. What cannot be started is
 /// logged and left out.
-pub fn start<V: Vendor>(
-    machine: &'static Machine<V>,
-    cpus: Option<Cpus>,
-    trampoline: Option<Range>,
-) {
+pub fn start(machine: &'static Machine, cpus: Option<Cpus>, trampoline: Option<Range>) {
     let Some(cpus) = cpus else {
         defmt::warn!("no ACPI tables were found: one CPU is used");
         return;
@@ -56,7 +51,7 @@ pub fn start<V: Vendor>(
 }
 
 /// A stack with a guard page below it; returns its top.
-fn stack<V: Vendor>(machine: &Machine<V>) -> Option<u64> {
+fn stack(machine: &Machine) -> Option<u64> {
     let mut frames = machine.frames.lock();
     let range = frames.allocate_below(STACK.wrapping_add(PAGE), PAGE, 4 << 30)?;
     paging::unmap(&mut frames, range.start)?;
@@ -64,14 +59,14 @@ fn stack<V: Vendor>(machine: &Machine<V>) -> Option<u64> {
 }
 
 /// Copies the trampoline and fills its mailbox.
-fn fill<V: Vendor>(page: Range, machine: &'static Machine<V>, stack: u64) {
+fn fill(page: Range, machine: &'static Machine, stack: u64) {
     let start = &raw const trampoline_start;
     let length = (&raw const trampoline_end as usize).wrapping_sub(start as usize);
     let mailbox = Mailbox {
         cr3: paging::root(),
         stack,
         argument: core::ptr::from_ref(machine) as u64,
-        entry: enter::<V> as *const () as u64,
+        entry: enter as *const () as u64,
     };
     // SAFETY: the page was allocated for this and is mapped; the code is shorter than the offset of
     // the mailbox, which fits behind it; no CPU is in the trampoline, because the one before has
@@ -83,7 +78,7 @@ fn fill<V: Vendor>(page: Range, machine: &'static Machine<V>, stack: u64) {
 }
 
 /// Entered by the trampoline, on this CPU's own stack.
-extern "C" fn enter<V: Vendor>(machine: &'static Machine<V>) -> ! {
+extern "C" fn enter(machine: &'static Machine) -> ! {
     let segments = cpu::init();
     local_apic::init();
     machine.timer.enable();

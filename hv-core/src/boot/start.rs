@@ -18,14 +18,12 @@ use crate::host::acpi;
 use crate::host::bundle::{Bundle, BundleError};
 use crate::hw::Cpuid;
 use crate::hw::cpu::HostSegments;
-use crate::hw::find::{self, Found};
+use crate::hw::extension::{self, Extension};
+use crate::hw::find;
 use crate::hw::instructions::ThisCpu;
 use crate::hw::local_apic::Timer;
 use crate::hw::physical::Physical;
 use crate::hw::speculation::Speculation;
-use crate::hw::svm::vendor::Svm;
-use crate::hw::vendor::Vendor;
-use crate::hw::vmx::vendor::Vmx;
 use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time, wall_clock};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::sched::{Board, Queue};
@@ -83,7 +81,6 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     if info.crash_test {
         crash_test();
     }
-    const NO_MEMORY: &str = "no memory for the permission maps";
     let found = match find::find(&ThisCpu, &ThisCpu) {
         Ok(found) => found,
         Err(refusal) => refuse(refusal),
@@ -91,20 +88,14 @@ pub fn start(protocol: Protocol, information: u64) -> ! {
     let tsc_hz = time::tsc_hz(&ThisCpu);
     let timer = Timer::find(&ThisCpu, tsc_hz);
     let clock = Clock { tsc_hz, timer };
-    match found {
-        Found::Vmx(caps) => match Vmx::new(caps, frames) {
-            Some(vmx) => bring_up(vmx, info, clock, segments, trampoline),
-            None => refuse(NO_MEMORY),
-        },
-        Found::Svm(caps) => match Svm::new(caps, frames, timer) {
-            Some(svm) => bring_up(svm, info, clock, segments, trampoline),
-            None => refuse(NO_MEMORY),
-        },
+    match Extension::new(found, frames, timer) {
+        Some(vendor) => bring_up(vendor, info, clock, segments, trampoline),
+        None => refuse("no memory for the permission maps"),
     }
 }
 
-fn bring_up<V: Vendor>(
-    vendor: V,
+fn bring_up(
+    vendor: Extension,
     mut info: BootInfo,
     clock: Clock,
     segments: HostSegments,
@@ -142,7 +133,7 @@ fn bring_up<V: Vendor>(
 
 /// What all CPUs share. Out of line: what it is made from would stay on this CPU's stack for ever.
 #[inline(never)]
-fn machine<V: Vendor>(vendor: V, clock: Clock, frames: Frames) -> &'static Machine<V> {
+fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine {
     let Clock { tsc_hz, timer } = clock;
     let slice = (tsc_hz / 1_000_000).saturating_mul(SLICE_US);
     let cpus = 0..acpi::MAX_CPUS;
@@ -186,7 +177,7 @@ fn bundle_bytes(range: Range) -> &'static [u8] {
 
 /// Makes every VM of the bundle and gives each of its vCPUs to a CPU: to those that it names in turn, else
 /// to all in turn.
-fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bundle<'static>) {
+fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'static>) {
     let online = machine.online.load(Ordering::Acquire);
     let there = u64::MAX.checked_shl(online).map_or(u64::MAX, |beyond| !beyond);
     let mut turn = 0usize;
@@ -238,7 +229,7 @@ fn distribute<V: Vendor>(machine: &'static Machine<V>, on: &V::Cpu, bundle: &Bun
 }
 
 /// What every CPU does from here on. The last one to be done ends the run.
-pub fn run_cpu<V: Vendor>(machine: &'static Machine<V>, mut cpu: Cpu<V>) -> ! {
+pub fn run_cpu(machine: &'static Machine, mut cpu: Cpu) -> ! {
     schedule(&mut cpu, machine);
     if machine.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
         finish();

@@ -1,34 +1,56 @@
 //! What both backends keep of a vCPU, and what they answer alike.
 
+use super::live::Live;
 use super::tags::Tag;
 use super::translations::Translations;
-use super::vendor::Made;
+use super::vendor::{Made, Visit};
 use crate::mem::tlb::Seen;
+use crate::vm::Vcpu;
+use crate::vm::hardware::Backend;
 
 /// What belongs to a vCPU, whatever the vendor.
 #[derive(Debug)]
-pub struct Common<F: 'static> {
+pub struct Common {
     /// The VM's number.
     pub vm: u8,
     /// The VM's memory.
-    pub translations: Translations<F>,
+    pub translations: Translations,
+    /// What stays in the CPU while it runs.
+    pub live: Live,
     /// The tag of its translations.
     pub tag: Tag,
     /// The last entry was refused, by the CPU or by the checker: there was no exit.
     pub refused: bool,
 }
 
-impl<F: 'static> Common<F> {
+impl Common {
     /// Of a vCPU that has not run.
-    pub fn new(made: Made<F>) -> Common<F> {
-        let Made { vm, translations, .. } = made;
-        Common { vm, translations, tag: Tag::NONE, refused: false }
+    pub fn new(made: Made) -> Common {
+        let Made { vm, translations, rdtscp, .. } = made;
+        let live = Live::new(rdtscp);
+        Common { vm, translations, live, tag: Tag::NONE, refused: false }
     }
 
     /// The guest starts anew: old translations must not outlive the one that made them.
     pub fn reset(&mut self) {
         self.translations.seen = Seen::NEVER;
     }
+}
+
+/// A guest with a [`Common`].
+pub trait HasCommon: Backend {
+    /// That.
+    fn common(&mut self) -> &mut Common;
+}
+
+/// Does what is to be done with a guest that is on this CPU but for what any vendor leaves in the CPU.
+pub fn on_cpu<T: Visit>(vcpu: &mut Vcpu, guest: &mut impl HasCommon, visit: T) -> T::Answer {
+    // What setting up costs is no exit's.
+    guest.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
+    guest.common().live.load(vcpu.xcr0, vcpu.xcr0_may);
+    let answer = visit.visit(vcpu, guest);
+    vcpu.xcr0 = guest.common().live.save(vcpu.xcr0_may);
+    answer
 }
 
 /// Methods of [`Hardware`](crate::vm::Hardware) for a guest whose state has a [`Common`], and that

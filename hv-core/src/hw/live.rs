@@ -18,28 +18,39 @@ struct Extended([u8; 3072]);
 /// The saved state of a vCPU that is not on a CPU.
 #[derive(Debug)]
 pub struct Live {
+    /// The CPU has RDTSCP, and so TSC_AUX.
+    rdtscp: bool,
     tsc_aux: u64,
     debug: [u64; 4],
     extended: Box<Extended>,
 }
 
 impl Live {
-    /// The state after reset.
-    pub fn reset() -> Live {
-        let mut extended = Box::new(Extended([0; 3072]));
+    /// The state after reset. `rdtscp`: the CPU has RDTSCP, and so TSC_AUX.
+    pub fn new(rdtscp: bool) -> Live {
+        let extended = Box::new(Extended([0; 3072]));
+        let mut live = Live { rdtscp, tsc_aux: 0, debug: [0; 4], extended };
+        live.reset();
+        live
+    }
+
+    /// Brings it to the state after reset.
+    pub fn reset(&mut self) {
+        (self.tsc_aux, self.debug) = (0, [0; 4]);
+        let bytes = &mut self.extended.0;
+        bytes.fill(0);
         // FCW and MXCSR as after FNINIT and reset; with XSAVE, an empty header initializes all.
         for (at, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
-            if let Some(byte) = extended.0.get_mut(at) {
+            if let Some(byte) = bytes.get_mut(at) {
                 *byte = value;
             }
         }
-        Live { tsc_aux: 0, debug: [0; 4], extended }
     }
 
     /// Puts the state into this CPU. `all`: every component that a guest may have, switched by XRSTOR
     /// whatever XCR0 says, which may change while they hold values; 0 where there is no XSAVE.
-    pub fn load(&self, xcr0: u64, all: u64, rdtscp: bool) {
-        if rdtscp {
+    pub fn load(&self, xcr0: u64, all: u64) {
+        if self.rdtscp {
             // SAFETY: the MSR comes with RDTSCP; its value was legal when it was read or checked. The
             // hypervisor does not use it.
             unsafe { wrmsr(TSC_AUX, self.tsc_aux) };
@@ -67,8 +78,8 @@ impl Live {
     }
 
     /// Takes the state from this CPU, and returns the guest's XCR0.
-    pub fn save(&mut self, all: u64, rdtscp: bool) -> u64 {
-        if rdtscp {
+    pub fn save(&mut self, all: u64) -> u64 {
+        if self.rdtscp {
             // SAFETY: as in `load`.
             self.tsc_aux = unsafe { rdmsr(TSC_AUX) };
         }

@@ -23,6 +23,8 @@ pub mod cpu;
 #[cfg(target_os = "none")]
 pub mod exceptions;
 #[cfg(target_os = "none")]
+pub mod extension;
+#[cfg(target_os = "none")]
 mod heap;
 #[cfg(target_os = "none")]
 pub use heap::init as init_heap;

@@ -6,14 +6,14 @@ use spin::Mutex;
 
 use super::physical::FixedTables;
 use crate::mem::frames::PAGE;
-use crate::mem::nested::{Access, Format, NestedTable};
+use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::{MustFlush, Seen};
 
 /// The memory of a VM as one of its vCPUs has it.
 #[derive(Debug)]
-pub struct Translations<F: 'static> {
+pub struct Translations {
     /// The nested page table, which the vCPUs of the VM share. It is locked when what it maps changes.
-    pub table: &'static Mutex<NestedTable<F>>,
+    pub table: &'static Mutex<NestedTable>,
     /// Its root.
     pub root: u64,
     /// Where the read-only half of the vCPU's area is for the guest, and where it is.
@@ -22,7 +22,7 @@ pub struct Translations<F: 'static> {
     pub seen: Seen,
 }
 
-impl<F: Format> Translations<F> {
+impl Translations {
     /// Maps the read-only half of the area, or takes it away, for which a flush is owed.
     pub fn show_info(&mut self, show: bool) -> Option<MustFlush> {
         // Its tables were made with the VM, so none is allocated, and mapping cannot fail.

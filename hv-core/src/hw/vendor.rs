@@ -1,7 +1,9 @@
-//! What bring-up and the scheduler ask of a vendor's extension. One is chosen at boot; what stands
-//! behind is compiled once for each.
+//! What a vendor's extension is asked for: see [`Extension`](super::extension::Extension), by which bring-up and
+//! the scheduler ask it.
 
-use core::fmt;
+extern crate alloc;
+
+use alloc::string::String;
 
 use super::cpu::HostSegments;
 use super::limits::Limits;
@@ -10,10 +12,10 @@ use crate::mem::frames::Frames;
 use crate::mem::nested::Format;
 use crate::vm::hardware::Backend;
 use crate::vm::image::Start;
-use crate::vm::{Features, Policy};
+use crate::vm::{Features, Policy, Vcpu};
 
 /// What a vCPU is made from.
-pub struct Made<F: 'static> {
+pub struct Made {
     /// The policy of its VM.
     pub policy: Policy,
     /// The features of its VM.
@@ -21,20 +23,22 @@ pub struct Made<F: 'static> {
     /// The VM's number.
     pub vm: u8,
     /// The VM's memory.
-    pub translations: Translations<F>,
+    pub translations: Translations,
     /// The page of the local APIC's registers.
     pub apic: u64,
+    /// Whether the CPU has RDTSCP, and so TSC_AUX.
+    pub rdtscp: bool,
     /// The page whose accesses mean the local APIC, where the CPU treats them apart.
     pub apic_access: u64,
 }
 
 /// Why no vCPU can be made.
 #[derive(Debug)]
-pub enum MakeError<E> {
+pub enum MakeError {
     /// Memory is short.
     NoMemory,
-    /// The CPU lacks what the policy needs.
-    Missing(E),
+    /// The CPU lacks what the policy needs: this.
+    Missing(String),
 }
 
 /// Says in the log which capabilities the extension has, and by name what it lacks.
@@ -62,6 +66,15 @@ pub fn log(
     );
 }
 
+/// What is done with a vCPU that is on a CPU, whatever the vendor.
+pub trait Visit {
+    /// What comes of it.
+    type Answer;
+
+    /// Does it.
+    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Self::Answer;
+}
+
 /// A vendor's virtualization extension on this machine.
 pub trait Vendor: Sized + Sync + 'static {
     /// A CPU on which it is on.
@@ -70,10 +83,9 @@ pub trait Vendor: Sized + Sync + 'static {
     type State: Send;
     /// A vCPU on a CPU.
     type Guest<'a>: Backend;
+
     /// The entries of its nested page tables.
-    type Nested: Format + Send;
-    /// What a CPU can lack.
-    type Missing: fmt::Display;
+    const NESTED: &'static Format;
 
     /// Says in the log what the extension has here, and by name what it lacks.
     fn log(&self);
@@ -106,21 +118,18 @@ pub trait Vendor: Sized + Sync + 'static {
         &self,
         frames: &mut Frames,
         cpu: &Self::Cpu,
-        made: Made<Self::Nested>,
-    ) -> Result<Self::State, MakeError<Self::Missing>>;
-
-    /// The VM's memory.
-    fn translations(state: &mut Self::State) -> &mut Translations<Self::Nested>;
+        made: Made,
+    ) -> Result<Self::State, MakeError>;
 
     /// Brings the vCPU to its start.
     fn reset(&self, state: &mut Self::State, start: Start, tsc_offset: u64);
 
-    /// Puts a vCPU on this CPU for the time of `f`, with all of its state that only this vendor
-    /// keeps. `None` if the CPU refuses it.
-    fn with_guest<T>(
+    /// Puts a vCPU on this CPU for the time of `visit`, with all of its state. `None` if the CPU refuses it.
+    fn with_guest<T: Visit>(
         &self,
         cpu: &mut Self::Cpu,
         state: &mut Self::State,
-        f: impl FnOnce(&mut Self::Guest<'_>) -> T,
-    ) -> Option<T>;
+        vcpu: &mut Vcpu,
+        visit: T,
+    ) -> Option<T::Answer>;
 }

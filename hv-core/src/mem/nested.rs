@@ -24,59 +24,63 @@ pub enum Access {
 /// The host-physical address in an entry, whatever the format.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// The format of an entry, as bits; the address stands where long mode has it.
-pub trait Format {
-    /// What an entry that points to a table has beside the address.
-    const TABLE: u64;
-    /// What one that maps a page has, whatever the access.
-    const LEAF: u64;
-    /// What a page that may be written has beside that.
-    const FULL: u64;
-    /// What a page that may only be read has instead.
-    const READ_ONLY: u64;
-    /// What a page that may be read and executed has instead.
-    const READ_EXECUTE: u64;
-    /// An entry with one of these is in use.
-    const PRESENT: u64;
-    /// An entry of level 2 or 3 that maps a page, not a table.
-    const LARGE: u64 = 1 << 7;
+/// An entry of level 2 or 3 that maps a page, not a table, whatever the format.
+const LARGE: u64 = 1 << 7;
 
+/// The format of an entry, as bits; the address stands where long mode has it.
+#[derive(Debug)]
+pub struct Format {
+    /// What an entry that points to a table has beside the address.
+    pub table: u64,
+    /// What one that maps a page has, whatever the access.
+    pub leaf: u64,
+    /// What a page that may be written has beside that.
+    pub full: u64,
+    /// What a page that may only be read has instead.
+    pub read_only: u64,
+    /// What a page that may be read and executed has instead.
+    pub read_execute: u64,
+    /// An entry with one of these is in use.
+    pub present: u64,
+}
+
+impl Format {
     /// An entry that points to a table.
-    fn table(hpa: u64) -> u64 {
-        hpa | Self::TABLE
+    pub fn table(&self, hpa: u64) -> u64 {
+        hpa | self.table
     }
 
     /// An entry that maps a page of the level (1: 4 KiB, 2: 2 MiB, 3: 1 GiB).
-    fn leaf(hpa: u64, level: u32, access: Access) -> u64 {
+    pub fn leaf(&self, hpa: u64, level: u32, access: Access) -> u64 {
         let rights = match access {
-            Access::Full => Self::FULL,
-            Access::ReadOnly => Self::READ_ONLY,
-            Access::ReadExecute => Self::READ_EXECUTE,
+            Access::Full => self.full,
+            Access::ReadOnly => self.read_only,
+            Access::ReadExecute => self.read_execute,
         };
-        hpa | Self::LEAF | rights | if level > 1 { Self::LARGE } else { 0 }
+        hpa | self.leaf | rights | if level > 1 { LARGE } else { 0 }
     }
 
     /// Whether an entry is in use.
-    fn present(entry: u64) -> bool {
-        entry & Self::PRESENT != 0
+    pub fn present(&self, entry: u64) -> bool {
+        entry & self.present != 0
     }
 
     /// Whether an entry of the level in use maps a page.
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 1 || entry & Self::LARGE != 0
+    pub fn is_leaf(&self, entry: u64, level: u32) -> bool {
+        level == 1 || entry & LARGE != 0
     }
 
     /// The host-physical address in an entry.
-    fn address(entry: u64) -> u64 {
+    pub fn address(&self, entry: u64) -> u64 {
         entry & ADDRESS
     }
 
     /// The access that a leaf grants.
-    fn access(entry: u64) -> Access {
-        let rights = entry & (Self::FULL | Self::READ_ONLY | Self::READ_EXECUTE);
-        if rights == Self::FULL {
+    pub fn access(&self, entry: u64) -> Access {
+        let rights = entry & (self.full | self.read_only | self.read_execute);
+        if rights == self.full {
             Access::Full
-        } else if rights == Self::READ_EXECUTE {
+        } else if rights == self.read_execute {
             Access::ReadExecute
         } else {
             Access::ReadOnly
@@ -110,11 +114,11 @@ pub enum MapError {
 
 /// One address space.
 #[derive(Debug)]
-pub struct NestedTable<F> {
+pub struct NestedTable {
     root: u64,
     /// The highest level whose entries may map pages.
     largest: u32,
-    format: core::marker::PhantomData<F>,
+    format: &'static Format,
 }
 
 const fn shift(level: u32) -> u32 {
@@ -129,12 +133,16 @@ const fn index(gpa: u64, level: u32) -> u64 {
     (gpa >> shift(level)) & (ENTRIES - 1)
 }
 
-impl<F: Format> NestedTable<F> {
-    /// An empty address space whose pages are at most those of level `largest` (1: 4 KiB, 2: 2 MiB,
+impl NestedTable {
+    /// An empty address space of this format, whose pages are at most those of level `largest` (1: 4 KiB, 2: 2 MiB,
     /// 3: 1 GiB). `None` if memory is short.
-    pub fn new(tables: &mut impl Tables, largest: u32) -> Option<Self> {
+    pub fn new(
+        format: &'static Format,
+        tables: &mut dyn Tables,
+        largest: u32,
+    ) -> Option<NestedTable> {
         let root = tables.allocate()?;
-        Some(NestedTable { root, largest: largest.clamp(1, 3), format: core::marker::PhantomData })
+        Some(NestedTable { root, largest: largest.clamp(1, 3), format })
     }
 
     /// The host-physical address of the top table.
@@ -150,7 +158,7 @@ impl<F: Format> NestedTable<F> {
     /// [`MapError`]; after [`MapError::NoMemory`] and [`MapError::Occupied`] a part may be mapped.
     pub fn map(
         &mut self,
-        tables: &mut impl Tables,
+        tables: &mut dyn Tables,
         mut gpa: u64,
         mut hpa: u64,
         mut length: u64,
@@ -167,10 +175,10 @@ impl<F: Format> NestedTable<F> {
             };
             let level = (1..=self.largest).rev().find(fits).unwrap_or(1);
             let (table, index) = self.descend(tables, gpa, level)?;
-            if F::present(tables.get(table, index)) {
+            if self.format.present(tables.get(table, index)) {
                 return Err(MapError::Occupied { gpa });
             }
-            tables.set(table, index, F::leaf(hpa, level, access));
+            tables.set(table, index, self.format.leaf(hpa, level, access));
             let size = page_size(level);
             gpa = gpa.wrapping_add(size);
             hpa = hpa.wrapping_add(size);
@@ -185,33 +193,30 @@ impl<F: Format> NestedTable<F> {
     /// # Errors
     ///
     /// [`MapError::NoMemory`] if a page cannot be split.
-    pub fn unmap_page(
-        &mut self,
-        tables: &mut impl Tables,
-        gpa: u64,
-    ) -> Result<MustFlush, MapError> {
+    pub fn unmap_page(&mut self, tables: &mut dyn Tables, gpa: u64) -> Result<MustFlush, MapError> {
         let mut table = self.root;
         for level in (1..=LEVELS).rev() {
             let at = index(gpa, level);
             let entry = tables.get(table, at);
-            if !F::present(entry) {
+            if !self.format.present(entry) {
                 break;
             }
             if level == 1 {
                 tables.set(table, at, 0);
                 break;
             }
-            if F::is_leaf(entry, level) {
+            if self.format.is_leaf(entry, level) {
                 let below = level.wrapping_sub(1);
                 let split = tables.allocate().ok_or(MapError::NoMemory)?;
                 for i in 0..ENTRIES {
-                    let hpa = F::address(entry).wrapping_add(i.wrapping_mul(page_size(below)));
-                    tables.set(split, i, F::leaf(hpa, below, F::access(entry)));
+                    let hpa =
+                        self.format.address(entry).wrapping_add(i.wrapping_mul(page_size(below)));
+                    tables.set(split, i, self.format.leaf(hpa, below, self.format.access(entry)));
                 }
-                tables.set(table, at, F::table(split));
+                tables.set(table, at, self.format.table(split));
                 table = split;
             } else {
-                table = F::address(entry);
+                table = self.format.address(entry);
             }
         }
         Ok(MustFlush::new())
@@ -219,18 +224,22 @@ impl<F: Format> NestedTable<F> {
 
     /// What a guest-physical address is mapped to: the host-physical address, the access, and the
     /// level of the page.
-    pub fn translate(&self, tables: &impl Tables, gpa: u64) -> Option<(u64, Access, u32)> {
+    pub fn translate(&self, tables: &dyn Tables, gpa: u64) -> Option<(u64, Access, u32)> {
         let mut table = self.root;
         for level in (1..=LEVELS).rev() {
             let entry = tables.get(table, index(gpa, level));
-            if gpa >= GPA_LIMIT || !F::present(entry) {
+            if gpa >= GPA_LIMIT || !self.format.present(entry) {
                 return None;
             }
-            if F::is_leaf(entry, level) {
+            if self.format.is_leaf(entry, level) {
                 let offset = gpa & page_size(level).wrapping_sub(1);
-                return Some((F::address(entry) | offset, F::access(entry), level));
+                return Some((
+                    self.format.address(entry) | offset,
+                    self.format.access(entry),
+                    level,
+                ));
             }
-            table = F::address(entry);
+            table = self.format.address(entry);
         }
         None
     }
@@ -238,7 +247,7 @@ impl<F: Format> NestedTable<F> {
     /// The table and index of the entry of `level` for `gpa`, making tables on the way.
     fn descend(
         &self,
-        tables: &mut impl Tables,
+        tables: &mut dyn Tables,
         gpa: u64,
         level: u32,
     ) -> Result<(u64, u64), MapError> {
@@ -246,14 +255,14 @@ impl<F: Format> NestedTable<F> {
         for above in (level.wrapping_add(1)..=LEVELS).rev() {
             let at = index(gpa, above);
             let entry = tables.get(table, at);
-            table = if !F::present(entry) {
+            table = if !self.format.present(entry) {
                 let fresh = tables.allocate().ok_or(MapError::NoMemory)?;
-                tables.set(table, at, F::table(fresh));
+                tables.set(table, at, self.format.table(fresh));
                 fresh
-            } else if F::is_leaf(entry, above) {
+            } else if self.format.is_leaf(entry, above) {
                 return Err(MapError::Occupied { gpa });
             } else {
-                F::address(entry)
+                self.format.address(entry)
             };
         }
         Ok((table, index(gpa, level)))

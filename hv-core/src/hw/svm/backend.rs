@@ -8,6 +8,7 @@ use super::exit_code::{canonical, code};
 use super::guest::Guest;
 use crate::host::report::Vendor;
 use crate::hw::check::list;
+use crate::hw::common::{Common, HasCommon};
 use crate::hw::instructions::tsc;
 use crate::hw::local_apic;
 use crate::hw::quick;
@@ -69,6 +70,12 @@ fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
     let access = frame.hardware.port();
     // INS and OUTS need more registers than are saved here.
     !access.string && answer(frame, Exit::Port(access))
+}
+
+impl HasCommon for Guest<'_> {
+    fn common(&mut self) -> &mut Common {
+        &mut self.state.common
+    }
 }
 
 impl Backend for Guest<'_> {

@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 
 use super::capability::{Capabilities, SvmFeatures};
 use super::intercept::{Clean, Misc1};
-use super::npt::Npt;
 use super::policy::Controls;
 use super::vendor::Cpu;
 use super::vmcb::{TLB_FLUSH_ALL, TLB_FLUSH_ASID, V_IGNORE_TPR, V_INTR_MASKING, V_IRQ, Vmcb};
@@ -62,7 +61,7 @@ pub struct State {
     /// What exits by its policy.
     pub controls: Controls,
     /// What it has with any vendor.
-    pub common: Common<Npt>,
+    pub common: Common,
     /// CR0.CD and NW as the guest wrote them: they have no effect.
     pub hidden_cr0: u64,
     /// From an NMI to its IRET.

@@ -17,7 +17,7 @@ mod decode;
 #[cfg(target_os = "none")]
 mod enter;
 #[cfg(target_os = "none")]
-mod guest;
+pub mod guest;
 #[cfg(target_os = "none")]
 mod hardware;
 #[cfg(target_os = "none")]

@@ -13,17 +13,14 @@ const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
 
 /// The format of NPT entries. Their memory type is the PAT's first, write-back.
-#[derive(Debug)]
-pub struct Npt;
-
-impl Format for Npt {
-    const TABLE: u64 = PRESENT | WRITE | USER | ACCESSED;
-    const LEAF: u64 = PRESENT | USER | ACCESSED | DIRTY;
-    const FULL: u64 = WRITE;
-    const READ_ONLY: u64 = NO_EXECUTE;
-    const READ_EXECUTE: u64 = 0;
-    const PRESENT: u64 = PRESENT;
-}
+pub const NPT: Format = Format {
+    table: PRESENT | WRITE | USER | ACCESSED,
+    leaf: PRESENT | USER | ACCESSED | DIRTY,
+    full: WRITE,
+    read_only: NO_EXECUTE,
+    read_execute: 0,
+    present: PRESENT,
+};
 
 #[cfg(test)]
 mod tests {
@@ -32,13 +29,13 @@ mod tests {
 
     #[test]
     fn entries_are_as_the_manual_draws_them() {
-        assert_eq!(Npt::table(0x12_3000), 0x12_3027);
-        assert_eq!(Npt::leaf(0x12_3000, 1, Access::Full), 0x12_3067);
-        assert_eq!(Npt::leaf(0x4000_0000, 3, Access::Full), 0x4000_00e7);
-        assert_eq!(Npt::leaf(0x20_0000, 2, Access::ReadOnly), 0x8000_0000_0020_00e5);
-        assert_eq!(Npt::leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00e5);
+        assert_eq!(NPT.table(0x12_3000), 0x12_3027);
+        assert_eq!(NPT.leaf(0x12_3000, 1, Access::Full), 0x12_3067);
+        assert_eq!(NPT.leaf(0x4000_0000, 3, Access::Full), 0x4000_00e7);
+        assert_eq!(NPT.leaf(0x20_0000, 2, Access::ReadOnly), 0x8000_0000_0020_00e5);
+        assert_eq!(NPT.leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00e5);
         // Bit 7 of a 4 KiB leaf selects a memory type.
-        assert_eq!(Npt::leaf(0x1000, 1, Access::ReadOnly), 0x8000_0000_0000_1065);
+        assert_eq!(NPT.leaf(0x1000, 1, Access::ReadOnly), 0x8000_0000_0000_1065);
     }
 
     #[test]
@@ -46,11 +43,11 @@ mod tests {
         let hpa = 0x000f_ffff_c000_0000;
         let kinds = [Access::Full, Access::ReadOnly, Access::ReadExecute];
         for (level, access) in [1, 2, 3].into_iter().flat_map(|level| kinds.map(|a| (level, a))) {
-            let leaf = Npt::leaf(hpa, level, access);
-            assert!(Npt::present(leaf) && Npt::is_leaf(leaf, level));
-            assert_eq!((Npt::address(leaf), Npt::access(leaf)), (hpa, access));
+            let leaf = NPT.leaf(hpa, level, access);
+            assert!(NPT.present(leaf) && NPT.is_leaf(leaf, level));
+            assert_eq!((NPT.address(leaf), NPT.access(leaf)), (hpa, access));
         }
-        assert!(Npt::present(Npt::table(hpa)) && !Npt::is_leaf(Npt::table(hpa), 2));
-        assert!(!Npt::present(0) && !Npt::present(!1), "the other bits are software's then");
+        assert!(NPT.present(NPT.table(hpa)) && !NPT.is_leaf(NPT.table(hpa), 2));
+        assert!(!NPT.present(0) && !NPT.present(!1), "the other bits are software's then");
     }
 }

@@ -1,18 +1,17 @@
 //! AMD-V, as bring-up and the scheduler see it.
 
 use core::arch::asm;
-use core::convert::Infallible;
 
 use super::capability::{self, Capabilities, SvmFeatures, VM_CR};
 use super::guest::{Guest, State, VmcbPage};
-use super::npt::Npt;
+use super::npt::NPT;
 use super::permission::{self, IO_MAP, MSR_MAP};
 use super::policy;
 use super::setup;
 use super::vmcb::TLB_FLUSH_ALL;
 use crate::emulate::msr::table;
 use crate::hw::check::efer;
-use crate::hw::common::Common;
+use crate::hw::common::{Common, on_cpu};
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::{rdmsr, wrmsr};
 use crate::hw::limits::Limits;
@@ -20,11 +19,11 @@ use crate::hw::live;
 use crate::hw::local_apic::Timer;
 use crate::hw::physical::zeroed_page;
 use crate::hw::tags::Tags;
-use crate::hw::translations::Translations;
-use crate::hw::vendor::{self, Made, MakeError, Vendor};
+use crate::hw::vendor::{self, Made, MakeError, Vendor, Visit};
 use crate::mem::frames::{Frames, PAGE};
+use crate::mem::nested::Format;
 use crate::vm::image::Start;
-use crate::vm::{Features, Policy};
+use crate::vm::{Features, Policy, Vcpu};
 
 const EFER: u32 = 0xc000_0080;
 /// INIT becomes #SX, which the hypervisor ignores, instead of a reset in the middle of it.
@@ -74,8 +73,8 @@ impl Vendor for Svm {
     type Cpu = Cpu;
     type State = State;
     type Guest<'a> = Guest<'a>;
-    type Nested = Npt;
-    type Missing = Infallible;
+
+    const NESTED: &'static Format = &NPT;
 
     fn log(&self) {
         vendor::log("SVM", self.caps.revision.into(), self.caps.report());
@@ -115,12 +114,7 @@ impl Vendor for Svm {
         Some(Ok(Cpu { host, tags: Tags::new(index, self.caps.asids, by_asid) }))
     }
 
-    fn make(
-        &self,
-        frames: &mut Frames,
-        _cpu: &Cpu,
-        made: Made<Npt>,
-    ) -> Result<State, MakeError<Infallible>> {
+    fn make(&self, frames: &mut Frames, _cpu: &Cpu, made: Made) -> Result<State, MakeError> {
         let msrpm = Svm::msrpm(frames, made.features).ok_or(MakeError::NoMemory)?;
         let page = zeroed_page(frames).ok_or(MakeError::NoMemory)?;
         // SAFETY: just allocated, zeroed, and never given back.
@@ -143,21 +137,18 @@ impl Vendor for Svm {
         })
     }
 
-    fn translations(state: &mut State) -> &mut Translations<Npt> {
-        &mut state.common.translations
-    }
-
     fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
         setup::guest(state, start, tsc_offset);
         state.common.reset();
     }
 
-    fn with_guest<T>(
+    fn with_guest<T: Visit>(
         &self,
         cpu: &mut Cpu,
         state: &mut State,
-        f: impl FnOnce(&mut Guest<'_>) -> T,
-    ) -> Option<T> {
+        vcpu: &mut Vcpu,
+        visit: T,
+    ) -> Option<T::Answer> {
         // It may have run elsewhere since.
         state.vmcb.control.clean = 0;
         live::set_cr2(state.vmcb.save.cr2);
@@ -165,7 +156,7 @@ impl Vendor for Svm {
         let (caps, timer) = (&self.caps, self.timer);
         let mut guest = Guest { state, cpu, caps, timer, armed: 0, next_rip };
         guest.tag(false);
-        let result = f(&mut guest);
+        let result = on_cpu(vcpu, &mut guest, visit);
         timer.disarm();
         // A flush of every ASID that no VMRUN has done is still owed to those who get one next.
         if guest.state.vmcb.control.tlb_control == TLB_FLUSH_ALL {

@@ -9,6 +9,7 @@ use super::field::{self, VmcsWrite};
 use super::guest::Guest;
 use crate::host::report::Vendor;
 use crate::hw::check::list;
+use crate::hw::common::{Common, HasCommon};
 use crate::hw::instructions::tsc;
 use crate::hw::quick;
 use crate::hw::speculation::Speculation;
@@ -46,6 +47,12 @@ fn answer_port(frame: &mut Frame<'_, Guest<'_>>) -> bool {
         // INS and OUTS need more registers than are saved here.
         Exit::Port(access) if !access.string => answer(frame, Exit::Port(access)),
         _ => false,
+    }
+}
+
+impl HasCommon for Guest<'_> {
+    fn common(&mut self) -> &mut Common {
+        &mut self.state.common
     }
 }
 

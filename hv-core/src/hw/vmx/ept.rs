@@ -10,17 +10,14 @@ const WRITE_BACK: u64 = 6 << 3;
 const IGNORE_PAT: u64 = 1 << 6;
 
 /// The format of EPT entries.
-#[derive(Debug)]
-pub struct Ept;
-
-impl Format for Ept {
-    const TABLE: u64 = READ | WRITE | EXECUTE;
-    const LEAF: u64 = READ | WRITE_BACK | IGNORE_PAT;
-    const FULL: u64 = WRITE | EXECUTE;
-    const READ_ONLY: u64 = 0;
-    const READ_EXECUTE: u64 = EXECUTE;
-    const PRESENT: u64 = READ | WRITE | EXECUTE;
-}
+pub const EPT: Format = Format {
+    table: READ | WRITE | EXECUTE,
+    leaf: READ | WRITE_BACK | IGNORE_PAT,
+    full: WRITE | EXECUTE,
+    read_only: 0,
+    read_execute: EXECUTE,
+    present: READ | WRITE | EXECUTE,
+};
 
 /// The EPT pointer of a four-level table, its structures cached write-back, without accessed and
 /// dirty flags, which nobody would look at.
@@ -37,18 +34,18 @@ mod tests {
 
     #[test]
     fn entries_are_as_the_manual_draws_them() {
-        assert_eq!(Ept::table(0x12_3000), 0x12_3007);
-        assert_eq!(Ept::leaf(0x12_3000, 1, Access::Full), 0x12_3077);
-        assert_eq!(Ept::leaf(0x4000_0000, 3, Access::Full), 0x4000_00f7);
-        assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadOnly), 0x20_00f1);
-        assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00f5);
+        assert_eq!(EPT.table(0x12_3000), 0x12_3007);
+        assert_eq!(EPT.leaf(0x12_3000, 1, Access::Full), 0x12_3077);
+        assert_eq!(EPT.leaf(0x4000_0000, 3, Access::Full), 0x4000_00f7);
+        assert_eq!(EPT.leaf(0x20_0000, 2, Access::ReadOnly), 0x20_00f1);
+        assert_eq!(EPT.leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00f5);
         assert_eq!(pointer(0x5000), 0x501e);
     }
 
     #[test]
     fn what_was_written_is_read_back() {
         for access in [Access::Full, Access::ReadOnly, Access::ReadExecute] {
-            assert_eq!(Ept::access(Ept::leaf(0x20_0000, 2, access)), access);
+            assert_eq!(EPT.access(EPT.leaf(0x20_0000, 2, access)), access);
         }
     }
 }

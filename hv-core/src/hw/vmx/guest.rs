@@ -5,7 +5,6 @@ use core::arch::asm;
 use super::capability::Capabilities;
 use super::controls::{AccessRights, Entry, Interruptibility, PENDING_STEP, Primary};
 use super::enter::Switch;
-use super::ept::Ept;
 use super::field::{self, Segment, VmcsWrite};
 use super::live::Live;
 use super::policy::Controls;
@@ -27,7 +26,7 @@ pub struct State {
     /// The world switch's own.
     pub switch: Switch,
     /// What it has with any vendor.
-    pub common: Common<Ept>,
+    pub common: Common,
     /// The EPT pointer.
     pub eptp: u64,
     /// The VPID; not 0.

@@ -1,24 +1,28 @@
 //! VT-x, as bring-up and the scheduler see it.
 
-use super::capability::{Capabilities, MissingControls};
+extern crate alloc;
+
+use alloc::string::ToString;
+
+use super::capability::Capabilities;
 use super::controls::Entry;
 use super::enter::Switch;
-use super::ept::{self, Ept};
+use super::ept;
 use super::guest::{Guest, Pages, State};
 use super::live::Live;
 use super::policy;
 use super::setup;
 use super::vmcs::{Vmcs, VmxOn};
-use crate::hw::common::Common;
+use crate::hw::common::{Common, on_cpu};
 use crate::hw::cpu::HostSegments;
 use crate::hw::limits::Limits;
 use crate::hw::physical::zeroed_page;
 use crate::hw::tags::{Choice, Flush, Tags};
-use crate::hw::translations::Translations;
-use crate::hw::vendor::{self, Made, MakeError, Vendor};
+use crate::hw::vendor::{self, Made, MakeError, Vendor, Visit};
 use crate::mem::frames::{Frames, PAGE};
+use crate::mem::nested::Format;
 use crate::vm::image::Start;
-use crate::vm::{Features, Policy};
+use crate::vm::{Features, Policy, Vcpu};
 
 /// VT-x on this machine.
 pub struct Vmx {
@@ -51,8 +55,8 @@ impl Vendor for Vmx {
     type Cpu = Cpu;
     type State = State;
     type Guest<'a> = Guest<'a>;
-    type Nested = Ept;
-    type Missing = MissingControls;
+
+    const NESTED: &'static Format = &ept::EPT;
 
     fn log(&self) {
         vendor::log("VMX", self.caps.revision, self.caps.report());
@@ -78,14 +82,9 @@ impl Vendor for Vmx {
         Some(on.map(|on| Cpu { on, tags, segments: *segments }).map_err(|_| refused))
     }
 
-    fn make(
-        &self,
-        frames: &mut Frames,
-        cpu: &Cpu,
-        made: Made<Ept>,
-    ) -> Result<State, MakeError<MissingControls>> {
-        let controls =
-            policy::controls(made.policy, made.features, &self.caps).map_err(MakeError::Missing)?;
+    fn make(&self, frames: &mut Frames, cpu: &Cpu, made: Made) -> Result<State, MakeError> {
+        let controls = policy::controls(made.policy, made.features, &self.caps)
+            .map_err(|missing| MakeError::Missing(missing.to_string()))?;
         let msr_bitmaps = match made.features.contains(Features::MSR_BITMAP) {
             true => Some(zeroed_page(frames).ok_or(MakeError::NoMemory)?),
             false => None,
@@ -114,22 +113,19 @@ impl Vendor for Vmx {
         })
     }
 
-    fn translations(state: &mut State) -> &mut Translations<Ept> {
-        &mut state.common.translations
-    }
-
     fn reset(&self, state: &mut State, start: Start, tsc_offset: u64) {
         state.live = Live::RESET;
         state.start = Some((start, tsc_offset));
         state.common.reset();
     }
 
-    fn with_guest<T>(
+    fn with_guest<T: Visit>(
         &self,
         cpu: &mut Cpu,
         state: &mut State,
-        f: impl FnOnce(&mut Guest<'_>) -> T,
-    ) -> Option<T> {
+        vcpu: &mut Vcpu,
+        visit: T,
+    ) -> Option<T::Answer> {
         let vmcs = state.vmcs.take()?.activate(&mut cpu.on).ok()?;
         state.switch.reset();
         let timer_shift = self.caps.preemption_timer_shift;
@@ -144,7 +140,7 @@ impl Vendor for Vmx {
             setup::guest(&mut guest, start, tsc_offset);
         }
         guest.state.live.load();
-        let result = f(&mut guest);
+        let result = on_cpu(vcpu, &mut guest, visit);
         guest.state.live.save();
         let Guest { vmcs, state, .. } = guest;
         state.vmcs = Some(vmcs.deactivate());

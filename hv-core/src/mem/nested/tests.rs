@@ -2,17 +2,8 @@ use super::*;
 use std::vec::Vec;
 
 /// Bit 0 present, bit 1 writable.
-#[derive(Debug)]
-struct Plain;
-
-impl Format for Plain {
-    const TABLE: u64 = 1;
-    const LEAF: u64 = 1;
-    const FULL: u64 = 2;
-    const READ_ONLY: u64 = 0;
-    const READ_EXECUTE: u64 = 1 << 2;
-    const PRESENT: u64 = 1;
-}
+const PLAIN: Format =
+    Format { table: 1, leaf: 1, full: 2, read_only: 0, read_execute: 1 << 2, present: 1 };
 
 #[derive(Default)]
 struct Memory {
@@ -39,9 +30,9 @@ impl Tables for Memory {
 const G: u64 = 1 << 30;
 const M2: u64 = 2 << 20;
 
-fn space(largest: u32) -> (Memory, NestedTable<Plain>) {
+fn space(largest: u32) -> (Memory, NestedTable) {
     let mut memory = Memory { limit: 100, ..Memory::default() };
-    let table = NestedTable::new(&mut memory, largest).unwrap();
+    let table = NestedTable::new(&PLAIN, &mut memory, largest).unwrap();
     (memory, table)
 }
 
