@@ -66,6 +66,16 @@ pub fn kick(vcpu: u32) -> Result<(), CallError> {
     call::kick(vcpu.into()).map(drop)
 }
 
+/// Has another vCPU run instead of this one, for which this one waits. Returns at once if that runs.
+///
+/// # Errors
+///
+/// Whatever the call returns.
+#[inline]
+pub fn yield_to(vcpu: u32) -> Result<(), CallError> {
+    call::yield_to(vcpu.into()).map(drop)
+}
+
 /// Halts until this vCPU is kicked or has an interrupt pending, or for no reason. RFLAGS.IF is as before.
 ///
 /// # Errors

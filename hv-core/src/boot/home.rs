@@ -106,7 +106,11 @@ impl Home {
             ImageKind::Rom => Some(image::rom::place(image).map_err(MakeError::Image)?),
             _ => None,
         };
-        let features = vendor.features(desc.policy, desc.without);
+        let mut features = vendor.features(desc.policy, desc.without);
+        if desc.vcpus == 1 {
+            // It waits for nobody who could run instead.
+            features.remove(Features::PAUSE_LOOP_EXITING);
+        }
         let no_memory = || MakeError::NoMemory(desc.memory);
         let basis = Basis {
             desc,

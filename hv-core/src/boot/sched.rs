@@ -21,7 +21,7 @@ use crate::hw::vendor::Visit;
 use crate::sched::Queue;
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
-use crate::vm::post::{Mail, Notice, Place, Then, lowest};
+use crate::vm::post::{Mail, Notice, Place, Post, Then, lowest};
 use crate::vm::run::run;
 use crate::vm::{Options, Vcpu};
 
@@ -51,6 +51,8 @@ pub(super) struct Vcpus<'a> {
     pub(super) count: usize,
     /// There are other CPUs, to which vCPUs can move.
     pub(super) shares: bool,
+    /// Whom the one that ran last would have run next.
+    preferred: Option<&'static Post>,
 }
 
 /// Runs vCPUs until the last VM of the machine has ended.
@@ -68,6 +70,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         free: Vec::new(),
         count: 0,
         shares: machine.online.load(Ordering::Acquire) > 1,
+        preferred: None,
         cpu,
     };
     vcpus.arrive();
@@ -82,11 +85,14 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         let leave = vcpus.run(&mut unit.payload, began, left);
         let ran = tsc().saturating_sub(began);
         match leave {
-            Leave::Yielded | Leave::Preempted | Leave::Mail => {
+            Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
                 unit.payload.preempted_at = Some(tsc());
+                if let Leave::YieldedTo(number) = leave {
+                    vcpus.preferred = unit.payload.vcpu.vm.posts.get(number as usize);
+                }
                 let mut queue = queue.lock();
                 match leave {
-                    Leave::Yielded => queue.give_way(unit, ran),
+                    Leave::Yielded | Leave::YieldedTo(_) => queue.give_way(unit, ran),
                     _ => queue.put_back(unit, ran),
                 }
             }
@@ -102,11 +108,15 @@ impl Vcpus<'_> {
     /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
     #[inline(never)]
     fn decide(&mut self) -> Option<(Unit, u64)> {
+        let preferred = self.preferred.take();
+        if let Some(post) = preferred {
+            self.fetch(post);
+        }
         // The first time nobody is found the others see this CPU idle, and only then it looks for the last time.
         for _ in 0..2 {
             self.help();
             let mut queue = self.queue.lock();
-            let picked = queue.pick();
+            let picked = preferred.and_then(|post| queue.prefer(is(post))).or_else(|| queue.pick());
             let mut idle = queue.publish(&self.machine.board);
             drop(queue);
             while let Some(cpu) = lowest(&mut idle) {
@@ -117,6 +127,20 @@ impl Vcpus<'_> {
             }
         }
         None
+    }
+
+    /// Takes this one, if it waits for another CPU and may come.
+    #[inline(never)]
+    fn fetch(&mut self, post: &Post) {
+        let Some(from) = post.waits_for().filter(|&cpu| cpu != usize::from(self.index)) else {
+            return;
+        };
+        let other = self.machine.queues.get(from);
+        let found =
+            other.and_then(|other| other.lock().take_preferred(self.index.into(), is(post)));
+        if let Some(unit) = found {
+            self.queue.lock().receive(unit);
+        }
     }
 
     /// Takes those that are to move to this CPU.
@@ -192,7 +216,9 @@ impl Vcpus<'_> {
     pub(super) fn left(&mut self, mut unit: Unit, leave: Leave) {
         match leave {
             Leave::Halted => self.sleep(unit),
-            Leave::Preempted | Leave::Yielded | Leave::Mail => self.join(unit),
+            Leave::Preempted | Leave::Yielded | Leave::YieldedTo(_) | Leave::Mail => {
+                self.join(unit)
+            }
             Leave::Init => {
                 unit.payload.init();
                 match unit.payload.vcpu.startup.take() {
@@ -260,6 +286,11 @@ impl Visit for Tell {
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Option<Report> {
         Report::of(self.0, vcpu, guest)
     }
+}
+
+/// Whether a vCPU is the one with this post.
+fn is(post: &Post) -> impl Fn(&Instance) -> bool {
+    move |instance| core::ptr::eq(instance.vcpu.post, post)
 }
 
 /// The VM of this vCPU stops if it did not already: whether `leave` is the first to say why.

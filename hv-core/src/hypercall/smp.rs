@@ -38,7 +38,9 @@ pub(super) fn call(
             if vcpu.post.begin_wait() { Reply::Leave(0, Leave::Halted) } else { Reply::Value(0) }
         }
         smp::YIELD_TO => match one(vcpu, first) {
-            Ok(_) => Reply::Leave(0, Leave::Yielded),
+            // Whoever waits for one that runs does better to look again.
+            Ok(post) if post.runs() => Reply::Value(0),
+            Ok(_) => Reply::Leave(0, Leave::YieldedTo(first as u32)),
             Err(status) => Reply::Error(status),
         },
         _ => UNKNOWN,

@@ -28,10 +28,29 @@ impl<T> Queue<T> {
     /// turn of those.
     #[inline(never)]
     pub fn take_movable(&mut self, cpu: usize) -> Option<Box<Member<T>>> {
-        let Some(mut member) = self.movable.take(bit(cpu)) else {
+        let Some(mut member) = self.movable.take(|member| member.affinity() & bit(cpu) != 0) else {
             self.open = self.movable.cpus() & !bit(self.cpu);
             return None;
         };
+        self.discount(&mut member);
+        Some(member)
+    }
+
+    /// Somebody who waits here, may run on this other CPU and may be [preferred](Queue::prefer) goes there, to
+    /// [`receive`](Queue::receive).
+    #[inline(never)]
+    pub fn take_preferred(
+        &mut self,
+        cpu: usize,
+        is: impl Fn(&T) -> bool,
+    ) -> Option<Box<Member<T>>> {
+        let time = self.time;
+        let fits = |member: &Member<T>| {
+            member.affinity() & bit(cpu) != 0
+                && is(&member.payload)
+                && member.may_be_preferred(time)
+        };
+        let mut member = self.movable.take(fits)?;
         self.discount(&mut member);
         Some(member)
     }

@@ -97,10 +97,9 @@ impl<T> Line<T> {
         if a.peek() > b.peek() { a.pop() } else { b.pop() }
     }
 
-    /// The first that may run on one of these CPUs. It costs as much as there are members only if the very first
-    /// may not.
-    pub fn take(&mut self, cpus: u64) -> Option<Box<Member<T>>> {
-        let entry = take(&mut self.eligible, cpus).or_else(|| take(&mut self.ahead, cpus));
+    /// The first that fits. It costs as much as there are members only if the very first does not.
+    pub fn take(&mut self, fits: impl Fn(&Member<T>) -> bool) -> Option<Box<Member<T>>> {
+        let entry = take(&mut self.eligible, &fits).or_else(|| take(&mut self.ahead, &fits));
         entry.map(|entry| entry.member)
     }
 
@@ -111,13 +110,12 @@ impl<T> Line<T> {
     }
 }
 
-fn take<T>(heap: &mut Heap<T>, cpus: u64) -> Option<Entry<T>> {
-    let fits = |entry: &Entry<T>| entry.member.affinity() & cpus != 0;
-    if fits(heap.peek()?) {
+fn take<T>(heap: &mut Heap<T>, fits: &impl Fn(&Member<T>) -> bool) -> Option<Entry<T>> {
+    if fits(&heap.peek()?.member) {
         return heap.pop();
     }
     let mut all = core::mem::take(heap).into_vec();
-    let fitting = all.iter().enumerate().filter(|(_, entry)| fits(entry));
+    let fitting = all.iter().enumerate().filter(|(_, entry)| fits(&entry.member));
     let found = fitting.max_by(|(_, a), (_, b)| a.cmp(b)).map(|(at, _)| at);
     let found = found.map(|at| all.swap_remove(at));
     *heap = all.into();

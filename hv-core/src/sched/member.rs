@@ -117,6 +117,11 @@ impl<T> Member<T> {
         Virtual::default().after(self.slice, self.weight).time
     }
 
+    /// Whether it may run at this time although others come first: it is not ahead by more than a slice.
+    pub(super) fn may_be_preferred(&self, time: u64) -> bool {
+        ahead(self.start.time, time) <= self.virtual_slice().cast_signed()
+    }
+
     /// It goes into a queue whose time, of which `shift` is missing to that of all, is `time`: at most so far
     /// behind that, and no farther ahead than when it left.
     pub(super) fn enter(&mut self, time: u64, shift: u64, behind: u64) {

@@ -18,6 +18,9 @@
 //! slice in an eighth of the time that a slice takes at its share. A decision costs O(log n), taken over many; a look
 //! at the other CPUs costs O(CPUs), and there is one in a round and one for each vCPU that moves.
 //!
+//! One that gives way to another by name has that one [preferred](Queue::prefer), on this CPU, unless it is ahead of
+//! its share by a slice already: so it is ahead by two at most, and others have theirs all the same.
+//!
 //! Everything here is pure; times are ticks of the TSC. A queue allocates when it is made and not again.
 //!
 //! # A decision of a CPU

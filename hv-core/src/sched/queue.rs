@@ -107,6 +107,17 @@ impl<T> Queue<T> {
         Some((member, left))
     }
 
+    /// As [`pick`](Queue::pick), but it is this one, whosever turn it is; `None` if it does not wait here, or is
+    /// ahead of its share by more than a slice.
+    #[inline(never)]
+    pub fn prefer(&mut self, is: impl Fn(&T) -> bool) -> Option<(Box<Member<T>>, u64)> {
+        let time = self.time;
+        let fits = |member: &Member<T>| is(&member.payload) && member.may_be_preferred(time);
+        let member = self.staying.take(fits).or_else(|| self.movable.take(fits))?;
+        let left = member.left();
+        Some((member, left))
+    }
+
     /// The one that was picked has run so long and wants to go on.
     #[inline(never)]
     pub fn put_back(&mut self, mut member: Box<Member<T>>, ticks: u64) {

@@ -141,6 +141,8 @@ pub enum Leave {
     Preempted,
     /// It gives up the rest of its time.
     Yielded,
+    /// The same, and it would have the vCPU with this number run.
+    YieldedTo(u32),
     /// Something has come for the CPU: a vCPU that sleeps on it is woken.
     Mail,
     /// It was sent INIT.

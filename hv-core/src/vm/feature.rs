@@ -33,6 +33,8 @@ bitflags! {
         const XSAVES = 1 << 10;
         /// The CPU says where the next instruction starts, or how long this one is.
         const NEXT_RIP = 1 << 11;
+        /// An exit from a loop of PAUSEs: PAUSE-loop exiting, PAUSE filter.
+        const PAUSE_LOOP_EXITING = 1 << 12;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::event::combine;
 use super::exit::{Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr};
-use super::{Combined, Event, EventKind, Gpr, Hardware, Vcpu};
+use super::{Combined, Event, EventKind, Features, Gpr, Hardware, Vcpu};
 use crate::emulate::execute::{Guest, Stop};
 use crate::emulate::{cpuid, cr, debug, msr, port, step};
 use crate::host::report::Cause;
@@ -102,6 +102,12 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
                 vcpu.registers.set32(Gpr::Rcx, aux as u32);
             }
             Outcome::Advance
+        }
+        // Whoever loops waits for another, which may be waiting for this CPU.
+        Exit::Pause
+            if vcpu.contended && vcpu.vm.features.contains(Features::PAUSE_LOOP_EXITING) =>
+        {
+            Outcome::AdvanceAndLeave(Leave::Yielded)
         }
         // Guest memory is coherent, whatever the guest does to its caches.
         Exit::Pause | Exit::Wbinvd => Outcome::Advance,

@@ -35,7 +35,8 @@ impl Policy {
                 .difference(Features::MSR_BITMAP)
                 .difference(Features::IO_BITMAP)
                 .difference(Features::APIC_REGISTERS)
-                .difference(Features::VIRTUAL_INTERRUPTS),
+                .difference(Features::VIRTUAL_INTERRUPTS)
+                .difference(Features::PAUSE_LOOP_EXITING),
             Policy::HwAssist | Policy::Pv => Features::all(),
         }
     }

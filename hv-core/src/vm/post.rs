@@ -35,6 +35,8 @@ pub struct Post {
     mode: AtomicU8,
     notices: AtomicU32,
     place: AtomicU64,
+    /// The CPU on which the vCPU runs, or ran last.
+    cpu: AtomicU32,
     vectors: [AtomicU64; 4],
     levels: [AtomicU64; 4],
     /// [`KICKED`] and [`WAITING`].
@@ -56,6 +58,7 @@ impl Post {
             mode: AtomicU8::new(Mode::XApic as u8),
             notices: AtomicU32::new(0),
             place: AtomicU64::new(0),
+            cpu: AtomicU32::new(0),
             vectors: [const { AtomicU64::new(0) }; 4],
             levels: [const { AtomicU64::new(0) }; 4],
             kick: AtomicU8::new(0),
@@ -124,7 +127,20 @@ impl Post {
 
     /// The vCPU moves; it looks at its post after that.
     pub fn set_place(&self, place: Place) {
+        if let Place::Running(cpu) = place {
+            self.cpu.store(cpu.into(), Ordering::Relaxed);
+        }
         self.place.store(place.pack(), Ordering::SeqCst);
+    }
+
+    /// Whether the vCPU runs.
+    pub fn runs(&self) -> bool {
+        matches!(self.place(), Place::Running(_))
+    }
+
+    /// The CPU for which the vCPU waits, unless it has moved meanwhile.
+    pub fn waits_for(&self) -> Option<usize> {
+        (self.place() == Place::Queued).then(|| self.cpu.load(Ordering::Relaxed) as usize)
     }
 
     /// The mode of its local APIC has changed.

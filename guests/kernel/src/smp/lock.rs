@@ -3,7 +3,7 @@
 use core::hint;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::{CPUS, operations, pv, this};
+use super::{operations, pv, this};
 
 /// A lock that guards nothing but a section of code.
 pub trait Lock: Sync {
@@ -104,78 +104,75 @@ impl Lock for TicketLock {
     }
 }
 
-/// How often a waiting CPU looks before it lets its CPU go: for as long as a few others take who run.
-const LOOKS: u32 = 256;
+/// How often a waiting CPU looks before it asks who has the lock: for longer than one who runs has it.
+const LOOKS: u32 = 48;
+/// How often a waiting CPU asks before nobody may come before it any more.
+const PATIENCE: u32 = 16;
 
-/// As [`TicketLock`], where who has waited for a while lets its CPU go, as whoever has the lock may not run,
-/// and is roused when it is its turn. Natively it goes on looking.
-#[derive(Debug)]
-pub struct PvTicketLock {
-    next: AtomicU32,
-    serving: AtomicU32,
-    /// Who sleeps with a ticket, as its number plus one, or 0. There are no more tickets at a time than CPUs.
-    asleep: [AtomicU32; CPUS],
-}
+/// Whoever comes first when it is free has it, as with [`SpinLock`], so that it is never kept for one that does not
+/// run. Who has waited for a while has the one run that has it, and after some more is the next. Natively it goes on
+/// looking.
+#[derive(Debug, Default)]
+pub struct PvLock(AtomicU32);
 
-impl PvTicketLock {
+/// [`PvLock`]: who has it, as its number plus one; 0 if it is free.
+const OWNER: u32 = 0xff;
+/// Who is next, likewise; 0 if it is whoever comes.
+const NEXT: u32 = 0xff << NEXT_SHIFT;
+const NEXT_SHIFT: u32 = 8;
+
+impl PvLock {
     /// A free one.
-    pub const fn new() -> PvTicketLock {
-        PvTicketLock {
-            next: AtomicU32::new(0),
-            serving: AtomicU32::new(0),
-            asleep: [const { AtomicU32::new(0) }; CPUS],
-        }
+    pub const fn new() -> PvLock {
+        PvLock(AtomicU32::new(0))
     }
 
-    fn sleeper(&self, ticket: u32) -> &AtomicU32 {
-        &self.asleep[ticket as usize % CPUS]
+    /// Takes it if it is free and nobody else is next.
+    #[inline]
+    fn take(&self, me: u32) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        (word == 0 || word == me << NEXT_SHIFT)
+            && self.0.compare_exchange(word, me, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Waits for a ticket that has not come up after some looks.
     #[cold]
-    fn sleep(&self, ticket: u32) {
-        let sleeper = self.sleeper(ticket);
-        // Who unlocks says whose turn it is and then looks here, and this looks there after this.
-        sleeper.store(this() as u32 + 1, Ordering::SeqCst);
-        while self.serving.load(Ordering::SeqCst) != ticket {
-            pv::wait();
+    fn wait(&self, me: u32) {
+        for round in 0_u32.. {
+            for _ in 0..LOOKS {
+                if self.take(me) {
+                    return;
+                }
+                hint::spin_loop();
+            }
+            let word = self.0.load(Ordering::Relaxed);
+            if round >= PATIENCE && word & NEXT == 0 {
+                let next = word | me << NEXT_SHIFT;
+                let _ = self.0.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            let ahead = if word & OWNER == 0 { word >> NEXT_SHIFT } else { word & OWNER };
+            if let Some(cpu) = ahead.checked_sub(1) {
+                pv::yield_to(cpu as usize);
+            }
         }
-        sleeper.store(0, Ordering::Relaxed);
     }
 }
 
-impl Default for PvTicketLock {
-    fn default() -> PvTicketLock {
-        PvTicketLock::new()
-    }
-}
-
-impl Lock for PvTicketLock {
+impl Lock for PvLock {
     #[inline]
     fn lock(&self) {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        for _ in 0..LOOKS {
-            if self.serving.load(Ordering::Acquire) == ticket {
-                return;
-            }
-            hint::spin_loop();
+        let me = this() as u32 + 1;
+        if !self.take(me) {
+            self.wait(me);
         }
-        self.sleep(ticket);
     }
 
     #[inline]
     fn try_lock(&self) -> bool {
-        let serving = self.serving.load(Ordering::Acquire);
-        let next = serving.wrapping_add(1);
-        self.next.compare_exchange(serving, next, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.take(this() as u32 + 1)
     }
 
     #[inline]
     fn unlock(&self) {
-        let next = self.serving.load(Ordering::Relaxed).wrapping_add(1);
-        self.serving.store(next, Ordering::SeqCst);
-        if let Some(cpu) = self.sleeper(next).load(Ordering::SeqCst).checked_sub(1) {
-            (operations().rouse)(cpu as usize);
-        }
+        self.0.fetch_and(!OWNER, Ordering::Release);
     }
 }

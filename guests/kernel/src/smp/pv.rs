@@ -16,7 +16,7 @@ use super::{CpuSet, Operations, online, this, trampoline};
 use crate::timer;
 
 /// By calls, with an exit for each whatever the number of CPUs. Who waits for a word looks, as natively:
-/// the locks that wait otherwise are those of [`super::lock::PvTicketLock`].
+/// the lock that waits otherwise is [`super::lock::PvLock`].
 pub static PV: Operations = Operations {
     start,
     stop,
@@ -80,7 +80,7 @@ fn start(apic_id: u32, page: u8, started: &dyn Fn() -> bool) {
 
 /// A kick from now on, or from before, ends it; so does an interrupt, which is then taken.
 fn halt() {
-    wait();
+    made(call::wait());
     interrupts::enable();
 }
 
@@ -93,8 +93,7 @@ fn flush(pages: PageRange, cpus: CpuSet) {
     }
 }
 
-/// Waits until [`PV`]'s `rouse`, or for less; without calls, for no longer than a look takes. Interrupts
-/// stay as they are.
-pub(super) fn wait() {
-    if calls() { made(call::wait()) } else { hint::spin_loop() }
+/// Has another CPU run instead of this one, if it does not; without calls, waits for no longer than a look takes.
+pub(super) fn yield_to(cpu: usize) {
+    if calls() { made(call::yield_to(vcpu(cpu))) } else { hint::spin_loop() }
 }

@@ -76,6 +76,7 @@ const NEUTRAL: &[(u32, u32, usize, u32, Features)] = &[
     (7, 0, 1, 10, Features::INVPCID),
     (0xd, 1, 0, 3, Features::XSAVES),
     (SVM_LEAF, 0, 3, 3, Features::NEXT_RIP),
+    (SVM_LEAF, 0, 3, 10, Features::PAUSE_LOOP_EXITING),
 ];
 const SVM_LEAF: u32 = 0x8000_000a;
 

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::intercept::Misc2;
+use super::intercept::{Misc1, Misc2};
 use super::permission::{IO_MAP, MSR_MAP};
 use super::vmcb::{ATTRIBUTE_BIG, ATTRIBUTE_LONG, Vmcb};
 use crate::hw::check::{self, Checker, Fields, Flow, above, cr0, cr4, efer, rules};
@@ -57,7 +57,9 @@ macro_rules! fields {
 }
 
 fields! {
+    MISC1 control.misc1;
     MISC2 control.misc2;
+    PAUSE_FILTER control.pause_filter_count;
     IOPM control.iopm;
     MSRPM control.msrpm;
     ASID control.asid;
@@ -127,6 +129,10 @@ rules! {
         AsidZero "ASID 0 is the host's own" => c.that(ASID, c.get(ASID) != 0);
         CetWriteProtect "CR4.CET needs CR0.WP",
             if c.any(CR4, cr4::CET) => c.with(CR4, CR0, c.any(CR0, cr0::WP));
+    }
+    "Pause Intercept Filtering" {
+        PauseFilter "a filter of PAUSEs needs PAUSE to be intercepted", if c.get(PAUSE_FILTER) != 0 =>
+            c.with(PAUSE_FILTER, MISC1, c.any(MISC1, Misc1::PAUSE.bits().into()));
     }
     "Event Injection" {
         EventType "the event's type must be an interrupt, an NMI, an exception or INT n",

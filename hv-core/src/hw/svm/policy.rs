@@ -1,7 +1,7 @@
 //! The execution policies as SVM intercepts.
 
 use super::intercept::{Misc1, Misc2, Misc3};
-use crate::vm::Policy;
+use crate::vm::{Features, Policy};
 
 /// What exits. Control and debug registers, and exceptions, are bit sets by number.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Controls {
     pub misc2: Misc2,
     /// More of them.
     pub misc3: Misc3,
+    /// So many PAUSEs, none farther than [`PAUSE_FILTER_THRESHOLD`] from the one before, do not exit.
+    pub pause_filter: u16,
 }
 
 const CR0: u16 = 1 << 0;
@@ -62,6 +64,7 @@ const BASE: Controls = Controls {
         .union(Misc2::XSETBV)
         .union(Misc2::RDPRU),
     misc3: Misc3::MCOMMIT,
+    pause_filter: 0,
 };
 
 const TRAP_ALL: Controls = Controls {
@@ -72,15 +75,54 @@ const TRAP_ALL: Controls = Controls {
     misc1: BASE.misc1.union(Misc1::INVLPG).union(Misc1::RDTSC).union(Misc1::PAUSE),
     misc2: BASE.misc2.union(Misc2::RDTSCP),
     misc3: BASE.misc3.union(Misc3::INVPCID),
+    ..BASE
 };
 
-/// What exits under a policy. `cr4_passes`: writes of CR4 need not.
-pub const fn controls(policy: Policy, cr4_passes: bool) -> Controls {
-    match policy {
-        Policy::TrapAll => TRAP_ALL,
-        Policy::HwAssist | Policy::Pv if cr4_passes => {
-            Controls { cr_writes: BASE.cr_writes & !CR4, ..BASE }
+/// A loop of PAUSEs exits at this one: it takes longer than whoever runs has a lock, and no more than it costs to
+/// let another run.
+const PAUSE_FILTER: u16 = 256;
+/// PAUSEs that are no farther apart belong to one loop, in ticks. A CPU that does not know it counts all.
+pub const PAUSE_FILTER_THRESHOLD: u16 = 128;
+
+/// What exits under a policy in a VM with these features. `cr4_passes`: writes of CR4 need not.
+pub fn controls(policy: Policy, features: Features, cr4_passes: bool) -> Controls {
+    if policy == Policy::TrapAll {
+        return TRAP_ALL;
+    }
+    let mut controls = BASE;
+    if cr4_passes {
+        controls.cr_writes &= !CR4;
+    }
+    if features.contains(Features::PAUSE_LOOP_EXITING) {
+        controls.misc1 |= Misc1::PAUSE;
+        controls.pause_filter = PAUSE_FILTER;
+    }
+    controls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_of_pauses_exits_where_that_is_a_feature_and_each_pause_under_trap_all() {
+        let all = Features::all();
+        for (policy, features, exits, filter) in [
+            (Policy::HwAssist, all, true, PAUSE_FILTER),
+            (Policy::Pv, all, true, PAUSE_FILTER),
+            (Policy::HwAssist, all - Features::PAUSE_LOOP_EXITING, false, 0),
+            (Policy::TrapAll, all, true, 0),
+        ] {
+            let controls = controls(policy, features, false);
+            let found = (controls.misc1.contains(Misc1::PAUSE), controls.pause_filter);
+            assert_eq!(found, (exits, filter), "{policy:?} {features:?}");
         }
-        Policy::HwAssist | Policy::Pv => BASE,
+    }
+
+    #[test]
+    fn writes_of_cr4_pass_where_they_can() {
+        let writes = |policy, passes| controls(policy, Features::empty(), passes).cr_writes & CR4;
+        assert_eq!([writes(Policy::HwAssist, true), writes(Policy::HwAssist, false)], [0, CR4]);
+        assert_eq!(writes(Policy::TrapAll, true), CR4);
     }
 }

@@ -5,7 +5,7 @@ use zerocopy::FromZeros;
 use super::guest::State;
 use super::hardware::place;
 use super::intercept::Clean;
-use super::policy::Controls;
+use super::policy::{Controls, PAUSE_FILTER_THRESHOLD};
 use super::vmcb::{Control, Segment, V_INTR_MASKING, Vmcb};
 use crate::hw::check::{cr0, efer};
 use crate::hw::start;
@@ -21,6 +21,9 @@ pub fn controls(control: &mut Control, controls: &Controls) {
     control.misc1 = controls.misc1.bits();
     control.misc2 = controls.misc2.bits();
     control.misc3 = controls.misc3.bits();
+    control.pause_filter_count = controls.pause_filter;
+    control.pause_filter_threshold =
+        if controls.pause_filter == 0 { 0 } else { PAUSE_FILTER_THRESHOLD };
     control.virtual_interrupts = V_INTR_MASKING;
     control.nested_paging = 1;
 }

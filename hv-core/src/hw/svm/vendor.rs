@@ -119,7 +119,7 @@ impl Vendor for Svm {
         let page = zeroed_page(frames).ok_or(MakeError::NoMemory)?;
         // SAFETY: just allocated, zeroed, and never given back.
         let mut vmcb = unsafe { VmcbPage::new(page) }.ok_or(MakeError::NoMemory)?;
-        let controls = policy::controls(made.policy, self.caps.cr4_passes);
+        let controls = policy::controls(made.policy, made.features, self.caps.cr4_passes);
         setup::controls(&mut vmcb.control, &controls);
         vmcb.control.iopm = self.iopm;
         vmcb.control.msrpm = msrpm;

@@ -39,7 +39,9 @@ wire! {
         0x00c misc1: u32, "Instructions and events that exit";
         0x010 misc2: u32, "As `misc1`";
         0x014 misc3: u32, "As `misc1`";
-        0x018 reserved1: [u8; 0x28], "Reserved";
+        0x018 reserved1: [u8; 0x24], "Reserved";
+        0x03c pause_filter_threshold: u16, "PAUSEs that are farther apart, in ticks, are not counted as one loop";
+        0x03e pause_filter_count: u16, "So many PAUSEs do not exit";
         0x040 iopm: u64, "Physical address of the I/O permission map";
         0x048 msrpm: u64, "Physical address of the MSR permission map";
         0x050 tsc_offset: u64, "Added to the TSC that the guest reads";

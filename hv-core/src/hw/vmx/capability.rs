@@ -217,6 +217,7 @@ impl Capabilities {
             (Features::RDTSCP, secondary(Secondary::ENABLE_RDTSCP)),
             (Features::XSAVES, secondary(Secondary::ENABLE_XSAVES_XRSTORS)),
             (Features::NEXT_RIP, true),
+            (Features::PAUSE_LOOP_EXITING, secondary(Secondary::PAUSE_LOOP_EXITING)),
         ];
         table.into_iter().filter(|(_, there)| *there).map(|(feature, _)| feature).collect()
     }

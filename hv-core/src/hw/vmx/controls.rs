@@ -90,6 +90,7 @@ controls! {
         6 WBINVD_EXITING "WBINVD exits";
         8 APIC_REGISTER_VIRTUALIZATION "APIC reads come from the virtual-APIC page";
         9 VIRTUAL_INTERRUPT_DELIVERY "Interrupts are evaluated and delivered by the CPU";
+        10 PAUSE_LOOP_EXITING "A loop of PAUSEs exits";
         12 ENABLE_INVPCID "INVPCID works in the guest";
         20 ENABLE_XSAVES_XRSTORS "XSAVES and XRSTORS work in the guest";
     }

@@ -20,6 +20,12 @@ pub const CR0_OWNED: u64 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 29 | 1 << 30 | 1 << 3
 /// MCE and VMXE, which are the host's, and all that it does not know.
 pub const CR4_OWNED: u64 = !(CR4_KNOWN & !(1 << 5 | 1 << 6 | 1 << 13 | 1 << 17));
 
+/// PAUSEs that are no farther apart belong to one loop, in TSC ticks.
+pub const PLE_GAP: u32 = 128;
+/// Such a loop exits after so many TSC ticks: longer than whoever runs has a lock, and no more than it costs to
+/// let another run.
+pub const PLE_WINDOW: u32 = 4096;
+
 /// The controls of a VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Controls {
@@ -81,6 +87,7 @@ pub fn controls(
         (Features::XSAVES, Secondary::ENABLE_XSAVES_XRSTORS),
         (Features::APIC_REGISTERS, Secondary::APIC_REGISTER_VIRTUALIZATION),
         (Features::VIRTUAL_INTERRUPTS, Secondary::VIRTUAL_INTERRUPT_DELIVERY),
+        (Features::PAUSE_LOOP_EXITING, Secondary::PAUSE_LOOP_EXITING),
     ];
     let there = table.into_iter().filter(|(feature, _)| features.contains(*feature));
     let secondary = there.map(|(_, control)| control).collect();

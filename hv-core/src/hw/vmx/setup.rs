@@ -3,6 +3,7 @@
 use super::field::{self, Segment, VmcsWrite};
 use super::guest::Guest;
 use super::msr_bitmap;
+use super::policy::{PLE_GAP, PLE_WINDOW};
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::rdmsr;
 use crate::hw::start;
@@ -51,6 +52,10 @@ pub fn controls(guest: &mut Guest<'_>) {
             v.write(field::eoi_exit_bitmap(index), 0);
         }
         v.write(field::GUEST_INTERRUPT_STATUS, 0);
+    }
+    if controls.features.contains(Features::PAUSE_LOOP_EXITING) {
+        v.write(field::PLE_GAP, PLE_GAP);
+        v.write(field::PLE_WINDOW, PLE_WINDOW);
     }
     if controls.features.contains(Features::XSAVES) {
         v.write(field::XSS_EXITING_BITMAP, 0);

@@ -327,6 +327,19 @@ fn nobody_is_kicked_or_yielded_to_who_is_not_there() {
             assert_eq!(status, Status::InvalidArgument);
         }
     }
-    let outcome = make(&mut v[0], &mut h, smp::YIELD_TO, &[1]).0;
-    assert_eq!(outcome, Outcome::AdvanceAndLeave(Leave::Yielded));
+}
+
+#[test]
+fn a_vcpu_gives_way_to_one_that_does_not_run() {
+    let (mut v, mut h) = started(2);
+    v[1].post.set_place(Place::Running(1));
+    assert_eq!(value(&mut v[0], &mut h, smp::YIELD_TO, &[1]), 0, "it runs");
+    assert_eq!(v[1].post.waits_for(), None);
+    for place in [Place::Queued, Place::Asleep { cpu: 1, slot: 3 }] {
+        v[1].post.set_place(place);
+        let outcome = make(&mut v[0], &mut h, smp::YIELD_TO, &[1]).0;
+        assert_eq!(outcome, Outcome::AdvanceAndLeave(Leave::YieldedTo(1)));
+        assert_eq!(v[1].post.waits_for(), (place == Place::Queued).then_some(1));
+    }
+    assert_eq!(value(&mut v[0], &mut h, smp::YIELD_TO, &[0]), 0, "it runs itself");
 }

@@ -39,6 +39,20 @@ fn who_wakes_up_goes_where_it_was_if_that_is_idle_or_nothing_else_is() {
 }
 
 #[test]
+fn who_is_preferred_comes_from_another_cpu_if_it_may() {
+    let (_, mut queues) = cpus(&[2, 3]);
+    queues[1].join(member(7, 0b0010));
+    queues[1].join(member(8, ANYWHERE));
+    let mut take = |who| queues[1].take_preferred(0, |&other| other == who);
+    assert!(take(7).is_none(), "it has to stay");
+    assert!(take(9).is_none(), "it is not there");
+    let taken = take(8).unwrap();
+    queues[0].receive(taken);
+    assert_eq!(queues[0].prefer(|&who| who == 8).unwrap().0.payload, 8);
+    assert_eq!((queues[0].len(), queues[1].len()), (2, 4));
+}
+
+#[test]
 fn who_wakes_up_goes_only_where_it_may() {
     let (board, _) = cpus(&[1, 0, 2, 3]);
     assert_eq!(board.place(1, 0b1101), 0, "the least weight");

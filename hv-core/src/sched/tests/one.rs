@@ -74,6 +74,34 @@ fn time_is_shared_by_weight_and_nobody_is_ever_far_from_its_share() {
 }
 
 #[test]
+fn who_is_preferred_runs_next_and_others_have_their_shares_all_the_same() {
+    let mut cpu = Cpu::new(&[NORMAL; 4]);
+    let (member, _) = cpu.queue.pick().unwrap();
+    cpu.queue.give_way(member, 1);
+    assert!(cpu.queue.prefer(|&who| who == 4).is_none(), "it is away");
+    // Each time one gives way it would have the last of all run.
+    let mut refused = 0;
+    for turn in 0..400 {
+        let preferred = cpu.queue.prefer(|&who| who == 3);
+        refused += u32::from(preferred.is_none());
+        let (member, left) = preferred.unwrap_or_else(|| cpu.queue.pick().unwrap());
+        cpu.had[member.payload] += left;
+        cpu.clock += left;
+        cpu.queue.put_back(member, left);
+        // It is a slice ahead when it is preferred, and has another one then.
+        let ahead = cpu.had[3] as i64 - (cpu.clock / 4) as i64;
+        assert!(ahead <= 2 * SLICE as i64, "{ahead} ahead after turn {turn}");
+        assert!(turn > 0 || cpu.had[3] == SLICE, "it ran first");
+    }
+    assert!(refused > 250, "{refused}");
+    assert!(
+        cpu.had[..3].iter().all(|had| had.abs_diff(cpu.clock / 4) <= 2 * SLICE),
+        "{:?}",
+        cpu.had
+    );
+}
+
+#[test]
 fn a_slice_that_is_cut_short_goes_on() {
     let mut cpu = Cpu::new(&[NORMAL; 2]);
     assert_eq!(cpu.turn(SLICE / 4), 0);

@@ -193,6 +193,22 @@ fn every_exit_has_an_answer_of_its_kind() {
 }
 
 #[test]
+fn a_loop_of_pauses_gives_way_if_somebody_waits() {
+    let without = Features::all() - Features::PAUSE_LOOP_EXITING;
+    let yields = Outcome::AdvanceAndLeave(Leave::Yielded);
+    for (features, contended, outcome) in [
+        (Features::all(), true, yields),
+        (Features::all(), false, Outcome::Advance),
+        (without, true, Outcome::Advance),
+    ] {
+        let mut v = Setup { features, ..Setup::default() }.vcpu();
+        v.contended = contended;
+        assert_eq!(handle(&mut v, &mut Fake::new(), Exit::Pause), outcome, "{contended}");
+        assert_eq!(v.reason, pv_abi::exit::Reason::Pause);
+    }
+}
+
+#[test]
 fn rdtsc_is_the_guest_s() {
     let (mut v, mut h) = vcpu();
     v.tsc_offset = 0u64.wrapping_sub(STARTED).wrapping_add(1 << 40 | 5);

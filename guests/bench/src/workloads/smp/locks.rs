@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use guest_kernel::smp::lock::{Lock, PvTicketLock, SpinLock, TicketLock};
+use guest_kernel::smp::lock::{Lock, PvLock, SpinLock, TicketLock};
 use guest_kernel::smp::{self, Wait};
 use guest_kernel::timer;
 
@@ -25,7 +25,7 @@ static OWN: AtomicU64 = AtomicU64::new(0);
 
 static SPIN: SpinLock = SpinLock::new();
 static TICKET: TicketLock = TicketLock::new();
-static PV: PvTicketLock = PvTicketLock::new();
+static PV: PvLock = PvLock::new();
 
 fn pass(rounds: u64) {
     // SAFETY: counts a register down.
@@ -77,7 +77,7 @@ pub fn ticket(meter: &mut Meter, ops: u64) {
     contended(meter, ops, |cpu| contend(cpu, &TICKET));
 }
 
-/// One with tickets, where who waits long lets its CPU go.
+/// One that is tried until it is free, where who waits long lets the CPU run that has it.
 pub fn pv(meter: &mut Meter, ops: u64) {
     contended(meter, ops, |cpu| contend(cpu, &PV));
 }

@@ -87,6 +87,10 @@ const SOUND: &[Case<Machine>] = &[
         // The low bits are ignored.
         m.vmcb.control.msrpm = (1 << 40) - 0x2000 + 0xfff;
     }),
+    ("a filter of PAUSEs", pvh, |m| {
+        m.vmcb.control.misc1 |= Misc1::PAUSE.bits();
+        m.vmcb.control.pause_filter_count = 1;
+    }),
     ("an interrupt", pvh, |m| m.vmcb.control.event_injection = 0x8000_00ff),
     ("an NMI", pvh, |m| m.vmcb.control.event_injection = 0x8000_0202),
     ("#GP", pvh, |m| m.vmcb.control.event_injection = 0x0000_0008_8000_0b0d),
@@ -129,6 +133,7 @@ const BROKEN: &[Case<Machine>] = &[
         m.vmcb.save.cr4 |= 1 << 23;
         m.vmcb.save.cr0 &= !(1 << 16);
     }),
+    ("PauseFilter", pvh, |m| m.vmcb.control.pause_filter_count = 1),
     ("EventType", pvh, |m| m.vmcb.control.event_injection = 0x8000_0120),
     ("EventType", pvh, |m| m.vmcb.control.event_injection = 0x8000_0501),
     ("EventType", pvh, |m| m.vmcb.control.event_injection = 0x8000_0700),

@@ -76,6 +76,12 @@ rules! {
             for address in c.pages() => c.clear(address, 0xfff | above(c.caps.limits.physical_bits));
         ApicVirtualization "the TPR shadow, APIC-register virtualization, virtual-interrupt delivery, and one of x2APIC mode and APIC accesses, must come together or not at all" =>
             c.with(SECONDARY_CONTROLS, PRIMARY_CONTROLS, c.apic_sound());
+        PauseLoop "PAUSE-loop exiting has no effect under PAUSE exiting, and needs a window longer than its gap",
+            if c.has(Secondary::PAUSE_LOOP_EXITING) => c.with(
+                PLE_WINDOW,
+                PLE_GAP,
+                !c.has(Primary::PAUSE_EXITING) && c.get(PLE_WINDOW) > c.get(PLE_GAP),
+            );
         VpidZero "VPID 0 is the host's own", if c.has(Secondary::ENABLE_VPID) =>
             c.that(VIRTUAL_PROCESSOR_IDENTIFIER, c.get(VIRTUAL_PROCESSOR_IDENTIFIER) != 0);
         EptPointer "the EPT pointer must have write-back structures, a walk of length 4, nothing else, and be within the physical-address width" => {

@@ -107,6 +107,8 @@ fn machine() -> Machine {
         .set(VIRTUAL_APIC_ADDRESS, 0x4000)
         .set(APIC_ACCESS_ADDRESS, 0xfee0_0000)
         .set(VIRTUAL_PROCESSOR_IDENTIFIER, 1)
+        .set(PLE_GAP, policy::PLE_GAP.into())
+        .set(PLE_WINDOW, policy::PLE_WINDOW.into())
         .set(EPT_POINTER, 0x5000 | 3 << 3 | 6)
         .set(VMCS_LINK_POINTER, u64::MAX)
         .set(HOST_CR0, 0x8001_0033)
@@ -285,6 +287,8 @@ const BROKEN: &[Case<Machine>] = cases! {
     "ApicVirtualization" long |m| m.off(Secondary::VIRTUAL_INTERRUPT_DELIVERY);
     "ApicVirtualization" long |m| m.off(Secondary::VIRTUALIZE_APIC_ACCESSES);
     "ApicVirtualization" long |m| m.on(Secondary::VIRTUALIZE_X2APIC_MODE);
+    "PauseLoop" long |m| m.on(Primary::PAUSE_EXITING);
+    "PauseLoop" long |m| m.set(PLE_GAP, 0xffff_ffff);
     "VpidZero" long |m| m.set(VIRTUAL_PROCESSOR_IDENTIFIER, 0);
     "EptPointer" long |m| m.set(EPT_POINTER, 0x5000 | 3 << 3);
     "EptPointer" long |m| m.set(EPT_POINTER, 0x5000 | 4 << 3 | 6);
