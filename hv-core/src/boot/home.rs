@@ -119,6 +119,7 @@ impl<V: Vendor> Home<V> {
             xsave: machine.xsave,
             epoch: machine.epoch,
             mails: machine.mails,
+            peers: machine.peers,
         };
         let mut frames = machine.frames.lock();
         let frames = &mut *frames;
@@ -202,6 +203,9 @@ impl<V: Vendor> Home<V> {
             instances.push(Box::new(Member::new(instance, vm.weight, vm.slice, desc.cpus)));
         }
         home.load(vendor, &mut instances).map_err(MakeError::Image)?;
+        if let Some(place) = machine.peers.get(usize::from(number)) {
+            place.call_once(|| vm);
+        }
         Ok(instances)
     }
 

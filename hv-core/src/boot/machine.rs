@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::home::{Instance, Unit};
 use crate::hw::local_apic::{self, Timer};
@@ -15,6 +15,7 @@ use crate::hw::speculation::Speculation;
 use crate::hw::vendor::Vendor;
 use crate::mem::frames::Frames;
 use crate::sched::{Board, Queue};
+use crate::vm::Vm;
 use crate::vm::image::ImageError;
 use crate::vm::post::Mail;
 
@@ -39,6 +40,8 @@ pub struct Machine<V: Vendor> {
     pub frames: Mutex<Frames>,
     /// What each CPU is told about its vCPUs.
     pub mails: &'static [Mail],
+    /// The VMs, by their numbers, as they are made.
+    pub peers: &'static [Once<&'static Vm>],
     /// vCPUs that each CPU is given.
     pub arrivals: Vec<Mutex<Vec<Unit<V>>>>,
     /// Those that want to run, by CPU.
