@@ -155,9 +155,9 @@ extensions! {
     }
     /// Accounting.
     stat = 6 v 1 {
-        MARK = 0 (id, phase) -> "the vCPU's exits so far, marks left out" errors [InvalidArgument]:
+        MARK = 0 (id, phase) -> "the vCPU's exits so far, marks left out" errors [InvalidArgument, Denied]:
             "Marks the begin or end of a measured section in the report; a mark is not counted.";
-        READ = 1 (selector) -> "the counter" errors [InvalidArgument]:
+        READ = 1 (selector) -> "the counter" errors [InvalidArgument, Denied]:
             "Reads one counter of the calling vCPU without an area.";
     }
     /// What the vCPUs of a VM do to each other.

@@ -74,7 +74,7 @@ pub fn padded(name: &str) -> Result<[u8; NAME]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmfile::VmSpec;
+    use crate::vmfile::{VmSpec, packed};
 
     fn member(name: &str, kind: Kind, bytes: &[u8]) -> Member {
         Member { name: name.to_owned(), kind, bytes: bytes.to_vec() }
@@ -84,7 +84,7 @@ mod tests {
     fn the_hypervisor_reads_what_is_packed() {
         let mut spec = VmSpec::guest("bench");
         spec.command_line = "workload=cpuid".into();
-        let desc = spec.packed().unwrap();
+        let desc = packed(&[spec]).unwrap()[0];
         let files = [
             member("bench", Kind::Image, &[1, 2, 3]),
             member("other", Kind::Image, &[9; 100]),

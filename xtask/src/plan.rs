@@ -20,7 +20,7 @@ use crate::vmfile::{
     CommandLine, FeatureName, KindName, MachineName, Memory, PolicyName, Vcpus, VmSpec,
 };
 use crate::workspace::Workspace;
-use crate::{build, bundle, linux, members};
+use crate::{build, bundle, linux, members, vmfile};
 
 /// Images that are built, and the VMs that run them.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ fn running(vms: &[VmSpec], files: &Files) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn pack(vms: &[VmSpec], files: &Files, change: fn(&mut VmDesc)) -> Result<Vec<u8>> {
-    let mut descs = vms.iter().map(VmSpec::packed).collect::<Result<Vec<_>>>()?;
+    let mut descs = vmfile::packed(vms)?;
     descs.iter_mut().for_each(change);
     let images = vms.iter().map(|vm| (Kind::Image, &vm.image));
     let initrds = vms.iter().filter_map(|vm| Some((Kind::Initrd, vm.initrd.as_ref()?)));

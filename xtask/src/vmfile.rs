@@ -84,9 +84,18 @@ pub struct VmSpec {
     pub uart: bool,
     /// Whether it is offered the hypercall ABI; if it is not given, its kind of image decides.
     pub abi: Option<bool>,
+    /// The VMs that it may reach, by name. It is enough that one of two names the other.
+    #[serde(default)]
+    pub links: Vec<String>,
     /// Whether it may reset itself.
     #[serde(default)]
     pub may_reset: bool,
+    /// Whether it may share memory with those that it is linked to.
+    #[serde(default)]
+    pub may_share: bool,
+    /// Whether it may read what its exits cost.
+    #[serde(default = "yes")]
+    pub may_see_statistics: bool,
     /// Count which ports, MSRs and pages its exits reach for.
     #[serde(default)]
     pub profile: bool,
@@ -146,6 +155,16 @@ impl Described {
     }
 }
 
+/// The VMs of one bundle as the hypervisor reads them.
+///
+/// # Errors
+///
+/// The first fault.
+pub fn packed(vms: &[VmSpec]) -> Result<Vec<VmDesc>> {
+    let links = fit::links(vms).map_err(|misfit| anyhow!("`{}`: {}", misfit.key, misfit.why))?;
+    vms.iter().zip(links).map(|(vm, links)| vm.packed(links)).collect()
+}
+
 impl VmSpec {
     /// A VM with one guest and everything else as it comes.
     pub fn guest(image: &str) -> VmSpec {
@@ -168,7 +187,10 @@ impl VmSpec {
             check_entries: false,
             uart: true,
             abi: None,
+            links: Vec::new(),
             may_reset: false,
+            may_share: false,
+            may_see_statistics: true,
             profile: false,
             scratch_marks: false,
             scratch_page: false,
@@ -181,8 +203,9 @@ impl VmSpec {
         self.abi.unwrap_or(matches!(self.kind.0, ImageKind::Auto | ImageKind::Pvh))
     }
 
-    /// The description as the hypervisor reads it, checked as the hypervisor checks it.
-    pub fn packed(&self) -> Result<VmDesc> {
+    /// The description as the hypervisor reads it, checked as the hypervisor checks it; with the links that
+    /// the VMs together make.
+    fn packed(&self, links: u64) -> Result<VmDesc> {
         let line = self.command_line.0.as_bytes();
         ensure!(line.len() <= COMMAND_LINE, "the command line is longer than {COMMAND_LINE} bytes");
         let mut command_line = [0; COMMAND_LINE];
@@ -192,6 +215,8 @@ impl VmSpec {
         options.set(Options::CHECK_ENTRIES, self.check_entries);
         options.set(Options::UART, self.uart);
         options.set(Options::MAY_RESET, self.may_reset);
+        options.set(Options::MAY_SHARE, self.may_share);
+        options.set(Options::MAY_SEE_STATISTICS, self.may_see_statistics);
         options.set(Options::PROFILE, self.profile);
         options.set(Options::SCRATCH_MARKS, self.scratch_marks);
         options.set(Options::SCRATCH_PAGE, self.scratch_page);
@@ -206,6 +231,7 @@ impl VmSpec {
             without: self.without.iter().fold(Features::empty(), |all, f| all | f.0).bits(),
             time_limit_ms: self.time_limit_ms,
             cpus: self.cpus.0,
+            links,
             vcpus: self.vcpus.0,
             policy: self.policy.0 as u32,
             options: options.bits(),

@@ -121,6 +121,7 @@ impl Home {
             xsave: machine.xsave,
             epoch: machine.epoch,
             mails: machine.mails,
+            peers: machine.peers,
         };
         let mut frames = machine.frames.lock();
         let frames = &mut *frames;
@@ -204,6 +205,9 @@ impl Home {
             instances.push(Box::new(Member::new(instance, vm.weight, vm.slice, desc.cpus)));
         }
         home.load(vendor, &mut instances).map_err(MakeError::Image)?;
+        if let Some(place) = machine.peers.get(usize::from(number)) {
+            place.call_once(|| vm);
+        }
         Ok(instances)
     }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::home::{Instance, Unit};
 use crate::hw::extension::Extension;
@@ -16,6 +16,7 @@ use crate::hw::local_apic::{self, Timer};
 use crate::hw::speculation::Speculation;
 use crate::mem::frames::Frames;
 use crate::sched::{Board, Queue};
+use crate::vm::Vm;
 use crate::vm::image::ImageError;
 use crate::vm::post::Mail;
 
@@ -40,6 +41,8 @@ pub struct Machine {
     pub frames: Mutex<Frames>,
     /// What each CPU is told about its vCPUs.
     pub mails: &'static [Mail],
+    /// The VMs, by their numbers, as they are made.
+    pub peers: &'static [Once<&'static Vm>],
     /// vCPUs that each CPU is given.
     pub arrivals: Vec<Mutex<Vec<Unit>>>,
     /// Those that want to run, by CPU.

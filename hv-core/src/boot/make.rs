@@ -11,7 +11,7 @@ use core::sync::atomic::AtomicU64;
 use pv_abi::area::{INFO_SIZE, VcpuInfo};
 use pv_abi::cpuid::Recommendations;
 use pv_abi::exit::Reason;
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::board::Board;
@@ -123,12 +123,14 @@ pub struct Basis<'a> {
     pub epoch: u64,
     /// Where the CPUs are told of vCPUs that wake up.
     pub mails: &'static [Mail],
+    /// All VMs, by their numbers.
+    pub peers: &'static [Once<&'static Vm>],
 }
 
 impl Basis<'_> {
     /// The VM, which has these pages and nobody else, and whose vCPUs have those.
     pub fn vm(&self, pages: Pages, vcpus: &[VcpuPages]) -> &'static Vm {
-        let &Basis { desc, number, features, tsc_hz, epoch, .. } = self;
+        let &Basis { desc, number, features, tsc_hz, epoch, peers, .. } = self;
         // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
         // says; Rust objects are put into none of the RAM, and nothing is written to the ROM.
         let memory = unsafe {
@@ -150,6 +152,8 @@ impl Basis<'_> {
             policy: desc.policy,
             options: desc.options,
             features,
+            links: desc.links,
+            peers,
             memory,
             generation: Generation::default(),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),

@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::entry::Protocol;
 use super::home::Home;
@@ -15,7 +15,7 @@ use super::machine::Machine;
 use super::sched::{Cpu, schedule};
 use super::{finish, refuse, smp};
 use crate::host::acpi;
-use crate::host::bundle::{Bundle, BundleError};
+use crate::host::bundle::{Bundle, BundleError, MAX_ENTRIES};
 use crate::hw::Cpuid;
 use crate::hw::cpu::HostSegments;
 use crate::hw::extension::{self, Extension};
@@ -27,7 +27,8 @@ use crate::hw::speculation::Speculation;
 use crate::hw::{cpu, init_heap, instructions, local_apic, paging, time, wall_clock};
 use crate::mem::frames::{Frames, PAGE, Range};
 use crate::sched::{Board, Queue};
-use crate::vm::desc::{ANY_CPU, VmDesc};
+use crate::vm::Vm;
+use crate::vm::desc::{ANY_CPU, VmDesc, check_links};
 use crate::vm::post::{Mail, SLOTS, lowest};
 
 /// Size of the heap in bytes: the instruction decoder's tables take 100 KiB of it, a VM 10 KiB.
@@ -137,6 +138,7 @@ fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine 
     let Clock { tsc_hz, timer } = clock;
     let slice = (tsc_hz / 1_000_000).saturating_mul(SLICE_US);
     let cpus = 0..acpi::MAX_CPUS;
+    let peers: Vec<Once<&'static Vm>> = (0..MAX_ENTRIES).map(|_| Once::new()).collect();
     let mails: Vec<Mail> = cpus.clone().map(|_| Mail::new()).collect();
     if let Some(mail) = mails.first() {
         mail.set_apic_id(local_apic::id());
@@ -151,6 +153,7 @@ fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine 
         timer,
         frames: Mutex::new(frames),
         mails: mails.leak(),
+        peers: peers.leak(),
         arrivals: cpus.clone().map(|_| Mutex::new(Vec::new())).collect(),
         queues: cpus.map(|cpu| Mutex::new(Queue::new(cpu, 0, slice))).collect(),
         board: Box::new(Board::new()),
@@ -181,6 +184,9 @@ fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'s
     let online = machine.online.load(Ordering::Acquire);
     let there = u64::MAX.checked_shl(online).map_or(u64::MAX, |beyond| !beyond);
     let mut turn = 0usize;
+    // One that cannot be read is refused below.
+    let links: Vec<u64> =
+        bundle.vms().map(|bytes| VmDesc::read(bytes).map_or(0, |packed| packed.links)).collect();
     let (mut number, mut all) = (0u8, 0usize);
     for bytes in bundle.vms() {
         let packed = match VmDesc::read(bytes) {
@@ -191,6 +197,9 @@ fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'s
             Ok(desc) => desc,
             Err(error) => refuse(format_args!("VM {number}: {error}")),
         };
+        if let Err(error) = check_links(number, &links) {
+            refuse(format_args!("VM \"{}\": {error}", desc.name));
+        }
         let mut beyond = if packed.cpus == ANY_CPU { 0 } else { desc.cpus & !there };
         if let Some(cpu) = lowest(&mut beyond) {
             refuse(format_args!("VM \"{}\": there is no CPU {cpu}, only {online}", desc.name));

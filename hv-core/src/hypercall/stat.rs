@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::{Arguments, Reply, UNKNOWN};
 use crate::host::link::Channel;
 use crate::host::report::{CALLS, Mark, MarkCounter};
-use crate::vm::{Hardware, Vcpu};
+use crate::vm::{Hardware, Options, Vcpu};
 
 pub(super) fn call(
     vcpu: &mut Vcpu,
@@ -17,8 +17,11 @@ pub(super) fn call(
     number: Number,
     &Arguments(first, phase, ..): &Arguments,
 ) -> Reply {
+    let may = vcpu.vm.options.contains(Options::MAY_SEE_STATISTICS);
     match number {
-        stat::MARK if matches!(phase, BEGIN | END) => {
+        stat::MARK if !matches!(phase, BEGIN | END) => Reply::Error(Status::InvalidArgument),
+        stat::MARK if !may => Reply::Error(Status::Denied),
+        stat::MARK => {
             vcpu.reason = Reason::Mark;
             vcpu.call = 0;
             // The next look at the vCPU that nothing but time asks for is far from here, so that a
@@ -27,8 +30,11 @@ pub(super) fn call(
             mark(vcpu, hardware, first, phase);
             Reply::Uncounted(vcpu.exits())
         }
-        stat::MARK => Reply::Error(Status::InvalidArgument),
-        stat::READ => read(vcpu, first).ok_or(Status::InvalidArgument).into(),
+        stat::READ => match read(vcpu, first) {
+            None => Reply::Error(Status::InvalidArgument),
+            Some(_) if !may => Reply::Error(Status::Denied),
+            Some(value) => Reply::Value(value),
+        },
         _ => UNKNOWN,
     }
 }

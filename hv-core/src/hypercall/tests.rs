@@ -897,6 +897,19 @@ fn counters_are_read_by_class_and_index() {
 }
 
 #[test]
+fn a_vm_that_may_not_see_statistics_is_denied_what_is_well_formed() {
+    let mut v = Setup { options: Options::ABI, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    for phase in [0, 1] {
+        assert_eq!(refused(&mut v, &mut h, stat::MARK, &[7, phase]), Status::Denied);
+    }
+    assert_eq!(refused(&mut v, &mut h, stat::READ, &[0]), Status::Denied);
+    assert_eq!(refused(&mut v, &mut h, stat::MARK, &[7, 2]), Status::InvalidArgument);
+    assert_eq!(refused(&mut v, &mut h, stat::READ, &[64]), Status::InvalidArgument);
+    assert!(h.frames().is_empty());
+}
+
+#[test]
 fn a_mark_is_not_counted_and_its_exits_are() {
     let (mut v, mut h) = vcpu();
     h.tick = 1;

@@ -9,6 +9,7 @@ use super::feature::Features;
 use super::kind::ImageKind;
 use super::machine_type::MachineType;
 use super::policy::Policy;
+use super::post::lowest;
 use crate::host::bundle;
 use crate::sched::WEIGHTS;
 
@@ -46,6 +47,10 @@ bitflags! {
         const SCRATCH_MARKS = 1 << 5;
         /// Give the VM a page of memory whose every access exits and is emulated.
         const SCRATCH_PAGE = 1 << 6;
+        /// The VM may share memory with those that it is linked to.
+        const MAY_SHARE = 1 << 7;
+        /// The VM may read what its exits cost.
+        const MAY_SEE_STATISTICS = 1 << 8;
     }
 }
 
@@ -67,6 +72,8 @@ pub struct VmDesc {
     pub time_limit_ms: u64,
     /// The CPUs that may run the VM, a bit for each, or [`ANY_CPU`].
     pub cpus: u64,
+    /// The VMs that it may reach, a bit for each by its number: [`check_links`].
+    pub links: u64,
     /// Virtual CPUs, from 1 to [`MAX_VCPUS`].
     pub vcpus: u32,
     /// A [`Policy`].
@@ -87,7 +94,7 @@ pub struct VmDesc {
     pub command_line: [u8; COMMAND_LINE],
 }
 
-const _: () = assert!(size_of::<VmDesc>() == 160 + COMMAND_LINE);
+const _: () = assert!(size_of::<VmDesc>() == 168 + COMMAND_LINE);
 
 /// A description that has been checked.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +117,8 @@ pub struct Vm<'a> {
     pub time_limit_ms: u64,
     /// The CPUs that may run it, a bit for each.
     pub cpus: u64,
+    /// The VMs that it may reach, a bit for each by its number.
+    pub links: u64,
     /// Virtual CPUs.
     pub vcpus: u32,
     /// Its execution policy.
@@ -139,6 +148,8 @@ pub enum DescError {
     Memory(u64),
     /// Unknown bits in `without`.
     Without(u64),
+    /// A link to the VM with this number, which is itself, is not there, or has no link back.
+    Link(u16),
     /// A number of vCPUs out of range.
     Vcpus(u32),
     /// An unknown policy.
@@ -175,6 +186,10 @@ impl fmt::Display for DescError {
                 "memory of {n} bytes: it must be a multiple of {MEMORY_STEP} from {MIN_MEMORY} to {MAX_MEMORY}"
             ),
             DescError::Without(bits) => write!(f, "unknown features {bits:#x} in `without`"),
+            DescError::Link(n) => write!(
+                f,
+                "a link to VM {n}, which is itself, is not there or has no link back: pack the bundle anew"
+            ),
             DescError::Vcpus(n) => write!(f, "{n} vCPUs: there can be 1 to {MAX_VCPUS}"),
             DescError::Policy(n) => write!(f, "unknown policy {n}"),
             DescError::Options(bits) => write!(f, "unknown options {bits:#x}"),
@@ -246,6 +261,7 @@ impl VmDesc {
             without: Features::from_bits(self.without).ok_or(DescError::Without(self.without))?,
             time_limit_ms: self.time_limit_ms,
             cpus: if self.cpus == ANY_CPU { u64::MAX } else { self.cpus },
+            links: self.links,
             vcpus: self.vcpus,
             policy: Policy::from_number(self.policy).ok_or(DescError::Policy(self.policy))?,
             options: Options::from_bits(self.options).ok_or(DescError::Options(self.options))?,
@@ -254,6 +270,27 @@ impl VmDesc {
             command_line: core::str::from_utf8(line).map_err(|_| DescError::CommandLine)?,
         })
     }
+}
+
+/// Checks the links of the VM with this number: `all` are those of every VM, by their numbers.
+///
+/// # Errors
+///
+/// [`DescError::Link`] for the first that is not a link between two of them.
+pub fn check_links(number: u8, all: &[u64]) -> Result<(), DescError> {
+    let mut links = all.get(usize::from(number)).copied().unwrap_or(0);
+    while let Some(other) = lowest(&mut links) {
+        let back = all.get(usize::from(other)).copied().unwrap_or(0);
+        if other == u16::from(number) || back & link(number) == 0 {
+            return Err(DescError::Link(other));
+        }
+    }
+    Ok(())
+}
+
+/// The bit of a VM in the links of others.
+pub fn link(number: u8) -> u64 {
+    1u64.checked_shl(number.into()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -269,6 +306,7 @@ mod tests {
             without: Features::VPID.bits(),
             time_limit_ms: 0,
             cpus: 0b10,
+            links: 0b100,
             vcpus: 4,
             policy: Policy::Pv as u32,
             options: Options::UART.bits(),
@@ -297,7 +335,7 @@ mod tests {
         let read = VmDesc::read(desc.as_bytes()).unwrap();
         let vm = read.validate().unwrap();
         assert_eq!((vm.name, vm.image, vm.command_line), ("vm", "bench", "ab"));
-        assert_eq!((vm.memory, vm.cpus, vm.vcpus), (64 << 20, 0b10, 4));
+        assert_eq!((vm.memory, vm.cpus, vm.vcpus, vm.links), (64 << 20, 0b10, 4, 0b100));
         assert_eq!(vm.policy, Policy::Pv);
         assert_eq!((vm.without, vm.options), (Features::VPID, Options::UART));
         assert_eq!((vm.machine, vm.kind, vm.initrd), (MachineType::Pc, ImageKind::Linux, None));
@@ -308,6 +346,28 @@ mod tests {
         let mut desc = sound();
         desc.initrd[..6].copy_from_slice(b"initrd");
         assert_eq!(desc.validate().unwrap().initrd, Some("initrd"));
+    }
+
+    #[test]
+    fn a_link_is_between_two_vms_that_are_there() {
+        let sound: [&[u64]; 4] = [&[], &[0, 0], &[0b10, 0b01], &[0b110, 0b001, 0b001]];
+        for all in sound {
+            for number in 0..all.len() as u8 {
+                assert_eq!(check_links(number, all), Ok(()), "{all:?}");
+            }
+        }
+        let faults: [(&[u64], u8, u16); 5] = [
+            (&[1], 0, 0),
+            (&[0b10], 0, 1),
+            (&[1 << 63, 0], 0, 63),
+            (&[0b10, 0], 0, 1),
+            (&[0b110, 0b001, 0b010], 0, 2),
+        ];
+        for (all, number, to) in faults {
+            assert_eq!(check_links(number, all), Err(DescError::Link(to)), "{all:?}");
+        }
+        let full: [u64; 64] = core::array::from_fn(|number| !link(number as u8));
+        assert!((0..64).all(|number| check_links(number, &full).is_ok()));
     }
 
     #[test]

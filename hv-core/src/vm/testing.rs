@@ -454,7 +454,7 @@ impl Default for Setup {
     fn default() -> Setup {
         Setup {
             policy: Policy::Pv,
-            options: Options::ABI | Options::UART,
+            options: Options::ABI | Options::UART | Options::MAY_SEE_STATISTICS,
             features: Features::all(),
             host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020, intel: true },
             time_limit: u64::MAX,
@@ -491,6 +491,8 @@ impl Setup {
             policy: self.policy,
             options: self.options,
             features: self.features,
+            links: 0,
+            peers: &[],
             memory,
             generation: Generation::default(),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),

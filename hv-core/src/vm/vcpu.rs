@@ -8,8 +8,9 @@ use core::sync::atomic::AtomicU64;
 
 use pv_abi::area::{CALL_SLOTS, Clock, Counter, Steal, VcpuInfo};
 use pv_abi::exit::{Reason, SLOTS};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
+use super::desc;
 use super::hardware::Kept;
 use super::outbox::Outbox;
 use super::post::{Mail, Post, Startup, Stop};
@@ -50,6 +51,10 @@ pub struct Vm {
     pub options: Options,
     /// What the CPU has, less what the description takes away.
     pub features: Features,
+    /// The VMs that it may reach, a bit for each by its number.
+    pub links: u64,
+    /// All VMs, by their numbers, as far as they are made.
+    pub peers: &'static [Once<&'static Vm>],
     /// Its RAM.
     pub memory: GuestMemory,
     /// Translations of its nested page table.
@@ -397,6 +402,15 @@ impl Vcpu {
 }
 
 impl Vm {
+    /// The VM with this number, if this one may reach it: it may have ended, but is never gone.
+    pub fn peer(&self, number: u64) -> Option<&'static Vm> {
+        let number = u8::try_from(number).ok()?;
+        if self.links & desc::link(number) == 0 {
+            return None;
+        }
+        self.peers.get(usize::from(number))?.get().copied()
+    }
+
     /// Brings the devices to their state after a reset, `time` nanoseconds after the VM was made.
     pub fn reset_devices(&self, time: u64) {
         self.board.lock().reset(time);

@@ -307,9 +307,8 @@ mod tests {
         for case in list::all() {
             if let Kind::Boots(trial) = &case.kind {
                 assert!(!trial.want.is_empty(), "{}", case.name);
-                trial.specs().iter().for_each(|vm| {
-                    vm.packed().unwrap_or_else(|e| panic!("{}: {e:#}", case.name));
-                });
+                crate::vmfile::packed(&trial.specs())
+                    .unwrap_or_else(|e| panic!("{}: {e:#}", case.name));
             }
         }
     }

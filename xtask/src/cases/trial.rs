@@ -59,6 +59,9 @@ pub struct TestVm {
     pub check_entries: bool,
     pub uart: bool,
     pub may_reset: bool,
+    pub may_share: bool,
+    pub may_see_statistics: bool,
+    pub links: &'static [&'static str],
     pub machine: MachineType,
     pub scratch_page: bool,
 }
@@ -78,6 +81,9 @@ pub const VM: TestVm = TestVm {
     check_entries: false,
     uart: true,
     may_reset: false,
+    may_share: false,
+    may_see_statistics: true,
+    links: &[],
     machine: MachineType::Minimal,
     scratch_page: false,
 };
@@ -158,6 +164,9 @@ impl TestVm {
             check_entries: self.check_entries,
             uart: self.uart,
             may_reset: self.may_reset,
+            may_share: self.may_share,
+            may_see_statistics: self.may_see_statistics,
+            links: self.links.iter().map(|&name| name.to_owned()).collect(),
             machine: MachineName(self.machine),
             scratch_page: self.scratch_page,
             ..VmSpec::guest(self.image)

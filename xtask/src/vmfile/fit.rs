@@ -38,7 +38,8 @@ const FILES: &[Check] = &[no_image, no_initrd];
 ///
 /// The first [`Misfit`].
 pub fn together(vms: &[VmSpec]) -> Result<(), Misfit> {
-    pass(vms, TOGETHER)
+    pass(vms, TOGETHER)?;
+    links(vms).map(|_| ())
 }
 
 /// Whether the files that they name are there.
@@ -48,6 +49,36 @@ pub fn together(vms: &[VmSpec]) -> Result<(), Misfit> {
 /// The first [`Misfit`].
 pub fn files(vms: &[VmSpec]) -> Result<(), Misfit> {
     pass(vms, FILES)
+}
+
+/// Whom each of them may reach, a bit for each by its place among them.
+///
+/// # Errors
+///
+/// The first [`Misfit`].
+pub fn links(vms: &[VmSpec]) -> Result<Vec<u64>, Misfit> {
+    let mut links = vec![0; vms.len()];
+    for (index, vm) in vms.iter().enumerate() {
+        let misfit = |why| Misfit { vm: index, key: "links", why };
+        for name in &vm.links {
+            let other = vms.iter().position(|other| other.name == *name);
+            let other = other
+                .ok_or_else(|| misfit(format!("there is no VM {name:?}: name one of this file")))?;
+            if other == index {
+                return Err(misfit(
+                    "it is this VM itself, which needs no link: leave it out".into(),
+                ));
+            }
+            if links[index] & 1 << other != 0 {
+                return Err(misfit(format!(
+                    "{name:?} is linked already: name a link once, by either of the two"
+                )));
+            }
+            links[index] |= 1 << other;
+            links[other] |= 1 << index;
+        }
+    }
+    Ok(links)
 }
 
 fn pass(vms: &[VmSpec], checks: &[Check]) -> Result<(), Misfit> {

@@ -181,10 +181,23 @@ pub const KEYS: &[Key] = &[
         Means("`true` for the kinds `auto` and `pvh`, else `false`"),
         "Offers the hypercall ABI; without it the guest finds no hypervisor, as a kernel that does not know the ABI is to do what it does on a PC.",
     ),
+    key(
+        "links",
+        Strings,
+        Is("[]"),
+        || "names of other VMs of the file, each link once".to_owned(),
+        "The VMs that it may [reach](#links); a link that either of the two names is one of both.",
+    ),
     flag(
         "may-reset",
         Is("false"),
         "The VM may [reset](reset.md) itself, by call, by its ports or by a triple fault; otherwise `sys.reset` gives `DENIED`, and the others end it.",
+    ),
+    flag("may-share", Is("false"), "The VM may share memory with the VMs that it is linked to."),
+    flag(
+        "may-see-statistics",
+        Is("true"),
+        "The VM may [read what its exits cost](ext/stat.md); otherwise the calls of *stat* give `DENIED`; what stands in its area is not hidden.",
     ),
     flag(
         "profile",

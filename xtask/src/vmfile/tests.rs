@@ -36,7 +36,10 @@ fn every_key_reaches_the_packed_description() {
         check-entries = true
         uart = true
         abi = true
+        links = ["three"]
         may-reset = true
+        may-share = true
+        may-see-statistics = false
         profile = true
         scratch-marks = true
         scratch-page = true
@@ -51,8 +54,8 @@ fn every_key_reaches_the_packed_description() {
         uart = false
     "#;
     let specs = vms(text);
-    let desc = specs[0].packed().unwrap();
-    let vm = desc.validate().unwrap();
+    let descs = packed(&specs).unwrap();
+    let vm = descs[0].validate().unwrap();
     assert_eq!((vm.name, vm.image, vm.command_line), ("one", "guest.elf", "shim=native"));
     assert_eq!((vm.kind, vm.initrd), (ImageKind::Linux32, Some("initrd.img")));
     assert_eq!(vm.machine, MachineType::Pc);
@@ -65,14 +68,13 @@ fn every_key_reaches_the_packed_description() {
     );
     let kept = Options::CHECK_ENTRIES | Options::ABI | Options::MAY_RESET | Options::PROFILE;
     let scratch = Options::SCRATCH_MARKS | Options::SCRATCH_PAGE;
-    assert_eq!(vm.options, kept | scratch | Options::UART);
-    let third = specs[2].packed().unwrap();
-    assert_eq!(third.options, Options::ABI.bits());
-    let second = specs[1].packed().unwrap();
-    let second = second.validate().unwrap();
+    assert_eq!(vm.options, kept | scratch | Options::UART | Options::MAY_SHARE);
+    assert_eq!(descs[2].options, (Options::ABI | Options::MAY_SEE_STATISTICS).bits());
+    assert_eq!([descs[0].links, descs[1].links, descs[2].links], [0b100, 0, 0b001]);
+    let second = descs[1].validate().unwrap();
     assert_eq!((second.cpus, second.vcpus), (u64::MAX, 1));
     assert_eq!((second.policy, second.weight), (Policy::Pv, 256));
-    assert_eq!(second.options, Options::UART | Options::ABI);
+    assert_eq!(second.options, Options::UART | Options::ABI | Options::MAY_SEE_STATISTICS);
     assert_eq!((second.kind, second.initrd), (ImageKind::Auto, None));
     assert_eq!(second.machine, MachineType::Minimal);
 }
@@ -81,7 +83,7 @@ fn every_key_reaches_the_packed_description() {
 fn a_kernel_that_does_not_know_the_abi_is_offered_none_unless_told() {
     let abi = |kind, abi| {
         let vm = VmSpec { kind: KindName(kind), abi, ..VmSpec::guest("kernel") };
-        Options::from_bits_retain(vm.packed().unwrap().options).contains(Options::ABI)
+        Options::from_bits_retain(vm.packed(0).unwrap().options).contains(Options::ABI)
     };
     for kind in ImageKind::ALL {
         assert_eq!(abi(kind, None), matches!(kind, ImageKind::Auto | ImageKind::Pvh), "{kind:?}");
@@ -108,7 +110,7 @@ fn every_sample_says_how_it_is_run_and_can_be() {
         let file = read(&path).unwrap_or_else(|error| panic!("{error:#}"));
         let hardware = Hardware { cpus: cpus_of(&text), ..Machine::BochsVmx.hardware(0) };
         file.check_on(&hardware).unwrap_or_else(|error| panic!("{error:#}"));
-        let descs: Vec<_> = file.vms.iter().map(|vm| vm.packed().unwrap()).collect();
+        let descs = packed(&file.vms).unwrap();
         let images: std::collections::BTreeSet<_> =
             file.vms.iter().map(|vm| members::name(&vm.image)).collect();
         let member = |name| Member { name, kind: Kind::Image, bytes: vec![0] };
@@ -116,7 +118,8 @@ fn every_sample_says_how_it_is_run_and_can_be() {
         bundle::pack(&descs, &members).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         names.push(name);
     }
-    for name in ["one.toml", "two.toml", "smp.toml", "overcommit.toml", "linux.toml"] {
+    for name in ["one.toml", "two.toml", "smp.toml", "overcommit.toml", "linux.toml", "linked.toml"]
+    {
         assert!(names.iter().any(|there| there == name), "{name} is not in {names:?}");
     }
 }
@@ -154,6 +157,13 @@ fn a_wrong_value_is_refused_with_its_line_its_key_and_what_is_allowed() {
         ("check-entries = 1", "check-entries", "boolean"),
         ("uart = \"yes\"", "uart", "boolean"),
         ("may-reset = []", "may-reset", "boolean"),
+        ("may-share = 1", "may-share", "boolean"),
+        ("may-see-statistics = \"no\"", "may-see-statistics", "boolean"),
+        ("links = \"other\"", "links", "expected a sequence"),
+        ("links = [1]", "links", "expected a string"),
+        ("links = [\"others\"]", "links", "no VM \"others\""),
+        ("links = [\"a\"]", "links", "this VM itself"),
+        ("links = [\"other\", \"other\"]", "links", "linked already"),
         ("profile = 0", "profile", "boolean"),
         ("scratch-page = \"\"", "scratch-page", "boolean"),
         ("cpus = [64]", "cpus", "from 0 to 63"),
@@ -241,6 +251,10 @@ fn vms_that_do_not_fit_together_are_refused_with_the_line_of_the_later_one() {
         assert_eq!((found.line, found.key.as_deref()), (line, Some(key)), "{found}");
         assert!(found.why.contains(why), "{found}");
     }
+    let linked = |name: &str, to: &str| vm(name, "b") + &format!("links = [\"{to}\"]\n");
+    let found = refusal(&(linked("a", "b") + &linked("b", "a")));
+    assert_eq!((found.line, found.key.as_deref()), (8, Some("links")), "{found}");
+    assert!(found.why.contains("\"a\" is linked already"), "{found}");
     vms(&(vm("a", "linux") + &vm("b", "x/linux")));
     vms(&(0..63).map(|n| vm(&n.to_string(), "b")).collect::<String>());
 }
