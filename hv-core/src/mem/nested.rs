@@ -17,6 +17,8 @@ pub enum Access {
     Full,
     /// Read only.
     ReadOnly,
+    /// Read and write.
+    ReadWrite,
     /// Read and execute: a ROM.
     ReadExecute,
 }
@@ -34,6 +36,8 @@ pub trait Format {
     const FULL: u64;
     /// What a page that may only be read has instead.
     const READ_ONLY: u64;
+    /// What a page that may be read and written has instead.
+    const READ_WRITE: u64;
     /// What a page that may be read and executed has instead.
     const READ_EXECUTE: u64;
     /// An entry with one of these is in use.
@@ -51,6 +55,7 @@ pub trait Format {
         let rights = match access {
             Access::Full => Self::FULL,
             Access::ReadOnly => Self::READ_ONLY,
+            Access::ReadWrite => Self::READ_WRITE,
             Access::ReadExecute => Self::READ_EXECUTE,
         };
         hpa | Self::LEAF | rights | if level > 1 { Self::LARGE } else { 0 }
@@ -73,11 +78,14 @@ pub trait Format {
 
     /// The access that a leaf grants.
     fn access(entry: u64) -> Access {
-        let rights = entry & (Self::FULL | Self::READ_ONLY | Self::READ_EXECUTE);
+        let all = Self::FULL | Self::READ_ONLY | Self::READ_WRITE | Self::READ_EXECUTE;
+        let rights = entry & all;
         if rights == Self::FULL {
             Access::Full
         } else if rights == Self::READ_EXECUTE {
             Access::ReadExecute
+        } else if rights == Self::READ_WRITE {
+            Access::ReadWrite
         } else {
             Access::ReadOnly
         }

@@ -96,9 +96,14 @@ impl Vcpu {
     }
 
     /// Does the flush that others have asked for, if they have.
+    ///
+    /// It is good for nested mappings as well, which the flush of the guest's own translations need not
+    /// reach. Who takes one away publishes that and then asks, so whoever finds that it is asked finds the
+    /// generation grown, if it looks in this order; the look before an entry came earlier and may not have.
     #[inline]
     pub fn settle_flush(&mut self, hardware: &mut impl Hardware) {
         if let Some(asked) = self.post.flush_owed() {
+            hardware.sync_translations(&self.vm.generation);
             hardware.flush_guest(None);
             self.post.flushed(asked);
         }

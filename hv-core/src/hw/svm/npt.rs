@@ -21,6 +21,7 @@ impl Format for Npt {
     const LEAF: u64 = PRESENT | USER | ACCESSED | DIRTY;
     const FULL: u64 = WRITE;
     const READ_ONLY: u64 = NO_EXECUTE;
+    const READ_WRITE: u64 = WRITE | NO_EXECUTE;
     const READ_EXECUTE: u64 = 0;
     const PRESENT: u64 = PRESENT;
 }
@@ -37,6 +38,7 @@ mod tests {
         assert_eq!(Npt::leaf(0x4000_0000, 3, Access::Full), 0x4000_00e7);
         assert_eq!(Npt::leaf(0x20_0000, 2, Access::ReadOnly), 0x8000_0000_0020_00e5);
         assert_eq!(Npt::leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00e5);
+        assert_eq!(Npt::leaf(0x12_3000, 1, Access::ReadWrite), 0x8000_0000_0012_3067);
         // Bit 7 of a 4 KiB leaf selects a memory type.
         assert_eq!(Npt::leaf(0x1000, 1, Access::ReadOnly), 0x8000_0000_0000_1065);
     }
@@ -44,7 +46,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back() {
         let hpa = 0x000f_ffff_c000_0000;
-        let kinds = [Access::Full, Access::ReadOnly, Access::ReadExecute];
+        let kinds = [Access::Full, Access::ReadOnly, Access::ReadWrite, Access::ReadExecute];
         for (level, access) in [1, 2, 3].into_iter().flat_map(|level| kinds.map(|a| (level, a))) {
             let leaf = Npt::leaf(hpa, level, access);
             assert!(Npt::present(leaf) && Npt::is_leaf(leaf, level));

@@ -18,6 +18,7 @@ impl Format for Ept {
     const LEAF: u64 = READ | WRITE_BACK | IGNORE_PAT;
     const FULL: u64 = WRITE | EXECUTE;
     const READ_ONLY: u64 = 0;
+    const READ_WRITE: u64 = WRITE;
     const READ_EXECUTE: u64 = EXECUTE;
     const PRESENT: u64 = READ | WRITE | EXECUTE;
 }
@@ -42,12 +43,14 @@ mod tests {
         assert_eq!(Ept::leaf(0x4000_0000, 3, Access::Full), 0x4000_00f7);
         assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadOnly), 0x20_00f1);
         assert_eq!(Ept::leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00f5);
+        assert_eq!(Ept::leaf(0x12_3000, 1, Access::ReadWrite), 0x12_3073);
         assert_eq!(pointer(0x5000), 0x501e);
     }
 
     #[test]
     fn what_was_written_is_read_back() {
-        for access in [Access::Full, Access::ReadOnly, Access::ReadExecute] {
+        let all = [Access::Full, Access::ReadOnly, Access::ReadWrite, Access::ReadExecute];
+        for access in all {
             assert_eq!(Ept::access(Ept::leaf(0x20_0000, 2, access)), access);
         }
     }

@@ -10,6 +10,7 @@ impl Format for Plain {
     const LEAF: u64 = 1;
     const FULL: u64 = 2;
     const READ_ONLY: u64 = 0;
+    const READ_WRITE: u64 = 1 << 3;
     const READ_EXECUTE: u64 = 1 << 2;
     const PRESENT: u64 = 1;
 }
