@@ -228,6 +228,16 @@ calls! {
         "Halts until the vCPU is kicked or an interrupt is pending." wait = WAIT();
         "Lets other vCPUs of this CPU run first, and preferably this one." yield_to = YIELD_TO(vcpu);
     }
+    /// Pages that a VM lets another one use; [`crate::share`] is the comfortable way.
+    share {
+        "Offers one page of RAM to a linked VM."
+            offer = OFFER(slot, gpa, vm, access)
+            unsafe "Another VM may read the page at `gpa`, and with `access` 1 write it, whenever it likes.";
+        "Takes an offer back; [`CallError::Again`](super::CallError::Again) comes with how many vCPUs may still use the page."
+            revoke = REVOKE(slot);
+        "Maps a page that a linked VM offers; returns its guest-physical address." map = MAP(vm, slot, index);
+        "Gives a page back that was mapped." unmap = UNMAP(vm, slot);
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@
 //! | console | the crate `drivers` | call or ring |
 //! | reset, shutdown | [`power`] | call |
 //! | other CPUs | [`smp`] | one call for a set of them |
+//! | other VMs | [`share`] | pages of memory, with a ring of messages |
 //!
 //! # What is not, and why
 //!
@@ -90,6 +91,7 @@ pub mod instructions;
 mod mode;
 pub mod power;
 pub mod registers;
+pub mod share;
 mod site;
 pub mod smp;
 pub mod stat;

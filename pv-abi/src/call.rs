@@ -176,6 +176,19 @@ extensions! {
         YIELD_TO = 5 (vcpu) -> "0" errors [InvalidArgument]:
             "Lets other vCPUs of this CPU run first, and preferably this one.";
     }
+    /// Pages that a VM lets another one use.
+    share = 9 v 1 {
+        OFFER = 0 (slot, gpa, vm, access) -> "0"
+            errors [Misaligned, BadAddress, InvalidArgument, AlreadyDone, Denied]:
+            "Offers one page of RAM to a linked VM, under a number of the caller's.";
+        REVOKE = 1 (slot) -> "0" errors [InvalidArgument, NotReady]:
+            "Takes an offer back; `AGAIN` comes with the number of vCPUs that may still use the page.";
+        MAP = 2 (vm, slot, index) -> "guest-physical address of the page"
+            errors [InvalidArgument, AlreadyDone, NotReady]:
+            "Maps a page that a linked VM offers at a place of the caller's window.";
+        UNMAP = 3 (vm, slot) -> "0" errors [InvalidArgument, NotReady]:
+            "Gives a page back that was mapped.";
+    }
 }
 
 /// Bits of the `flags` argument of `sched.halt_until`.
@@ -183,6 +196,18 @@ pub mod halt {
     /// RFLAGS.IF is 1 on return, as after `sti; hlt`: the interrupt that ended the halt is delivered
     /// before the next instruction.
     pub const ENABLE_INTERRUPTS: u64 = 1 << 0;
+}
+
+/// Limits and values of the arguments of *share*.
+pub mod grant {
+    /// Offers that a VM can have at a time; their numbers are below this.
+    pub const SLOTS: usize = 256;
+    /// Places in the window of a VM; their indices are below this.
+    pub const PLACES: usize = 512;
+    /// `access` of an offer: the page may be read.
+    pub const READ: u64 = 0;
+    /// `access` of an offer: the page may be read and written.
+    pub const READ_WRITE: u64 = 1;
 }
 
 /// Looks up a call by its number.

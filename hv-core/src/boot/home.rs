@@ -16,6 +16,7 @@ use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
 use crate::hw::extension::{self, Extension, State};
 use crate::hw::instructions::tsc;
+use crate::hw::output;
 use crate::hw::physical::TableMemory;
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{self, Made};
@@ -25,8 +26,9 @@ use crate::mem::tlb::Seen;
 use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
-use crate::vm::post::{Startup, Then};
-use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
+use crate::vm::ipi::Flush;
+use crate::vm::post::{Startup, Then, lowest};
+use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc, share};
 
 /// A vCPU as its CPU holds it.
 pub struct Instance {
@@ -157,16 +159,19 @@ impl Home {
             let apic = crate::device::apic::DEFAULT_BASE;
             map(apic, pages.apic_access, PAGE, Access::Full)?;
         }
-        // The tables stand; a guest sees a read-only half when it has registered its own. No CPU has
-        // seen the mappings, so nothing is owed for them.
-        for (gpa, _) in infos.clone() {
-            for page in [gpa, gpa.wrapping_add(PAGE)] {
-                let _ = table.unmap_page(&mut TableMemory(frames), page);
-            }
+        let window = basis.shares().then(|| share::window(desc.memory));
+        if let Some(gpa) = window {
+            map(gpa, ram.start, PAGE, Access::ReadOnly)?;
+        }
+        // The tables stand; a guest sees a read-only half when it has registered its own, and others' pages
+        // when it has mapped them. No CPU has seen the mappings, so nothing is owed for them.
+        let halves = infos.clone().flat_map(|(gpa, _)| [gpa, gpa.wrapping_add(PAGE)]);
+        for page in halves.chain(window) {
+            let _ = table.unmap_page(&mut TableMemory(frames), page);
         }
         let root = table.root();
         let table: &'static _ = Box::leak(Box::new(Mutex::new(table)));
-        let vm = basis.vm(pages, &vcpus);
+        let vm = basis.vm(pages, &vcpus, table);
         let home: &'static Home = Box::leak(Box::new(Home {
             vm,
             asleep: AtomicU32::new(0),
@@ -246,6 +251,7 @@ impl Home {
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
+        self.stop_sharing(machine);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
@@ -265,6 +271,22 @@ impl Home {
         }
         drop(frames);
         machine.ended();
+    }
+
+    /// Ends what the VM shares. When this returns no CPU reaches its RAM for another VM.
+    ///
+    /// It waits for CPUs that are in guest mode, as long as a time slice at most, and not for one that does
+    /// as this does: its vCPU has left by then. No lock is held meanwhile.
+    fn stop_sharing(&self, machine: &Machine) {
+        let mut users = self.vm.stop_sharing();
+        while let Some(number) = lowest(&mut users) {
+            let Some(user) = self.vm.peer(number.into()) else { continue };
+            let link = &mut output::Host { vm: self.vm.number };
+            let mut flush = Flush::ask(user.posts, u64::MAX, machine.mails, None, link);
+            while flush.missing() != 0 {
+                core::hint::spin_loop();
+            }
+        }
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.

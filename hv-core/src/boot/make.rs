@@ -30,6 +30,7 @@ use crate::vm::desc;
 use crate::vm::outbox::Outbox;
 use crate::vm::post::{Mail, Post, Stop};
 use crate::vm::profile::Profile;
+use crate::vm::share::{Share, Window};
 use crate::vm::vcpu::Registered;
 use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
@@ -128,8 +129,19 @@ pub struct Basis<'a> {
 }
 
 impl Basis<'_> {
-    /// The VM, which has these pages and nobody else, and whose vCPUs have those.
-    pub fn vm(&self, pages: Pages, vcpus: &[VcpuPages]) -> &'static Vm {
+    /// Whether the VM shares memory.
+    pub fn shares(&self) -> bool {
+        self.desc.options.contains(Options::MAY_SHARE) && self.desc.links != 0
+    }
+
+    /// The VM, which has these pages and nobody else, and whose vCPUs have those. `window` is its nested page
+    /// table.
+    pub fn vm(
+        &self,
+        pages: Pages,
+        vcpus: &[VcpuPages],
+        window: &'static dyn Window,
+    ) -> &'static Vm {
         let &Basis { desc, number, features, tsc_hz, epoch, peers, .. } = self;
         // SAFETY: `Pages` are allocated once, mapped as all RAM is, and belong to one VM, the caller
         // says; Rust objects are put into none of the RAM, and nothing is written to the ROM.
@@ -156,6 +168,7 @@ impl Basis<'_> {
             peers,
             memory,
             generation: Generation::default(),
+            share: self.shares().then(|| Share::new(window, desc.memory)),
             uart: desc.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
             scratch: desc.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: desc.machine,

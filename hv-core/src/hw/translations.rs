@@ -8,6 +8,7 @@ use super::physical::FixedTables;
 use crate::mem::frames::PAGE;
 use crate::mem::nested::{Access, NestedTable};
 use crate::mem::tlb::{MustFlush, Seen};
+use crate::vm::share::Window;
 
 /// The memory of a VM as one of its vCPUs has it.
 #[derive(Debug)]
@@ -35,5 +36,20 @@ impl Translations {
         let second = gpa.wrapping_add(PAGE);
         let first = table.unmap_page(&mut FixedTables, gpa).ok()?;
         table.unmap_page(&mut FixedTables, second).ok().map(|owed| owed.and(first))
+    }
+}
+
+// The tables were made with the VM here, too.
+impl Window for Mutex<NestedTable> {
+    fn find(&self, gpa: u64) -> Option<(u64, Access)> {
+        self.lock().translate(&FixedTables, gpa).map(|(hpa, access, _)| (hpa, access))
+    }
+
+    fn show(&self, gpa: u64, hpa: u64, access: Access) -> bool {
+        self.lock().map(&mut FixedTables, gpa, hpa, PAGE, access).is_ok()
+    }
+
+    fn hide(&self, gpa: u64) -> Option<MustFlush> {
+        self.lock().unmap_page(&mut FixedTables, gpa).ok()
     }
 }

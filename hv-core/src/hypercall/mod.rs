@@ -4,6 +4,7 @@ mod area;
 mod base;
 pub mod console;
 mod sched;
+mod share;
 mod smp;
 mod stat;
 mod sys;
@@ -126,6 +127,7 @@ fn call(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply 
         call::sys::EXTENSION => sys::call(vcpu, hardware, number, &arguments),
         call::stat::EXTENSION => stat::call(vcpu, hardware, number, &arguments),
         call::smp::EXTENSION => smp::call(vcpu, hardware, number, &arguments),
+        call::share::EXTENSION => share::call(vcpu, hardware, number, &arguments),
         _ => Reply::Error(Status::UnknownExtension),
     }
 }

@@ -11,7 +11,7 @@ use crate::vm::{Hardware, Leave, Vcpu};
 
 /// How long a call waits for others to flush, in microseconds. One that is in guest mode leaves it at once;
 /// what takes longer is a CPU that is at something else.
-const FLUSH_US: u64 = 200;
+pub(super) const FLUSH_US: u64 = 200;
 
 /// Vectors below are exceptions' (SDM vol. 3, Valid Interrupt Vectors).
 const FIRST_VECTOR: u8 = 16;

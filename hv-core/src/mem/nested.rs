@@ -17,6 +17,8 @@ pub enum Access {
     Full,
     /// Read only.
     ReadOnly,
+    /// Read and write.
+    ReadWrite,
     /// Read and execute: a ROM.
     ReadExecute,
 }
@@ -38,6 +40,8 @@ pub struct Format {
     pub full: u64,
     /// What a page that may only be read has instead.
     pub read_only: u64,
+    /// What a page that may be read and written has instead.
+    pub read_write: u64,
     /// What a page that may be read and executed has instead.
     pub read_execute: u64,
     /// An entry with one of these is in use.
@@ -55,6 +59,7 @@ impl Format {
         let rights = match access {
             Access::Full => self.full,
             Access::ReadOnly => self.read_only,
+            Access::ReadWrite => self.read_write,
             Access::ReadExecute => self.read_execute,
         };
         hpa | self.leaf | rights | if level > 1 { LARGE } else { 0 }
@@ -77,11 +82,14 @@ impl Format {
 
     /// The access that a leaf grants.
     pub fn access(&self, entry: u64) -> Access {
-        let rights = entry & (self.full | self.read_only | self.read_execute);
+        let all = self.full | self.read_only | self.read_write | self.read_execute;
+        let rights = entry & all;
         if rights == self.full {
             Access::Full
         } else if rights == self.read_execute {
             Access::ReadExecute
+        } else if rights == self.read_write {
+            Access::ReadWrite
         } else {
             Access::ReadOnly
         }

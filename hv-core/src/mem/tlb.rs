@@ -3,8 +3,9 @@
 //! Removing or narrowing a nested mapping leaves stale translations in the TLBs of every CPU that
 //! ran the VM. The operation returns a [`MustFlush`]; only [`Generation::publish`] consumes it.
 //! Each CPU compares the generation that it has flushed for with the VM's before it enters the
-//! guest, so the flush happens there, once, and nowhere else. An emulator's TLB need not catch a
-//! forgotten flush, so a model does (see the tests).
+//! guest, so the flush happens there, once, and nowhere else. Who has to know that it has happened asks for
+//! it behind that, by [`Post::ask_flush`](crate::vm::post::Post::ask_flush). An emulator's TLB need not
+//! catch a forgotten flush, so models do (see the tests).
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,6 +66,9 @@ impl Seen {
         behind
     }
 }
+
+#[cfg(test)]
+mod order;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,51 @@ impl Notice {
     }
 }
 
+/// A flush that vCPUs of one VM were asked for. The protocol is that of [`Post::ask_flush`].
+pub struct Flush<'a> {
+    posts: &'a [Post],
+    asked: [u64; 64],
+    missing: u64,
+}
+
+impl<'a> Flush<'a> {
+    /// Asks vCPUs, a bit of the mask for each, and interrupts those that run, but for this CPU's.
+    pub fn ask(
+        posts: &'a [Post],
+        mask: u64,
+        mails: &[Mail],
+        own: Option<u16>,
+        link: &mut impl Link,
+    ) -> Flush<'a> {
+        let mut flush = Flush { posts, asked: [0; 64], missing: 0 };
+        for ((post, asked), bit) in posts.iter().zip(&mut flush.asked).zip(0u32..) {
+            if mask >> bit & 1 == 0 {
+                continue;
+            }
+            *asked = post.ask_flush();
+            let runs = post.runs_unflushed(*asked);
+            flush.missing |= u64::from(runs.is_some()) << bit;
+            if let Some(cpu) = runs
+                && Some(cpu) != own
+                && let Some(mail) = mails.get(usize::from(cpu))
+            {
+                link.interrupt(mail.apic_id());
+            }
+        }
+        flush
+    }
+
+    /// Those of whom it is not known that they have done it.
+    pub fn missing(&mut self) -> u64 {
+        for ((post, &asked), bit) in self.posts.iter().zip(&self.asked).zip(0u32..) {
+            if self.missing >> bit & 1 != 0 && post.runs_unflushed(asked).is_none() {
+                self.missing &= !(1 << bit);
+            }
+        }
+        self.missing
+    }
+}
+
 impl Vcpu {
     /// Leaves a notice for another vCPU, and fetches it if need be.
     #[inline(never)]
@@ -96,17 +141,21 @@ impl Vcpu {
     }
 
     /// Does the flush that others have asked for, if they have.
+    ///
+    /// It is good for nested mappings as well, which the flush of the guest's own translations need not
+    /// reach. Who takes one away publishes that and then asks, so whoever finds that it is asked finds the
+    /// generation grown, if it looks in this order; the look before an entry came earlier and may not have.
     #[inline]
     pub fn settle_flush(&mut self, hardware: &mut impl Hardware) {
         if let Some(asked) = self.post.flush_owed() {
+            hardware.sync_translations(&self.vm.generation);
             hardware.flush_guest(None);
             self.post.flushed(asked);
         }
     }
 
     /// Flushes the translations of vCPUs, a bit of the mask for each, and returns those of whom it is not
-    /// known at the host's TSC `until` that they have done it. The protocol is that of
-    /// [`Post::ask_flush`].
+    /// known at the host's TSC `until` that they have done it.
     pub fn flush_all(
         &mut self,
         posts: &[Post],
@@ -114,30 +163,11 @@ impl Vcpu {
         until: u64,
         hardware: &mut impl Hardware,
     ) -> u64 {
-        let mut asked = [0; 64];
-        let mut missing = 0;
-        for ((post, asked), bit) in posts.iter().zip(&mut asked).zip(0u32..) {
-            if mask >> bit & 1 == 0 {
-                continue;
-            }
-            *asked = post.ask_flush();
-            let runs = post.runs_unflushed(*asked);
-            missing |= u64::from(runs.is_some()) << bit;
-            if let Some(cpu) = runs
-                && cpu != self.cpu
-                && let Some(mail) = self.mails.get(usize::from(cpu))
-            {
-                hardware.interrupt(mail.apic_id());
-            }
-        }
+        let mut flush = Flush::ask(posts, mask, self.mails, Some(self.cpu), hardware);
         loop {
             // Two may ask each other, and this may be one of those that it asks.
             self.settle_flush(hardware);
-            for ((post, &asked), bit) in posts.iter().zip(&asked).zip(0u32..) {
-                if missing >> bit & 1 != 0 && post.runs_unflushed(asked).is_none() {
-                    missing &= !(1 << bit);
-                }
-            }
+            let missing = flush.missing();
             if missing == 0 || hardware.tsc() >= until {
                 return missing;
             }

@@ -8,7 +8,7 @@ pub mod feature;
 pub mod handle;
 pub mod hardware;
 pub mod image;
-mod ipi;
+pub mod ipi;
 pub mod kind;
 pub mod machine_type;
 pub mod outbox;
@@ -17,6 +17,7 @@ pub mod post;
 pub mod profile;
 pub mod registers;
 pub mod run;
+pub mod share;
 #[cfg(test)]
 pub mod testing;
 pub mod vcpu;

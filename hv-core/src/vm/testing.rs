@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use pv_abi::area::VcpuInfo;
 use pv_abi::exit::Reason;
-use spin::Mutex;
+use spin::{Mutex, Once};
 use zerocopy::FromZeros;
 
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, Segment, VendorExit};
@@ -20,6 +20,7 @@ use super::outbox::Outbox;
 use super::post::{Mail, Post, Stop};
 use super::profile::Profile;
 use super::run::{Frame, Left, answer};
+use super::share::{Share, Window};
 use super::vcpu::Registered;
 use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, Vm};
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
@@ -32,6 +33,7 @@ use crate::host::link::{Channel, Decoder, MAX_PAYLOAD, Step};
 use crate::host::report::Vendor;
 use crate::hw::Cpuid;
 use crate::mem::guest::GuestMemory;
+use crate::mem::nested::Access;
 use crate::mem::tlb::{Generation, MustFlush, Seen};
 
 pub const RAM: u64 = 1 << 20;
@@ -448,6 +450,9 @@ pub struct Setup {
     pub host: HostCpu,
     pub time_limit: u64,
     pub machine: MachineType,
+    pub number: u8,
+    pub links: u64,
+    pub peers: &'static [Once<&'static Vm>],
 }
 
 impl Default for Setup {
@@ -459,6 +464,9 @@ impl Default for Setup {
             host: HostCpu { max_basic: 0x20, max_extended: 0x8000_0020, intel: true },
             time_limit: u64::MAX,
             machine: MachineType::Minimal,
+            number: 1,
+            links: 0,
+            peers: &[],
         }
     }
 }
@@ -486,15 +494,17 @@ impl Setup {
         let board = Board::new(self.machine, 0, RAM);
         let wired = board.has_interrupts();
         Box::leak(Box::new(Vm {
-            number: 1,
+            number: self.number,
             name: String::from("vm"),
             policy: self.policy,
             options: self.options,
             features: self.features,
-            links: 0,
-            peers: &[],
+            links: self.links,
+            peers: self.peers,
             memory,
             generation: Generation::default(),
+            share: (self.links != 0 && self.options.contains(Options::MAY_SHARE))
+                .then(|| Share::new(Box::leak(Box::new(Shown::default())), RAM)),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
             scratch: self.options.contains(Options::SCRATCH_PAGE).then(Box::default),
             machine: self.machine,
@@ -581,6 +591,45 @@ impl Setup {
             profile: self.options.contains(Options::PROFILE).then(Profile::new),
             vm,
         }
+    }
+}
+
+/// Every VM of some that are linked to each other and may share: `vcpus` of each.
+pub fn linked(count: u8, vcpus: u32) -> Vec<Vec<Vcpu>> {
+    let peers: &'static [_] = Vec::from_iter((0..count).map(|_| Once::new())).leak();
+    let all = (1u64 << count) - 1;
+    let vms = (0..count).map(|number| {
+        let setup = Setup {
+            number,
+            links: all & !(1 << number),
+            peers,
+            options: Setup::default().options | Options::MAY_SHARE,
+            ..Setup::default()
+        };
+        let vcpus = setup.vcpus(vcpus);
+        peers[usize::from(number)].call_once(|| vcpus[0].vm);
+        vcpus
+    });
+    vms.collect()
+}
+
+/// The window of a VM whose nested page table is this map.
+#[derive(Default)]
+pub struct Shown(Mutex<BTreeMap<u64, (u64, Access)>>);
+
+impl Window for Shown {
+    fn find(&self, gpa: u64) -> Option<(u64, Access)> {
+        self.0.lock().get(&gpa).copied()
+    }
+    fn show(&self, gpa: u64, hpa: u64, access: Access) -> bool {
+        let mut pages = self.0.lock();
+        let free = !pages.contains_key(&gpa);
+        pages.entry(gpa).or_insert((hpa, access));
+        free
+    }
+    fn hide(&self, gpa: u64) -> Option<MustFlush> {
+        assert!(self.0.lock().remove(&gpa).is_some(), "nothing was mapped");
+        Some(MustFlush::in_a_test())
     }
 }
 

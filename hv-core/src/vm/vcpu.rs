@@ -15,6 +15,7 @@ use super::hardware::Kept;
 use super::outbox::Outbox;
 use super::post::{Mail, Post, Startup, Stop};
 use super::profile::Profile;
+use super::share::Share;
 use super::{Event, Features, Gpr, Hardware, MachineType, Options, Outcome, Policy, Registers};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
@@ -59,6 +60,8 @@ pub struct Vm {
     pub memory: GuestMemory,
     /// Translations of its nested page table.
     pub generation: Generation,
+    /// What it shares, if it may.
+    pub share: Option<Share>,
     /// COM1, if it has one.
     pub uart: Option<Mutex<Uart>>,
     /// The page whose every access is emulated, if it has one.
@@ -217,7 +220,7 @@ impl Vcpu {
         }
         // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
         // have to wait for this.
-        if vm.posts.len() > 1 {
+        if vm.posts.len() > 1 || vm.share.is_some() {
             self.horizon = self.horizon.min(now.saturating_add(vm.slice));
         }
         self.follow_timer(now);

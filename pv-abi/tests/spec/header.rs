@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use pv_abi::area::{self, CALL_SLOTS, CALLS_PER_EXTENSION, CPUID_ENTRIES};
-use pv_abi::call::{EXTENSIONS, halt};
+use pv_abi::call::{EXTENSIONS, grant, halt};
 use pv_abi::cpuid::{self, Recommendations, leaf};
 use pv_abi::exit::{self, Reason};
 use pv_abi::stat::{self, Class};
@@ -77,6 +77,10 @@ pub fn render() -> String {
         "Arguments",
         &[
             ("PV_HALT_ENABLE_INTERRUPTS".into(), hex(halt::ENABLE_INTERRUPTS)),
+            ("PV_GRANT_SLOTS".into(), grant::SLOTS.to_string()),
+            ("PV_GRANT_PLACES".into(), grant::PLACES.to_string()),
+            ("PV_GRANT_READ".into(), grant::READ.to_string()),
+            ("PV_GRANT_READ_WRITE".into(), grant::READ_WRITE.to_string()),
             ("PV_MARK_BEGIN".into(), stat::BEGIN.to_string()),
             ("PV_MARK_END".into(), stat::END.to_string()),
         ],

@@ -18,6 +18,7 @@ pub const NPT: Format = Format {
     leaf: PRESENT | USER | ACCESSED | DIRTY,
     full: WRITE,
     read_only: NO_EXECUTE,
+    read_write: WRITE | NO_EXECUTE,
     read_execute: 0,
     present: PRESENT,
 };
@@ -34,6 +35,7 @@ mod tests {
         assert_eq!(NPT.leaf(0x4000_0000, 3, Access::Full), 0x4000_00e7);
         assert_eq!(NPT.leaf(0x20_0000, 2, Access::ReadOnly), 0x8000_0000_0020_00e5);
         assert_eq!(NPT.leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00e5);
+        assert_eq!(NPT.leaf(0x12_3000, 1, Access::ReadWrite), 0x8000_0000_0012_3067);
         // Bit 7 of a 4 KiB leaf selects a memory type.
         assert_eq!(NPT.leaf(0x1000, 1, Access::ReadOnly), 0x8000_0000_0000_1065);
     }
@@ -41,7 +43,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back() {
         let hpa = 0x000f_ffff_c000_0000;
-        let kinds = [Access::Full, Access::ReadOnly, Access::ReadExecute];
+        let kinds = [Access::Full, Access::ReadOnly, Access::ReadWrite, Access::ReadExecute];
         for (level, access) in [1, 2, 3].into_iter().flat_map(|level| kinds.map(|a| (level, a))) {
             let leaf = NPT.leaf(hpa, level, access);
             assert!(NPT.present(leaf) && NPT.is_leaf(leaf, level));

@@ -15,6 +15,7 @@ pub const EPT: Format = Format {
     leaf: READ | WRITE_BACK | IGNORE_PAT,
     full: WRITE | EXECUTE,
     read_only: 0,
+    read_write: WRITE,
     read_execute: EXECUTE,
     present: READ | WRITE | EXECUTE,
 };
@@ -39,12 +40,14 @@ mod tests {
         assert_eq!(EPT.leaf(0x4000_0000, 3, Access::Full), 0x4000_00f7);
         assert_eq!(EPT.leaf(0x20_0000, 2, Access::ReadOnly), 0x20_00f1);
         assert_eq!(EPT.leaf(0x20_0000, 2, Access::ReadExecute), 0x20_00f5);
+        assert_eq!(EPT.leaf(0x12_3000, 1, Access::ReadWrite), 0x12_3073);
         assert_eq!(pointer(0x5000), 0x501e);
     }
 
     #[test]
     fn what_was_written_is_read_back() {
-        for access in [Access::Full, Access::ReadOnly, Access::ReadExecute] {
+        let all = [Access::Full, Access::ReadOnly, Access::ReadWrite, Access::ReadExecute];
+        for access in all {
             assert_eq!(EPT.access(EPT.leaf(0x20_0000, 2, access)), access);
         }
     }

@@ -2,8 +2,15 @@ use super::*;
 use std::vec::Vec;
 
 /// Bit 0 present, bit 1 writable.
-const PLAIN: Format =
-    Format { table: 1, leaf: 1, full: 2, read_only: 0, read_execute: 1 << 2, present: 1 };
+const PLAIN: Format = Format {
+    table: 1,
+    leaf: 1,
+    full: 2,
+    read_only: 0,
+    read_write: 1 << 3,
+    read_execute: 1 << 2,
+    present: 1,
+};
 
 #[derive(Default)]
 struct Memory {
