@@ -47,6 +47,7 @@
 //! | console | the crate `drivers` | call or ring |
 //! | reset, shutdown | [`power`] | call |
 //! | other CPUs | [`smp`] | one call for a set of them |
+//! | other VMs | [`event`] | one call, and bits in shared memory |
 //!
 //! # What is not, and why
 //!
@@ -83,6 +84,7 @@ pub mod area;
 pub mod clock;
 pub mod cpuid;
 pub mod detect;
+pub mod event;
 pub mod hypercall;
 pub mod idle;
 mod init;

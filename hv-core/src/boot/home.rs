@@ -16,6 +16,7 @@ use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
 use crate::hw::instructions::tsc;
 use crate::hw::live::Live;
+use crate::hw::output;
 use crate::hw::physical::TableMemory;
 use crate::hw::translations::Translations;
 use crate::hw::vendor::{self, Made, Vendor};
@@ -25,6 +26,7 @@ use crate::mem::tlb::Seen;
 use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
+use crate::vm::port::End;
 use crate::vm::post::{Startup, Then};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
@@ -244,6 +246,8 @@ impl<V: Vendor> Home<V> {
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
+        let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
+        self.vm.close_ports(None, raise);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
@@ -252,6 +256,7 @@ impl<V: Vendor> Home<V> {
             }
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
         }
+        self.vm.end_ports(raise);
         if let Some(report) = self.report.lock().take() {
             report.send(self.vm, &units);
         }
@@ -315,6 +320,9 @@ impl<V: Vendor> Instance<V> {
         {
             self.vcpu.vm.generation.publish(owed);
         }
+        let (vm, number) = (self.vcpu.vm, self.vcpu.number as u8);
+        let link = &mut output::Host { vm: vm.number };
+        vm.close_ports(Some(number), &mut |end| self.vcpu.raise(&end, link));
         self.vcpu.wait_for_startup();
     }
 

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use bitflags::bitflags;
 use spin::Mutex;
 
+use super::bits::Bits;
 use crate::device::apic::{ApicPage, Ipi, Mode, Trigger, is_addressed};
 
 /// Something that a vCPU is told.
@@ -26,6 +27,8 @@ pub enum Notice {
     Start,
     /// The board is to be looked at.
     Board,
+    /// [`Post::raise`] was called.
+    Event,
     /// The VM stops.
     Stop,
 }
@@ -42,6 +45,8 @@ bitflags! {
         const STARTUP = 1 << 10;
         /// [`Notice::Board`].
         const BOARD = 1 << 11;
+        /// [`Notice::Event`].
+        const EVENT = 1 << 12;
         /// The vector of a startup IPI.
         const VECTOR_BITS = 0xff;
     }
@@ -144,6 +149,8 @@ pub struct Post {
     /// Flushes that were asked for so far, and up to which of them they are done.
     flushes: AtomicU64,
     flushed: AtomicU64,
+    /// Ports whose events have come.
+    events: Bits,
     /// Locked by who starts a vCPU, and by the vCPU while it waits for that: by none that runs.
     starts: Mutex<Starts>,
     id: u32,
@@ -163,6 +170,7 @@ impl Post {
             kick: AtomicU8::new(0),
             flushes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
+            events: Bits::new(),
             starts: Mutex::new(Starts { open: id != 0, asked: None }),
             id,
             apic,
@@ -187,6 +195,7 @@ impl Post {
             // Of two that were not yet seen the vectors mix; a guest sends the same twice.
             Notice::Startup(vector) => Notices::STARTUP | Notices::from_bits_retain(vector.into()),
             Notice::Board => Notices::BOARD,
+            Notice::Event => Notices::EVENT,
             Notice::Start | Notice::Stop => Notices::empty(),
         };
         if !notices.is_empty() {
@@ -272,9 +281,26 @@ impl Post {
         }
     }
 
-    /// Forgets a kick, and that the vCPU waits for one.
-    pub fn forget_kick(&self) {
+    /// Forgets events and a kick, and that the vCPU waits for one.
+    pub fn forget(&self) {
         self.kick.store(0, Ordering::SeqCst);
+        let _ = self.events.take(|_, _| {});
+    }
+
+    /// Raises a port. Returns where the vCPU is if it must be fetched for it.
+    pub fn raise(&self, port: u16) -> Place {
+        self.events.set(port);
+        self.leave(Notice::Event)
+    }
+
+    /// Whether ports were raised that have not been taken.
+    pub fn has_events(&self) -> bool {
+        self.events.any()
+    }
+
+    /// Takes the ports that were raised, as words with their numbers.
+    pub fn take_events(&self, each: impl FnMut(u16, u64)) {
+        let _ = self.events.take(each);
     }
 
     /// Asks for a flush of the vCPU's translations; returns its number.
@@ -335,18 +361,15 @@ impl Post {
     }
 }
 
-/// Words of a [`Mail`].
-const WORDS: usize = 16;
 /// How many vCPUs can belong to one CPU.
-pub const SLOTS: usize = WORDS * 64;
+pub const SLOTS: usize = super::bits::WORDS * 64;
 
 /// Which of the vCPUs that sleep on a CPU have something in their [`Post`], and whether there are new ones.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Mail {
-    /// A bit for each word that may not be empty, and [`NEW`].
-    summary: AtomicU64,
-    words: [AtomicU64; WORDS],
+    /// By their numbers, and [`NEW`].
+    slots: Bits,
     apic_id: AtomicU32,
 }
 
@@ -356,11 +379,7 @@ const NEW: u64 = 1 << 63;
 impl Mail {
     /// Empty.
     pub const fn new() -> Mail {
-        Mail {
-            summary: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS],
-            apic_id: AtomicU32::new(0),
-        }
+        Mail { slots: Bits::new(), apic_id: AtomicU32::new(0) }
     }
 
     /// The APIC ID by which the CPU is interrupted.
@@ -375,43 +394,28 @@ impl Mail {
 
     /// The vCPU with this number has something in its post.
     pub fn put(&self, slot: u16) {
-        let (word, bit) = (usize::from(slot >> 6), 1u64 << (slot & 63));
-        if let Some(place) = self.words.get(word) {
-            place.fetch_or(bit, Ordering::Relaxed);
-            self.summary.fetch_or(1 << word, Ordering::SeqCst);
-        }
+        self.slots.set(slot);
     }
 
     /// There is something else to be looked at.
     pub fn announce(&self) {
-        self.summary.fetch_or(NEW, Ordering::SeqCst);
+        self.slots.announce(NEW);
     }
 
     /// Whether something is here.
     #[inline]
     pub fn waits(&self) -> bool {
-        self.summary.load(Ordering::SeqCst) != 0
+        self.slots.any()
     }
 
     /// Takes all: gives `each` the numbers, and says whether something was announced.
     pub fn take(&self, mut each: impl FnMut(u16)) -> bool {
-        let mut summary = self.summary.swap(0, Ordering::SeqCst);
-        let new = summary & NEW != 0;
-        summary &= !NEW;
-        while let Some(word) = lowest(&mut summary) {
-            let place = self.words.get(usize::from(word));
-            let mut bits = place.map_or(0, |word| word.swap(0, Ordering::Relaxed));
+        let own = self.slots.take(|word, mut bits| {
             while let Some(bit) = lowest(&mut bits) {
                 each(word << 6 | bit);
             }
-        }
-        new
-    }
-}
-
-impl Default for Mail {
-    fn default() -> Mail {
-        Mail::new()
+        });
+        own & NEW != 0
     }
 }
 
