@@ -109,6 +109,18 @@
 #define PV_SMP_WAIT UINT64_C(0x70004)
 #define PV_SMP_YIELD_TO UINT64_C(0x70005)
 
+/* Extension event: its number, its calls in RAX. */
+#define PV_EXT_EVENT UINT64_C(0x8)
+#define PV_EXT_EVENT_VERSION UINT64_C(1)
+#define PV_EVENT_NUMBER UINT64_C(0x80000)
+#define PV_EVENT_LINKS UINT64_C(0x80001)
+#define PV_EVENT_OPEN UINT64_C(0x80002)
+#define PV_EVENT_CONNECT UINT64_C(0x80003)
+#define PV_EVENT_CLOSE UINT64_C(0x80004)
+#define PV_EVENT_SEND UINT64_C(0x80005)
+#define PV_EVENT_VECTOR UINT64_C(0x80006)
+#define PV_EVENT_WAIT UINT64_C(0x80007)
+
 /* Extension share: its number, its calls in RAX. */
 #define PV_EXT_SHARE UINT64_C(0x9)
 #define PV_EXT_SHARE_VERSION UINT64_C(1)
@@ -119,6 +131,7 @@
 
 /* Arguments. */
 #define PV_HALT_ENABLE_INTERRUPTS UINT64_C(0x1)
+#define PV_EVENT_WAIT_AFTER UINT64_C(0x1)
 #define PV_GRANT_SLOTS UINT64_C(256)
 #define PV_GRANT_PLACES UINT64_C(512)
 #define PV_GRANT_READ UINT64_C(0)
@@ -181,6 +194,7 @@
 #define PV_EXIT_SLOTS UINT64_C(64)
 #define PV_CALL_SLOTS UINT64_C(128)
 #define PV_CALLS_PER_EXTENSION UINT64_C(8)
+#define PV_PORTS UINT64_C(1024)
 #define PV_CPUID_ENTRIES UINT64_C(126)
 #define PV_CPUID_SUBLEAF_MATTERS UINT64_C(0x1)
 #define PV_RING_CAPACITY UINT64_C(2048)
@@ -284,14 +298,22 @@ struct pv_vcpu_shared {
     uint64_t reserved2[7];
     uint32_t eoi;
     uint32_t reserved3[15];
+    uint64_t selector;
+    uint64_t reserved4[7];
+    uint64_t pending[16];
+    uint64_t masked[16];
 };
-PV_ASSERT(sizeof(struct pv_vcpu_shared) == 192);
+PV_ASSERT(sizeof(struct pv_vcpu_shared) == 512);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, deadline) == 0);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, reserved) == 8);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, armed) == 64);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, reserved2) == 72);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, eoi) == 128);
 PV_ASSERT(offsetof(struct pv_vcpu_shared, reserved3) == 132);
+PV_ASSERT(offsetof(struct pv_vcpu_shared, selector) == 192);
+PV_ASSERT(offsetof(struct pv_vcpu_shared, reserved4) == 200);
+PV_ASSERT(offsetof(struct pv_vcpu_shared, pending) == 256);
+PV_ASSERT(offsetof(struct pv_vcpu_shared, masked) == 384);
 
 struct pv_console_ring {
     uint32_t head;

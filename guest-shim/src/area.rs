@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 use pv_abi::area::{Clock, Counter, CpuidEntry, INFO_SIZE, SHARED_SIZE, Steal};
 use pv_abi::area::{VcpuInfo, VcpuShared, call_slot};
 use pv_abi::call::Number;
+use pv_abi::event;
 use pv_abi::exit::Reason;
 use x86_64::PhysAddr;
 
@@ -25,7 +26,11 @@ pub struct SharedPage {
     reserved2: [u64; 7],
     eoi: AtomicU32,
     reserved3: [u32; 15],
-    rest: [u64; 488],
+    pub(crate) selector: AtomicU64,
+    reserved4: [u64; 7],
+    pub(crate) pending: [AtomicU64; event::WORDS],
+    pub(crate) masked: [AtomicU64; event::WORDS],
+    rest: [u64; 448],
 }
 
 const _: () = {
@@ -33,6 +38,9 @@ const _: () = {
     assert!(offset_of!(SharedPage, deadline) == offset_of!(VcpuShared, deadline));
     assert!(offset_of!(SharedPage, armed) == offset_of!(VcpuShared, armed));
     assert!(offset_of!(SharedPage, eoi) == offset_of!(VcpuShared, eoi));
+    assert!(offset_of!(SharedPage, selector) == offset_of!(VcpuShared, selector));
+    assert!(offset_of!(SharedPage, pending) == offset_of!(VcpuShared, pending));
+    assert!(offset_of!(SharedPage, masked) == offset_of!(VcpuShared, masked));
     assert!(offset_of!(SharedPage, rest) == size_of::<VcpuShared>());
 };
 
@@ -46,7 +54,11 @@ impl SharedPage {
             reserved2: [0; 7],
             eoi: AtomicU32::new(0),
             reserved3: [0; 15],
-            rest: [0; 488],
+            selector: AtomicU64::new(0),
+            reserved4: [0; 7],
+            pending: [const { AtomicU64::new(0) }; event::WORDS],
+            masked: [const { AtomicU64::new(0) }; event::WORDS],
+            rest: [0; 448],
         }
     }
 
@@ -226,8 +238,9 @@ static LOCATE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// Registers `page` as the calling vCPU's shared half. `map` makes the read-only half, 8 KiB at
 /// the address that it is given, accessible and returns where; an identity-mapped kernel casts.
 ///
-/// Unless [`set_locator`] was called, the area becomes the one that all operations use, which is
-/// right for a kernel on one CPU.
+/// A kernel calls it on each of its vCPUs, with a page for each. Unless [`set_locator`] was called, the first
+/// area is the one that all operations use, which is right for a kernel on one CPU; what others register is
+/// theirs through the [`Area`] and the page.
 ///
 /// # Errors
 ///
@@ -251,7 +264,7 @@ pub unsafe fn register(
         let _ = unsafe { hypercall::area::unregister() };
         return Err(RegisterError::Layout { version, size });
     }
-    if LOCATE.load(Ordering::Relaxed).is_null() {
+    if LOCATE.load(Ordering::Relaxed).is_null() && INFO.load(Ordering::Relaxed).is_null() {
         SHARED.store(ptr::from_ref(page).cast_mut(), Ordering::Relaxed);
         INFO.store(area.info.as_ptr(), Ordering::Release);
     }
@@ -259,7 +272,7 @@ pub unsafe fn register(
 }
 
 /// Takes the calling vCPU's registration back. Operations that need the area fall back to calls or
-/// native instructions.
+/// native instructions. Unless [`set_locator`] was called, that is the vCPU whose area they use.
 ///
 /// # Errors
 ///

@@ -228,6 +228,17 @@ calls! {
         "Halts until the vCPU is kicked or an interrupt is pending." wait = WAIT();
         "Lets other vCPUs of this CPU run first, and preferably this one." yield_to = YIELD_TO(vcpu);
     }
+    /// Events between vCPUs, and between VMs that are linked; [`crate::event`] is the comfortable way.
+    event {
+        "The number by which others name this VM." number = NUMBER();
+        "Which other VMs this one is linked to." links = LINKS();
+        "Opens a port whose events go to a vCPU." open = OPEN(port, vcpu, vm);
+        "Connects an open port with one of the other VM." connect = CONNECT(port, remote);
+        "Closes a port." close = CLOSE(port);
+        "Raises the peer of a port." send = SEND(port, flags);
+        "Says by which interrupt the calling vCPU is told of events; 0 for none." vector = VECTOR(vector);
+        "Halts until an event or an interrupt is pending." wait = WAIT(deadline);
+    }
     /// Pages that a VM lets another one use; [`crate::share`] is the comfortable way.
     share {
         "Offers one page of RAM to a linked VM."

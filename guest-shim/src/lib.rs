@@ -47,7 +47,7 @@
 //! | console | the crate `drivers` | call or ring |
 //! | reset, shutdown | [`power`] | call |
 //! | other CPUs | [`smp`] | one call for a set of them |
-//! | other VMs | [`share`] | pages of memory, with a ring of messages |
+//! | other VMs | [`event`], [`share`] | one call, and bits in shared memory; pages of memory, with a ring of messages |
 //!
 //! # What is not, and why
 //!
@@ -84,6 +84,7 @@ pub mod area;
 pub mod clock;
 pub mod cpuid;
 pub mod detect;
+pub mod event;
 pub mod hypercall;
 pub mod idle;
 mod init;

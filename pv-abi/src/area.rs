@@ -5,6 +5,7 @@
 //! it, read-only, at the guest-physical address that `area.register` returns; a guest cannot damage
 //! what it says.
 
+use crate::event;
 use crate::exit;
 use crate::layout::wire;
 
@@ -148,10 +149,10 @@ wire! {
 }
 
 wire! {
-    /// The shared half of a vCPU's area: the first 192 bytes of the registered page. The rest of
+    /// The shared half of a vCPU's area: the first 512 bytes of the registered page. The rest of
     /// the page is reserved and zero.
     #[derive(Default)]
-    pub struct VcpuShared [192] {
+    pub struct VcpuShared [512] {
         /// Written by the guest: the guest TSC of the next timer interrupt, 0 for none.
         0: deadline: u64,
         /// 0.
@@ -166,6 +167,15 @@ wire! {
         128: eoi: u32,
         /// 0.
         132: reserved3: [u32; 15],
+        /// Bit *i* is set by the hypervisor when it has set a bit in word *i* of `pending` that is not
+        /// masked, and cleared by the guest before it looks there.
+        192: selector: u64,
+        /// 0.
+        200: reserved4: [u64; 7],
+        /// A bit for each port, set by the hypervisor and cleared by the guest: its event has come.
+        256: pending: [u64; event::WORDS],
+        /// A bit for each port, written by the guest: its event is not told.
+        384: masked: [u64; event::WORDS],
     }
 }
 

@@ -176,6 +176,25 @@ extensions! {
         YIELD_TO = 5 (vcpu) -> "0" errors [InvalidArgument]:
             "Lets other vCPUs of this CPU run first, and preferably this one.";
     }
+    /// Events between vCPUs, and between VMs that are linked.
+    event = 8 v 1 {
+        NUMBER = 0 () -> "the number of the VM" errors []:
+            "Returns the number by which others name this VM.";
+        LINKS = 1 () -> "the VMs that it may reach, bit *i* for number *i*" errors []:
+            "Returns which other VMs this one is linked to.";
+        OPEN = 2 (port, vcpu, vm) -> "0" errors [InvalidArgument, AlreadyDone, NotReady, Denied]:
+            "Opens a port whose events go to a vCPU, for a port of another VM to be connected, or, with the VM's own number, for itself.";
+        CONNECT = 3 (port, remote) -> "0" errors [InvalidArgument, AlreadyDone, NotReady]:
+            "Connects an open port with a port that the other VM has opened for this one, and raises that.";
+        CLOSE = 4 (port) -> "0" errors [InvalidArgument, NotReady]:
+            "Closes a port; its peer is open again, and raised.";
+        SEND = 5 (port, flags) -> "0" errors [Reserved, InvalidArgument, NotReady]:
+            "Raises the peer of a port; flag 0 then waits as `event.wait` does.";
+        VECTOR = 6 (vector) -> "0" errors [InvalidArgument]:
+            "Says by which interrupt the calling vCPU is told of events; 0 for none.";
+        WAIT = 7 (deadline) -> "0" errors []:
+            "Arms the timer unless the deadline is 0 and halts until an event or an interrupt is pending.";
+    }
     /// Pages that a VM lets another one use.
     share = 9 v 1 {
         OFFER = 0 (slot, gpa, vm, access) -> "0"

@@ -11,6 +11,7 @@
 pub mod area;
 pub mod call;
 pub mod cpuid;
+pub mod event;
 pub mod exit;
 mod layout;
 pub mod ring;

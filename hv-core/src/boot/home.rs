@@ -27,6 +27,7 @@ use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
 use crate::vm::ipi::Flush;
+use crate::vm::port::End;
 use crate::vm::post::{Startup, Then, lowest};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc, share};
 
@@ -252,6 +253,8 @@ impl Home {
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
         self.stop_sharing(machine);
+        let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
+        self.vm.close_ports(None, raise);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
@@ -260,6 +263,7 @@ impl Home {
             }
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
         }
+        self.vm.end_ports(raise);
         if let Some(report) = self.report.lock().take() {
             report.send(self.vm, &units);
         }
@@ -339,6 +343,9 @@ impl Instance {
         {
             self.vcpu.vm.generation.publish(owed);
         }
+        let (vm, number) = (self.vcpu.vm, self.vcpu.number as u8);
+        let link = &mut output::Host { vm: vm.number };
+        vm.close_ports(Some(number), &mut |end| self.vcpu.raise(&end, link));
         self.vcpu.wait_for_startup();
     }
 

@@ -28,10 +28,11 @@ use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
 use crate::vm::desc;
 use crate::vm::outbox::Outbox;
+use crate::vm::port::{Bindings, Ports};
 use crate::vm::post::{Mail, Post, Stop};
 use crate::vm::profile::Profile;
 use crate::vm::share::{Share, Window};
-use crate::vm::vcpu::Registered;
+use crate::vm::vcpu::{Halt, Registered};
 use crate::vm::{Features, Options, Registers, Vcpu, Vm};
 
 /// The pages of a VM, by physical address.
@@ -44,6 +45,8 @@ pub struct Pages {
     /// The page whose accesses mean the local APIC, where the CPU treats them apart: ordinary memory to
     /// a guest in x2APIC mode, so each VM has its own.
     pub apic_access: u64,
+    /// What its ports are bound to. They are zeroed.
+    pub ports: u64,
 }
 
 /// The pages of a vCPU, by physical address. They are zeroed.
@@ -76,17 +79,24 @@ impl Pages {
             }
             None => None,
         };
-        Some(Pages { ram, rom, apic_access: zeroed_page(frames)? })
+        Some(Pages {
+            ram,
+            rom,
+            apic_access: zeroed_page(frames)?,
+            ports: zeroed::<Bindings>(frames)?,
+        })
+    }
+
+    fn bindings(self) -> &'static Bindings {
+        // SAFETY: zeroed, which closes all, made of atomics, and never given back.
+        unsafe { &*(self.ports as *const Bindings) }
     }
 }
 
 impl VcpuPages {
     /// Takes them; `None` if memory is short.
     pub fn allocate(frames: &mut Frames) -> Option<VcpuPages> {
-        let info = frames.allocate(INFO_SIZE as u64, PAGE)?.start;
-        // SAFETY: just allocated, and mapped as all RAM is.
-        unsafe { core::ptr::write_bytes(info as *mut u8, 0, INFO_SIZE) };
-        Some(VcpuPages { info, apic: zeroed_page(frames)? })
+        Some(VcpuPages { info: zeroed::<VcpuInfo>(frames)?, apic: zeroed_page(frames)? })
     }
 
     /// The registers of the local APIC.
@@ -95,6 +105,14 @@ impl VcpuPages {
         // other vCPUs may use it as well, and it is never given back.
         unsafe { &*(self.apic as *const ApicPage) }
     }
+}
+
+/// Pages of zeros with room for a `T`.
+fn zeroed<T>(frames: &mut Frames) -> Option<u64> {
+    let start = frames.allocate(size_of::<T>() as u64, PAGE)?.start;
+    // SAFETY: just allocated, and mapped as all RAM is.
+    unsafe { core::ptr::write_bytes(start as *mut u8, 0, size_of::<T>()) };
+    Some(start)
 }
 
 /// Microseconds between two interrupts of a periodic timer, at least. No system asks for that many.
@@ -177,6 +195,7 @@ impl Basis<'_> {
             outbox: Mutex::new(Outbox::new(number)),
             posts: posts.leak(),
             stop: Stop::default(),
+            ports: Ports::new(pages.bindings()),
             board_due: AtomicU64::new(0),
             tsc_hz,
             started,
@@ -243,7 +262,7 @@ impl Basis<'_> {
             may_call: false,
             offers_eoi,
             nmi: false,
-            halted_for_nmi: false,
+            halt: Halt::Interrupt,
             extint: false,
             board_due: if vm.wired && number == 0 { 0 } else { u64::MAX },
             levels_changed: false,

@@ -100,8 +100,9 @@ impl Vcpus<'_> {
             instance.deep = true;
             let asleep = home.asleep.fetch_add(1, Ordering::SeqCst).saturating_add(1) as usize;
             let posts = home.vm.posts;
+            let reachable = home.vm.ports.are_reachable();
             // One that has been left something is about to wake.
-            if asleep == posts.len() && !posts.iter().any(|post| post.waits()) {
+            if asleep == posts.len() && !reachable && !posts.iter().any(|post| post.waits()) {
                 let message = match posts.len() {
                     1 => "the guest waits for an interrupt that nothing can raise",
                     _ => "every vCPU waits for an interrupt that nothing can raise",

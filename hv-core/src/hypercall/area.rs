@@ -43,6 +43,7 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
     vcpu.info.clock = clock(vcpu.vm.tsc_hz, now, vcpu.ns_since_start(hardware));
     let _none_owed = hardware.show_info(true);
     vcpu.registered.area = Some(gpa);
+    vcpu.expect_events();
     Ok(vcpu.info_gpa)
 }
 

@@ -3,6 +3,7 @@
 mod area;
 mod base;
 pub mod console;
+mod event;
 mod sched;
 mod share;
 mod smp;
@@ -127,6 +128,7 @@ fn call(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Reply 
         call::sys::EXTENSION => sys::call(vcpu, hardware, number, &arguments),
         call::stat::EXTENSION => stat::call(vcpu, hardware, number, &arguments),
         call::smp::EXTENSION => smp::call(vcpu, hardware, number, &arguments),
+        call::event::EXTENSION => event::call(vcpu, hardware, number, &arguments),
         call::share::EXTENSION => share::call(vcpu, hardware, number, &arguments),
         _ => Reply::Error(Status::UnknownExtension),
     }

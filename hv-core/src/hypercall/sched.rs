@@ -5,6 +5,7 @@ use pv_abi::call::{Number, halt, sched};
 
 use super::{Arguments, Reply, UNKNOWN, timer};
 use crate::vm::hardware::Kept;
+use crate::vm::vcpu::Halt;
 use crate::vm::{Hardware, Leave, Vcpu};
 
 const RFLAGS_IF: u64 = 1 << 9;
@@ -27,7 +28,7 @@ pub(super) fn call(
                 let rflags = hardware.kept(Kept::Rflags);
                 hardware.keep(Kept::Rflags, rflags | RFLAGS_IF);
             }
-            vcpu.halted_for_nmi = false;
+            vcpu.halt = Halt::Interrupt;
             Reply::Leave(0, Leave::Halted)
         }
         sched::YIELD => Reply::Leave(0, Leave::Yielded),

@@ -7,6 +7,7 @@ use super::{Arguments, Reply, UNKNOWN, page};
 use crate::device::apic::Trigger;
 use crate::emulate::msr::canonical;
 use crate::vm::post::{Notice, Post, Startup};
+use crate::vm::vcpu::Halt;
 use crate::vm::{Hardware, Leave, Vcpu};
 
 /// How long a call waits for others to flush, in microseconds. One that is in guest mode leaves it at once;
@@ -14,7 +15,7 @@ use crate::vm::{Hardware, Leave, Vcpu};
 pub(super) const FLUSH_US: u64 = 200;
 
 /// Vectors below are exceptions' (SDM vol. 3, Valid Interrupt Vectors).
-const FIRST_VECTOR: u8 = 16;
+pub(super) const FIRST_VECTOR: u8 = 16;
 
 pub(super) fn call(
     vcpu: &mut Vcpu,
@@ -34,7 +35,7 @@ pub(super) fn call(
             Err(status) => Reply::Error(status),
         },
         smp::WAIT => {
-            vcpu.halted_for_nmi = false;
+            vcpu.halt = Halt::Interrupt;
             if vcpu.post.begin_wait() { Reply::Leave(0, Leave::Halted) } else { Reply::Value(0) }
         }
         smp::YIELD_TO => match one(vcpu, first) {

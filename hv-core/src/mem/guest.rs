@@ -206,6 +206,17 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Sets bits of an aligned 64-bit value, and returns what it was.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if it is not RAM or not aligned.
+    pub fn set_bits(&self, gpa: u64, bits: u64) -> Result<u64, BadAddress> {
+        let at = self.locate(aligned(gpa, 8)?, 8)?;
+        // SAFETY: as in `write_u64`; whoever else writes there does it by accesses of a CPU like this one.
+        Ok(unsafe { AtomicU64::from_ptr(at.cast()) }.fetch_or(bits, SeqCst))
+    }
+
     /// Reads a value of 1, 2, 4 or 8 bytes: by one access where it is aligned, else by byte.
     ///
     /// # Errors
@@ -314,6 +325,8 @@ mod tests {
         assert_eq!(&back, b"hello");
         m.write_u64(8, 7).unwrap();
         assert_eq!((m.read_u64(8), m.read_u32(8), m.read_value::<u32>(12)), (Ok(7), Ok(7), Ok(0)));
+        assert_eq!((m.set_bits(8, 12), m.read_u64(8)), (Ok(7), Ok(15)));
+        assert!(m.set_bits(4, 1).is_err() && m.set_bits(4096, 1).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::event::combine;
 use super::exit::{Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr};
+use super::vcpu::Halt;
 use super::{Combined, Event, EventKind, Features, Gpr, Hardware, Vcpu};
 use crate::emulate::execute::{Guest, Stop};
 use crate::emulate::{cpuid, cr, debug, msr, port, step};
@@ -144,8 +145,8 @@ fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         // The single step behind HLT ends it at once.
         return Outcome::Advance;
     }
-    vcpu.halted_for_nmi = rflags & RFLAGS_IF == 0;
-    if vcpu.halted_for_nmi
+    vcpu.halt = if rflags & RFLAGS_IF == 0 { Halt::Nmi } else { Halt::Interrupt };
+    if vcpu.halt == Halt::Nmi
         && vcpu.vm.posts.len() == 1
         && (hardware.nmi_blocked() || !vcpu.nmi_may_come())
     {

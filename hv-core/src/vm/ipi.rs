@@ -1,7 +1,9 @@
 //! Interrupts between the vCPUs of a VM, and what else one tells another.
 
 use super::hardware::{Hardware, Link};
+use super::port::End;
 use super::post::{Mail, Notice, Notices, Place, Post};
+use super::vcpu::Halt;
 use super::{Leave, Vcpu};
 use crate::device::apic::{DeliveryMode, Effect, Ipi, Trigger};
 use crate::host::report::Cause;
@@ -135,6 +137,12 @@ impl Vcpu {
         for_this
     }
 
+    /// Raises a port of this VM or another.
+    #[inline(never)]
+    pub fn raise(&mut self, end: &End, link: &mut impl Link) {
+        self.fetch(end.post.raise(end.port), link);
+    }
+
     /// Ends the wait of a vCPU, or its next one.
     pub fn kick(&mut self, post: &Post, link: &mut impl Link) {
         self.fetch(post.kick(), link);
@@ -215,6 +223,9 @@ impl Vcpu {
         if taken.notices.contains(Notices::BOARD) {
             self.board_due = 0;
         }
+        if taken.notices.contains(Notices::EVENT) {
+            self.deliver_events();
+        }
         Ok(())
     }
 
@@ -238,10 +249,10 @@ impl Vcpu {
         self.post.set_mode(self.apic.mode());
         self.set_long_mode(false);
         self.nmi = false;
-        self.halted_for_nmi = false;
+        self.halt = Halt::Interrupt;
         self.levels_changed = true;
         self.delayed = None;
-        self.post.forget_kick();
+        self.post.forget();
         self.set_waits_for_startup(true);
     }
 

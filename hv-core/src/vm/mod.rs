@@ -1,6 +1,7 @@
 //! A virtual machine and what it is made of.
 
 pub mod acpi;
+pub mod bits;
 pub mod desc;
 pub mod event;
 pub mod exit;
@@ -13,6 +14,7 @@ pub mod kind;
 pub mod machine_type;
 pub mod outbox;
 pub mod policy;
+pub mod port;
 pub mod post;
 pub mod profile;
 pub mod registers;

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 
+use super::bits::Bits;
 use crate::device::apic::{ApicPage, Ipi, Mode, Trigger, is_addressed};
 
 mod flush;
@@ -44,6 +45,8 @@ pub struct Post {
     /// Flushes that were asked for so far, and up to which of them they are done.
     flushes: AtomicU64,
     flushed: AtomicU64,
+    /// Ports whose events have come.
+    events: Bits,
     /// Locked by who starts a vCPU, and by the vCPU while it waits for that: by none that runs.
     starts: Mutex<Starts>,
     id: u32,
@@ -64,6 +67,7 @@ impl Post {
             kick: AtomicU8::new(0),
             flushes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
+            events: Bits::new(),
             starts: Mutex::new(Starts { open: id != 0, asked: None }),
             id,
             apic,
@@ -88,6 +92,7 @@ impl Post {
             // Of two that were not yet seen the vectors mix; a guest sends the same twice.
             Notice::Startup(vector) => Notices::STARTUP | Notices::from_bits_retain(vector.into()),
             Notice::Board => Notices::BOARD,
+            Notice::Event => Notices::EVENT,
             Notice::Start | Notice::Stop => Notices::empty(),
         };
         if !notices.is_empty() {
@@ -119,6 +124,28 @@ impl Post {
         let vectors = all(&self.vectors);
         let notices = Notices::from_bits_retain(self.notices.swap(0, Ordering::Relaxed));
         Some(Taken { vectors, levels: all(&self.levels), notices })
+    }
+
+    /// Forgets events and a kick, and that the vCPU waits for one.
+    pub fn forget(&self) {
+        self.kick.store(0, Ordering::SeqCst);
+        let _ = self.events.take(|_, _| {});
+    }
+
+    /// Raises a port. Returns where the vCPU is if it must be fetched for it.
+    pub fn raise(&self, port: u16) -> Place {
+        self.events.set(port);
+        self.leave(Notice::Event)
+    }
+
+    /// Whether ports were raised that have not been taken.
+    pub fn has_events(&self) -> bool {
+        self.events.any()
+    }
+
+    /// Takes the ports that were raised, as words with their numbers.
+    pub fn take_events(&self, each: impl FnMut(u16, u64)) {
+        let _ = self.events.take(each);
     }
 
     fn place(&self) -> Place {

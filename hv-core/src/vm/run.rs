@@ -3,7 +3,7 @@
 use super::exit::{Exit, Leave, Outcome};
 use super::handle::{handle, inject};
 use super::hardware::{Backend, Link};
-use super::vcpu::EVENTS;
+use super::vcpu::{EVENTS, Halt};
 use super::{Event, Options, Vcpu, profile};
 use crate::host::report::Cause;
 use crate::hypercall::{console, timer};
@@ -350,13 +350,14 @@ impl Vcpu {
         if virtual_delivery {
             self.apic.resume_software();
         }
-        if self.halted_for_nmi {
+        if self.halt == Halt::Nmi {
             return self.nmi;
         }
         self.nmi
             || self.delayed.is_some()
             || self.extint_waits()
             || self.apic.deliverable().is_some()
+            || self.halt == Halt::Event && self.has_event()
     }
 }
 

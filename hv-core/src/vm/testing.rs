@@ -17,11 +17,12 @@ use zerocopy::FromZeros;
 use super::hardware::{Backend, Kept, Link, LiveMsr, Mode, Segment, VendorExit};
 use super::machine_type::MachineType;
 use super::outbox::Outbox;
+use super::port::Ports;
 use super::post::{Mail, Post, Stop};
 use super::profile::Profile;
 use super::run::{Frame, Left, answer};
 use super::share::{Share, Window};
-use super::vcpu::Registered;
+use super::vcpu::{Halt, Registered};
 use super::{Event, Exit, Features, Hardware, Options, Policy, Registers, Vcpu, Vm};
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::board::Board;
@@ -479,28 +480,60 @@ impl Setup {
 
     /// Several in one VM, the first on CPU 0 and the others on CPU 1.
     pub fn vcpus(&self, count: u32) -> Vec<Vcpu> {
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        self.of_vm(count, 1, 0, &[], mails)
+    }
+
+    /// Those of several VMs, by their numbers: how many each has, and whom it may reach.
+    pub fn linked(&self, vms: &[(u32, u64)]) -> Vec<Vec<Vcpu>> {
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        let peers: &'static [Once<&'static Vm>] =
+            vms.iter().map(|_| Once::new()).collect::<Vec<_>>().leak();
+        (0u8..)
+            .zip(vms)
+            .map(|(number, &(count, links))| {
+                let vcpus = self.of_vm(count, number, links, peers, mails);
+                peers[usize::from(number)].call_once(|| vcpus[0].vm);
+                vcpus
+            })
+            .collect()
+    }
+
+    fn of_vm(
+        &self,
+        count: u32,
+        number: u8,
+        links: u64,
+        peers: &'static [Once<&'static Vm>],
+        mails: &'static [Mail],
+    ) -> Vec<Vcpu> {
         let pages: Vec<&'static ApicPage> =
             (0..count).map(|_| &*Box::leak(Box::new(ApicPage::new()))).collect();
         let posts: Vec<Post> = (0u32..).zip(&pages).map(|(id, page)| Post::new(id, page)).collect();
-        let vm = self.vm(posts.leak());
-        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        let vm = self.vm(posts.leak(), number, links, peers);
         (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page, mails)).collect()
     }
 
-    fn vm(&self, posts: &'static [Post]) -> &'static Vm {
+    fn vm(
+        &self,
+        posts: &'static [Post],
+        number: u8,
+        links: u64,
+        peers: &'static [Once<&'static Vm>],
+    ) -> &'static Vm {
         let ram = vec![0u64; RAM as usize / 8].leak();
         // SAFETY: the memory is leaked, and used through this value alone.
         let memory = unsafe { GuestMemory::new(ram.as_mut_ptr().cast(), RAM) };
         let board = Board::new(self.machine, 0, RAM);
         let wired = board.has_interrupts();
         Box::leak(Box::new(Vm {
-            number: self.number,
+            number,
             name: String::from("vm"),
             policy: self.policy,
             options: self.options,
             features: self.features,
-            links: self.links,
-            peers: self.peers,
+            links,
+            peers,
             memory,
             generation: Generation::default(),
             share: (self.links != 0 && self.options.contains(Options::MAY_SHARE))
@@ -511,9 +544,10 @@ impl Setup {
             board: Mutex::new(board),
             wired,
             tsc_hz: TSC_HZ,
-            outbox: Mutex::new(Outbox::new(1)),
+            outbox: Mutex::new(Outbox::new(number)),
             posts,
             stop: Stop::default(),
+            ports: Ports::new(Box::leak(Box::new([const { AtomicU64::new(0) }; 1024]))),
             board_due: AtomicU64::new(u64::MAX),
             started: STARTED,
             slice: 1_000_000,
@@ -572,7 +606,7 @@ impl Setup {
             may_call: self.options.contains(Options::ABI),
             offers_eoi: true,
             nmi: false,
-            halted_for_nmi: false,
+            halt: Halt::Interrupt,
             extint: false,
             board_due: if vm.wired && number == 0 { 0 } else { u64::MAX },
             levels_changed: false,

@@ -13,6 +13,7 @@ use spin::{Mutex, Once};
 use super::desc;
 use super::hardware::Kept;
 use super::outbox::Outbox;
+use super::port::Ports;
 use super::post::{Mail, Post, Startup, Stop};
 use super::profile::Profile;
 use super::share::Share;
@@ -78,6 +79,8 @@ pub struct Vm {
     pub posts: &'static [Post],
     /// Whether all of them are to stop.
     pub stop: Stop,
+    /// Where its events come and go.
+    pub ports: Ports,
     /// The host's TSC at which the first vCPU looks at the board.
     pub board_due: AtomicU64,
     /// The host's TSC in Hz.
@@ -105,6 +108,19 @@ pub struct Registered {
     pub armed: u64,
     /// The vector whose end the guest may signal by the flag.
     pub eoi: Option<u8>,
+    /// The vector by which it is told of events; 0 for none.
+    pub event_vector: u8,
+}
+
+/// What ends the halt of a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// An interrupt or an NMI.
+    Interrupt,
+    /// An NMI: it halted with interrupts disabled.
+    Nmi,
+    /// An event, an interrupt or an NMI.
+    Event,
 }
 
 /// A virtual CPU.
@@ -165,8 +181,8 @@ pub struct Vcpu {
     pub board_due: u64,
     /// The set of vectors that are triggered by a level may have changed.
     pub levels_changed: bool,
-    /// It halted with interrupts disabled: an NMI alone ends that.
-    pub halted_for_nmi: bool,
+    /// What ends its halt, if it has halted.
+    pub halt: Halt,
     /// An interrupt whose delivery raised an exception, which goes first.
     pub delayed: Option<Event>,
     /// The call slot that this exit is counted in beside its reason, plus one; 0 for none.
@@ -220,7 +236,7 @@ impl Vcpu {
         }
         // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
         // have to wait for this.
-        if vm.posts.len() > 1 || vm.share.is_some() {
+        if vm.posts.len() > 1 || vm.links != 0 {
             self.horizon = self.horizon.min(now.saturating_add(vm.slice));
         }
         self.follow_timer(now);
@@ -291,7 +307,7 @@ impl Vcpu {
         self.apic.power_up();
         self.post.set_mode(self.apic.mode());
         let _ = self.post.take();
-        self.post.forget_kick();
+        self.post.forget();
         self.set_waits_for_startup(self.number != 0);
         self.startup = None;
         self.tsc_offset = now.wrapping_neg();
@@ -299,7 +315,7 @@ impl Vcpu {
         self.xcr0 = 1;
         self.set_long_mode(false);
         self.nmi = false;
-        self.halted_for_nmi = false;
+        self.halt = Halt::Interrupt;
         self.extint = false;
         self.board_due = if self.vm.wired && self.number == 0 { 0 } else { u64::MAX };
         self.levels_changed = true;

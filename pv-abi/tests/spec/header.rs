@@ -5,6 +5,7 @@ use std::fmt::Write;
 use pv_abi::area::{self, CALL_SLOTS, CALLS_PER_EXTENSION, CPUID_ENTRIES};
 use pv_abi::call::{EXTENSIONS, grant, halt};
 use pv_abi::cpuid::{self, Recommendations, leaf};
+use pv_abi::event;
 use pv_abi::exit::{self, Reason};
 use pv_abi::stat::{self, Class};
 use pv_abi::{Field, Status};
@@ -77,6 +78,7 @@ pub fn render() -> String {
         "Arguments",
         &[
             ("PV_HALT_ENABLE_INTERRUPTS".into(), hex(halt::ENABLE_INTERRUPTS)),
+            ("PV_EVENT_WAIT_AFTER".into(), hex(event::WAIT)),
             ("PV_GRANT_SLOTS".into(), grant::SLOTS.to_string()),
             ("PV_GRANT_PLACES".into(), grant::PLACES.to_string()),
             ("PV_GRANT_READ".into(), grant::READ.to_string()),
@@ -109,6 +111,7 @@ pub fn render() -> String {
             ("PV_EXIT_SLOTS".into(), exit::SLOTS.to_string()),
             ("PV_CALL_SLOTS".into(), CALL_SLOTS.to_string()),
             ("PV_CALLS_PER_EXTENSION".into(), CALLS_PER_EXTENSION.to_string()),
+            ("PV_PORTS".into(), event::PORTS.to_string()),
             ("PV_CPUID_ENTRIES".into(), CPUID_ENTRIES.to_string()),
             ("PV_CPUID_SUBLEAF_MATTERS".into(), hex(area::CPUID_SUBLEAF_MATTERS.into())),
             ("PV_RING_CAPACITY".into(), pv_abi::ring::CAPACITY.to_string()),

@@ -169,7 +169,7 @@ fn the_hypervisor_is_found_as_the_specification_says() {
     let signature: Vec<u8> = [ebx, ecx, edx].into_iter().flat_map(u32::to_le_bytes).collect();
     assert_eq!(signature, b"Paravane\0\0\0\0");
     assert_eq!(ask(&mut v, &mut h, 0x4000_0001, 0), [pv_abi::VERSION, 0, 0, 0]);
-    assert_eq!(ask(&mut v, &mut h, 0x4000_0002, 0), [0x2ff, 0, 0, 0], "all but 8");
+    assert_eq!(ask(&mut v, &mut h, 0x4000_0002, 0), [0x3ff, 0, 0, 0], "all ten extensions");
     assert_eq!(ask(&mut v, &mut h, 0x4000_0004, 0), [0, 1, 4096, 0]);
     assert_eq!(ask(&mut v, &mut h, 0x4000_0005, 0), [TSC_HZ as u32, 0, 25_000_000, 0]);
     for leaf in [0x4000_0006, 0x4000_000f, 0x4000_0100, 0x4000_ff00] {

@@ -30,7 +30,7 @@ fn refused_quietly(vcpus: &mut [Vcpu], h: &mut Fake, number: Number, arguments: 
     for v in vcpus {
         assert_eq!((v.post.take(), v.post.flush_owed()), (None, None), "a vCPU was told");
         assert!(v.post.begin_wait(), "a vCPU was kicked");
-        v.post.forget_kick();
+        v.post.forget();
     }
     assert!(h.interrupted.is_empty() && h.flushes.is_empty());
     status

@@ -39,9 +39,4 @@ impl Post {
             self.kick.store(0, Ordering::SeqCst);
         }
     }
-
-    /// Forgets a kick, and that the vCPU waits for one.
-    pub fn forget_kick(&self) {
-        self.kick.store(0, Ordering::SeqCst);
-    }
 }

@@ -1,19 +1,18 @@
 //! What the vCPUs that sleep on a CPU have been left.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Words of a [`Mail`].
-const WORDS: usize = 16;
+use crate::vm::bits::{Bits, WORDS};
+
 /// How many vCPUs can belong to one CPU.
 pub const SLOTS: usize = WORDS * 64;
 
-/// Which of the vCPUs that sleep on a CPU have something in their [`Post`], and whether there are new ones.
-#[derive(Debug)]
+/// Which of the vCPUs that sleep on a CPU have something in their [`Post`](super::Post), and whether there are new ones.
+#[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Mail {
-    /// A bit for each word that may not be empty, and [`NEW`].
-    summary: AtomicU64,
-    words: [AtomicU64; WORDS],
+    /// By their numbers, and [`NEW`].
+    slots: Bits,
     apic_id: AtomicU32,
 }
 
@@ -23,11 +22,7 @@ const NEW: u64 = 1 << 63;
 impl Mail {
     /// Empty.
     pub const fn new() -> Mail {
-        Mail {
-            summary: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS],
-            apic_id: AtomicU32::new(0),
-        }
+        Mail { slots: Bits::new(), apic_id: AtomicU32::new(0) }
     }
 
     /// The APIC ID by which the CPU is interrupted.
@@ -42,43 +37,28 @@ impl Mail {
 
     /// The vCPU with this number has something in its post.
     pub fn put(&self, slot: u16) {
-        let (word, bit) = (usize::from(slot >> 6), 1u64 << (slot & 63));
-        if let Some(place) = self.words.get(word) {
-            place.fetch_or(bit, Ordering::Relaxed);
-            self.summary.fetch_or(1 << word, Ordering::SeqCst);
-        }
+        self.slots.set(slot);
     }
 
     /// There is something else to be looked at.
     pub fn announce(&self) {
-        self.summary.fetch_or(NEW, Ordering::SeqCst);
+        self.slots.announce(NEW);
     }
 
     /// Whether something is here.
     #[inline]
     pub fn waits(&self) -> bool {
-        self.summary.load(Ordering::SeqCst) != 0
+        self.slots.any()
     }
 
     /// Takes all: gives `each` the numbers, and says whether something was announced.
     pub fn take(&self, mut each: impl FnMut(u16)) -> bool {
-        let mut summary = self.summary.swap(0, Ordering::SeqCst);
-        let new = summary & NEW != 0;
-        summary &= !NEW;
-        while let Some(word) = lowest(&mut summary) {
-            let place = self.words.get(usize::from(word));
-            let mut bits = place.map_or(0, |word| word.swap(0, Ordering::Relaxed));
+        let own = self.slots.take(|word, mut bits| {
             while let Some(bit) = lowest(&mut bits) {
                 each(word << 6 | bit);
             }
-        }
-        new
-    }
-}
-
-impl Default for Mail {
-    fn default() -> Mail {
-        Mail::new()
+        });
+        own & NEW != 0
     }
 }
 

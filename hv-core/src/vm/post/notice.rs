@@ -19,6 +19,8 @@ pub enum Notice {
     Start,
     /// The board is to be looked at.
     Board,
+    /// [`Post::raise`](super::Post::raise) was called.
+    Event,
     /// The VM stops.
     Stop,
 }
@@ -35,6 +37,8 @@ bitflags! {
         const STARTUP = 1 << 10;
         /// [`Notice::Board`].
         const BOARD = 1 << 11;
+        /// [`Notice::Event`].
+        const EVENT = 1 << 12;
         /// The vector of a startup IPI.
         const VECTOR_BITS = 0xff;
     }
