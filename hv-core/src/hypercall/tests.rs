@@ -180,7 +180,7 @@ fn reserved_comes_before_everything() {
 fn unknown_numbers_are_told_apart_and_counted_in_the_last_slot_or_their_own() {
     let (mut v, mut h) = vcpu();
     for (number, status, slot) in [
-        (9 << 16, Status::UnknownExtension, 9 * 8),
+        (10 << 16, Status::UnknownExtension, 10 * 8),
         (0xffff_0000, Status::UnknownExtension, 127),
         (0x8000_0001, Status::UnknownExtension, 127),
         (0x0000_0004, Status::UnknownFunction, 4),

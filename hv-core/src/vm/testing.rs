@@ -481,7 +481,7 @@ impl Setup {
     /// Several in one VM, the first on CPU 0 and the others on CPU 1.
     pub fn vcpus(&self, count: u32) -> Vec<Vcpu> {
         let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
-        self.of_vm(count, 1, 0, &[], mails)
+        self.of_vm(count, self.number, self.links, self.peers, mails)
     }
 
     /// Those of several VMs, by their numbers: how many each has, and whom it may reach.
@@ -536,7 +536,7 @@ impl Setup {
             peers,
             memory,
             generation: Generation::default(),
-            share: (self.links != 0 && self.options.contains(Options::MAY_SHARE))
+            share: (links != 0 && self.options.contains(Options::MAY_SHARE))
                 .then(|| Share::new(Box::leak(Box::new(Shown::default())), RAM)),
             uart: self.options.contains(Options::UART).then(|| Mutex::new(Uart::new())),
             scratch: self.options.contains(Options::SCRATCH_PAGE).then(Box::default),
