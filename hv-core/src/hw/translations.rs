@@ -41,6 +41,7 @@ impl<F: Format> Translations<F> {
 
 // The tables were made with the VM here, too.
 impl<F: Format + Send> Window for Mutex<NestedTable<F>> {
+    #[cfg(test)]
     fn find(&self, gpa: u64) -> Option<(u64, Access)> {
         self.lock().translate(&FixedTables, gpa).map(|(hpa, access, _)| (hpa, access))
     }

@@ -19,6 +19,7 @@ mod host;
 mod linux;
 mod list;
 mod protocols;
+mod share;
 mod smp;
 mod trial;
 mod watch;
