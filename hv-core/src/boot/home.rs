@@ -26,10 +26,10 @@ use crate::mem::tlb::Seen;
 use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
-use crate::vm::ipi::Flush;
 use crate::vm::port::End;
-use crate::vm::post::{Startup, Then, lowest};
-use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc, share};
+use crate::vm::post::{Startup, Then};
+use crate::vm::share::{self, Window};
+use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
 /// A vCPU as its CPU holds it.
 pub struct Instance {
@@ -164,14 +164,14 @@ impl Home {
         if let Some(gpa) = window {
             map(gpa, ram.start, PAGE, Access::ReadOnly)?;
         }
+        let root = table.root();
+        let table: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(table)));
         // The tables stand; a guest sees a read-only half when it has registered its own, and others' pages
         // when it has mapped them. No CPU has seen the mappings, so nothing is owed for them.
         let halves = infos.clone().flat_map(|(gpa, _)| [gpa, gpa.wrapping_add(PAGE)]);
         for page in halves.chain(window) {
-            let _ = table.unmap_page(&mut TableMemory(frames), page);
+            let _none_owed = table.hide(page);
         }
-        let root = table.root();
-        let table: &'static _ = Box::leak(Box::new(Mutex::new(table)));
         let vm = basis.vm(pages, &vcpus, table);
         let home: &'static Home = Box::leak(Box::new(Home {
             vm,
@@ -252,7 +252,7 @@ impl Home {
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
-        self.stop_sharing(machine);
+        self.vm.stop_sharing(machine.mails, &mut output::Host { vm: self.vm.number });
         let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
         self.vm.close_ports(None, raise);
         if self.vm.stop.then() == Some(Then::Reset) {
@@ -275,22 +275,6 @@ impl Home {
         }
         drop(frames);
         machine.ended();
-    }
-
-    /// Ends what the VM shares. When this returns no CPU reaches its RAM for another VM.
-    ///
-    /// It waits for CPUs that are in guest mode, as long as a time slice at most, and not for one that does
-    /// as this does: its vCPU has left by then. No lock is held meanwhile.
-    fn stop_sharing(&self, machine: &Machine) {
-        let mut users = self.vm.stop_sharing();
-        while let Some(number) = lowest(&mut users) {
-            let Some(user) = self.vm.peer(number.into()) else { continue };
-            let link = &mut output::Host { vm: self.vm.number };
-            let mut flush = Flush::ask(user.posts, u64::MAX, machine.mails, None, link);
-            while flush.missing() != 0 {
-                core::hint::spin_loop();
-            }
-        }
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.

@@ -31,13 +31,14 @@ pub struct Flush<'a> {
 }
 
 impl<'a> Flush<'a> {
-    /// Asks vCPUs, a bit of the mask for each, and interrupts those that run, but for this CPU's.
+    /// Asks vCPUs, a bit of the mask for each, and interrupts those that run, but for one on the CPU `own`.
+    #[inline(never)]
     pub fn ask(
         posts: &'a [Post],
         mask: u64,
         mails: &[Mail],
         own: Option<u16>,
-        link: &mut impl Link,
+        link: &mut dyn Link,
     ) -> Flush<'a> {
         let mut flush = Flush { posts, asked: [0; 64], missing: 0 };
         for ((post, asked), bit) in posts.iter().zip(&mut flush.asked).zip(0u32..) {
@@ -58,6 +59,7 @@ impl<'a> Flush<'a> {
     }
 
     /// Those of whom it is not known that they have done it.
+    #[inline(never)]
     pub fn missing(&mut self) -> u64 {
         for ((post, &asked), bit) in self.posts.iter().zip(&self.asked).zip(0u32..) {
             if self.missing >> bit & 1 != 0 && post.runs_unflushed(asked).is_none() {
@@ -156,10 +158,15 @@ impl Vcpu {
     #[inline]
     pub fn settle_flush(&mut self, hardware: &mut impl Hardware) {
         if let Some(asked) = self.post.flush_owed() {
-            hardware.sync_translations(&self.vm.generation);
-            hardware.flush_guest(None);
-            self.post.flushed(asked);
+            self.flush(asked, hardware);
         }
+    }
+
+    #[inline(never)]
+    fn flush(&mut self, asked: u64, hardware: &mut impl Hardware) {
+        hardware.sync_translations(&self.vm.generation);
+        hardware.flush_guest(None);
+        self.post.flushed(asked);
     }
 
     /// Flushes the translations of vCPUs, a bit of the mask for each, and returns those of whom it is not

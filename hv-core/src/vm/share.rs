@@ -15,7 +15,9 @@ use spin::{Mutex, MutexGuard};
 
 use super::Vm;
 use super::desc::{MEMORY_STEP, link};
-use super::post::lowest;
+use super::hardware::Link;
+use super::ipi::Flush;
+use super::post::{Mail, lowest};
 use crate::mem::frames::PAGE;
 use crate::mem::nested::Access;
 use crate::mem::tlb::MustFlush;
@@ -37,6 +39,7 @@ pub const fn window(memory: u64) -> u64 {
 /// Pages of a nested page table for which it has all tables, whoever's format it has.
 pub trait Window: Send + Sync {
     /// What is mapped there.
+    #[cfg(test)]
     fn find(&self, gpa: u64) -> Option<(u64, Access)>;
 
     /// Maps a page; `false`, and nothing done, if something is mapped there.
@@ -176,9 +179,6 @@ impl Vm {
         }
         let share = self.share.as_ref().ok_or(Status::NotReady)?;
         let gpa = share.base.wrapping_add(index.wrapping_mul(PAGE));
-        if share.window.find(gpa).is_some() {
-            return Err(Status::AlreadyDone);
-        }
         let mut offers = self.offers_of(of).ok_or(Status::NotReady)?;
         match offers.get_mut(slot) {
             Some(Offer::Made { page, to, access, at, used }) if *to == self.number => {
@@ -209,10 +209,26 @@ impl Vm {
         }
     }
 
-    /// Gives back all that is mapped and takes all offers back, when no vCPU of this VM runs. Returns the
-    /// VMs, a bit for each, that have to flush before the RAM is used for something else.
+    /// Gives back all that is mapped and takes all offers back, when no vCPU of this VM runs. When this
+    /// returns, no CPU reaches its RAM for another VM.
+    ///
+    /// It waits for CPUs that are in guest mode, as long as a time slice at most, and for none that does the
+    /// same for another VM: its vCPU has left by then. No lock is held meanwhile.
     #[inline(never)]
-    pub fn stop_sharing(&self) -> u64 {
+    pub fn stop_sharing(&self, mails: &[Mail], link: &mut dyn Link) {
+        let mut users = self.take_all_back();
+        while let Some(number) = lowest(&mut users) {
+            let Some(user) = self.peer(number.into()) else { continue };
+            let mut flush = Flush::ask(user.posts, u64::MAX, mails, None, link);
+            while flush.missing() != 0 {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// The part of [`Vm::stop_sharing`] without the waiting. Returns the VMs, a bit for each, that have to
+    /// flush.
+    fn take_all_back(&self) -> u64 {
         let Some(share) = &self.share else { return 0 };
         let mut peers = self.links;
         while let Some(of) = lowest(&mut peers) {

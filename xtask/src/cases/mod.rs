@@ -20,6 +20,7 @@ mod isolation;
 mod linux;
 mod list;
 mod protocols;
+mod share;
 mod smp;
 mod trial;
 mod watch;

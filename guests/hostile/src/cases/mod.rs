@@ -17,6 +17,8 @@ mod neighbours;
 mod nmis;
 mod nowhere;
 mod shadows;
+mod share;
+mod share_pair;
 mod shared;
 mod smp;
 mod smp_calls;
@@ -155,11 +157,13 @@ pub fn all() -> impl Iterator<Item = Case> {
         nowhere::CASES,
         garbage::CASES,
         shared::CASES,
+        share::CASES,
         neighbours::CASES,
         crate::forms::CASES,
         // The other CPUs run from here on.
         smp::CASES,
         smp_calls::CASES,
+        share_pair::CASES,
         ends::CASES,
         havoc::CASES,
     ]

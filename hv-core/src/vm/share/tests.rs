@@ -203,7 +203,7 @@ proptest! {
                         runs.leave();
                         runs.hardware.seen = crate::mem::tlb::Seen::NEVER;
                     }
-                    let mut users = vm.stop_sharing();
+                    let mut users = vm.take_all_back();
                     while let Some(user) = lowest(&mut users) {
                         let posts = vm.peer(user.into()).unwrap().posts;
                         let mut link = Fake::new();
@@ -302,12 +302,12 @@ fn what_was_given_back_is_still_waited_for_when_it_is_revoked() {
 fn a_reset_of_the_grantee_leaves_the_offers() {
     let (grantor, mut grantee) = shared();
     grantee.leave();
-    assert_eq!(grantee.vcpu.vm.stop_sharing(), 0, "nobody has anything of it");
+    assert_eq!(grantee.vcpu.vm.take_all_back(), 0, "nobody has anything of it");
     grantee.look();
     assert_eq!(grantee.reach(window(RAM) + 5 * PAGE, false), None);
     assert_eq!(grantee.call(share::UNMAP, &[0, 7]).0, Status::NotReady);
     assert_eq!(grantee.call(share::MAP, &[0, 7, 6]).0, Status::Success);
-    assert_eq!(grantor.vcpu.vm.stop_sharing(), 0b10);
+    assert_eq!(grantor.vcpu.vm.take_all_back(), 0b10);
 }
 
 #[test]
@@ -337,8 +337,9 @@ fn wrong_calls_are_refused_by_the_lowest_status_that_applies() {
         ([0, 256, 0], InvalidArgument),
         ([9, 0, 512], InvalidArgument),
         ([9, 0, u64::MAX], InvalidArgument),
-        ([9, 0, 5], AlreadyDone),
+        ([9, 0, 5], NotReady),
         ([0, 7, 6], AlreadyDone),
+        ([0, 7, 5], AlreadyDone),
         ([0, 8, 6], NotReady),
         ([1, 7, 6], NotReady),
         ([2, 7, 6], NotReady),
