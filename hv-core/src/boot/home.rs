@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use pv_abi::area::INFO_SIZE;
 use spin::Mutex;
 
+use super::clean::Cleaning;
 use super::finish::Report;
 use super::machine::{Machine, MakeError};
 use super::make::{Basis, Pages, VcpuPages};
@@ -45,6 +46,8 @@ pub struct Instance {
     pub halted_at: Option<u64>,
     /// The TSC at which it was preempted, until it runs again.
     pub preempted_at: Option<u64>,
+    /// The VM has stopped, and this vCPU sees to what it leaves behind.
+    pub cleaning: Option<Box<Cleaning>>,
 }
 
 /// A vCPU with what the scheduler knows of it.
@@ -207,9 +210,12 @@ impl Home {
                 deep: false,
                 halted_at: None,
                 preempted_at: None,
+                cleaning: None,
             };
             instances.push(Box::new(Member::new(instance, vm.weight, vm.slice, desc.cpus)));
         }
+        // The whole RAM is in range by its own size.
+        let _ = vm.memory.zero(0, vm.memory.size());
         home.load(vendor, &mut instances).map_err(MakeError::Image)?;
         if let Some(place) = machine.peers.get(usize::from(number)) {
             place.call_once(|| vm);
@@ -217,13 +223,11 @@ impl Home {
         Ok(instances)
     }
 
-    /// Zeroes the RAM and loads the image: before the first entry, and at a reset. All vCPUs come to
-    /// their starts.
+    /// Loads the image into RAM that is zeros: before the first entry, and at a reset. All vCPUs come to their
+    /// starts.
     #[inline(never)]
     fn load(&self, vendor: &Extension, units: &mut [Unit]) -> Result<(), ImageError> {
         let memory = &self.vm.memory;
-        // The whole RAM is in range by its own size.
-        let _ = memory.zero(0, memory.size());
         let rsdp = tables(self.vm);
         let parts = Parts {
             kind: self.kind,
@@ -241,33 +245,46 @@ impl Home {
         Ok(())
     }
 
-    /// A vCPU has stopped with its VM. The last one to do so ends the VM or resets it.
+    /// A vCPU has stopped with its VM. When it is the last, the first has to clean up, and is returned.
     #[inline(never)]
-    pub fn stop(&'static self, machine: &'static Machine, unit: Unit) {
+    pub fn stop(&'static self, machine: &'static Machine, unit: Unit) -> Option<Unit> {
         let mut stopped = self.stopped.lock();
         stopped.push(unit);
         if stopped.len() != self.vm.posts.len() {
-            return;
+            return None;
         }
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
-        self.vm.stop_sharing(machine.mails, &mut output::Host { vm: self.vm.number });
         let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
         self.vm.close_ports(None, raise);
+        if self.vm.stop.then() != Some(Then::Reset) {
+            self.vm.end_ports(raise);
+            self.tell_end(&units);
+        }
+        let others = units.split_off(1);
+        let mut first = units.pop()?;
+        first.payload.cleaning = Some(Cleaning::begin(self.vm, others));
+        Some(first)
+    }
+
+    /// Nobody reaches the RAM, and it is zeros: the VM starts anew, or its RAM is given back.
+    #[inline(never)]
+    pub fn cleaned(&'static self, machine: &'static Machine, mut first: Unit) {
+        let others = first.payload.cleaning.take().map(|cleaning| cleaning.others);
+        let mut units = alloc::vec![first];
+        units.extend(others.into_iter().flatten());
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
                 units.into_iter().for_each(|unit| machine.send(unit));
                 return;
             }
+            self.vm.end_ports(&mut |end: End| machine.fetch(end.post.raise(end.port)));
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
+            self.tell_end(&units);
+            let _ = self.vm.memory.zero(0, self.vm.memory.size());
         }
-        self.vm.end_ports(raise);
-        if let Some(report) = self.report.lock().take() {
-            report.send(self.vm, &units);
-        }
-        let _ = self.vm.memory.zero(0, self.vm.memory.size());
         let mut frames = machine.frames.lock();
         frames.release(self.ram);
         if let Some(rom) = self.rom {
@@ -275,6 +292,12 @@ impl Home {
         }
         drop(frames);
         machine.ended();
+    }
+
+    fn tell_end(&self, units: &[Unit]) {
+        if let Some(report) = self.report.lock().take() {
+            report.send(self.vm, units);
+        }
     }
 
     /// Brings the VM back to its start. Nothing of the guest's registrations survives.

@@ -1,5 +1,6 @@
 //! From the boot loader to running VMs: memory, tables, the other CPUs, the bundle.
 
+mod clean;
 mod entry;
 mod finish;
 mod home;

@@ -82,6 +82,10 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             continue;
         };
         let began = tsc();
+        if unit.payload.cleaning.is_some() {
+            vcpus.clean(unit, began, left);
+            continue;
+        }
         let leave = vcpus.run(&mut unit.payload, began, left);
         let ran = tsc().saturating_sub(began);
         match leave {
@@ -240,8 +244,10 @@ impl Vcpus<'_> {
                     let link = &mut output::Host { vm: home.vm.number };
                     instance.vcpu.tell_others(Notice::Stop, link);
                 }
-                self.count = self.count.saturating_sub(1);
-                home.stop(self.machine, unit);
+                match home.stop(self.machine, unit) {
+                    Some(first) => self.join(first),
+                    None => self.count = self.count.saturating_sub(1),
+                }
             }
         }
     }

@@ -15,9 +15,7 @@ use spin::{Mutex, MutexGuard};
 
 use super::Vm;
 use super::desc::{MEMORY_STEP, link};
-use super::hardware::Link;
-use super::ipi::Flush;
-use super::post::{Mail, lowest};
+use super::post::lowest;
 use crate::mem::frames::PAGE;
 use crate::mem::nested::Access;
 use crate::mem::tlb::MustFlush;
@@ -209,26 +207,9 @@ impl Vm {
         }
     }
 
-    /// Gives back all that is mapped and takes all offers back, when no vCPU of this VM runs. When this
-    /// returns, no CPU reaches its RAM for another VM.
-    ///
-    /// It waits for CPUs that are in guest mode, as long as a time slice at most, and for none that does the
-    /// same for another VM: its vCPU has left by then. No lock is held meanwhile.
-    #[inline(never)]
-    pub fn stop_sharing(&self, mails: &[Mail], link: &mut dyn Link) {
-        let mut users = self.take_all_back();
-        while let Some(number) = lowest(&mut users) {
-            let Some(user) = self.peer(number.into()) else { continue };
-            let mut flush = Flush::ask(user.posts, u64::MAX, mails, None, link);
-            while flush.missing() != 0 {
-                core::hint::spin_loop();
-            }
-        }
-    }
-
-    /// The part of [`Vm::stop_sharing`] without the waiting. Returns the VMs, a bit for each, that have to
-    /// flush.
-    fn take_all_back(&self) -> u64 {
+    /// Gives back all that is mapped and takes all offers back, when no vCPU of this VM runs. Returns the VMs, a
+    /// bit for each, whose vCPUs have to flush before nobody reaches its RAM for them.
+    pub fn take_all_back(&self) -> u64 {
         let Some(share) = &self.share else { return 0 };
         let mut peers = self.links;
         while let Some(of) = lowest(&mut peers) {
