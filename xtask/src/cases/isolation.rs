@@ -1,19 +1,14 @@
 //! Whether one VM can hurt another.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hv_core::host::report::Cause;
-use hv_core::host::stat::{Moment, Stat};
 use hv_core::vm::Policy;
 use pv_abi::exit::Reason;
 
 use super::checks::small;
 use super::list::NO_TRIPLE_FAULTS;
-use super::{Case, Kind, Stage};
-use crate::event::Event;
-use crate::machine::{Hardware, Machine};
-use crate::session::Session;
+use super::{Case, Kind, Stage, outcome};
+use crate::machine::Machine;
 use crate::vmfile::{Memory, PolicyName, Slice, Vcpus, VmSpec};
 
 use Kind::Checks;
@@ -41,14 +36,6 @@ const LEAST: f64 = 0.8;
 /// Exits of the measured VM that are its work alone, however often it loses the CPU.
 const OWN: &[Reason] = &[Reason::Cpuid, Reason::MsrRead, Reason::NestedPageFault];
 
-/// A run of the VM that is measured.
-struct Run {
-    stat: Box<Stat>,
-    /// How often the other VM started, if there was one, and what it ended by.
-    starts: usize,
-    end: Option<Cause>,
-}
-
 fn holds(stage: &Stage<'_>) -> Result<()> {
     let measured = || VmSpec {
         slice_us: Slice(200),
@@ -67,54 +54,22 @@ fn holds(stage: &Stage<'_>) -> Result<()> {
             if NO_TRIPLE_FAULTS.contains(&stage.machine) { RESETS } else { HAVOC },
         )
     };
-    let alone = run(stage, "alone", vec![measured()])?;
-    let beside = run(stage, "beside", vec![measured(), havoc])?;
+    let [alone] = outcome::run(stage, "alone", CPUS, [measured()])?;
+    let [beside, other] = outcome::run(stage, "beside", CPUS, [measured(), havoc])?;
+    let done = "@bench done rows=4";
+    let (alone, beside) = (alone.finished(done)?.stat()?, beside.finished(done)?.stat()?);
     for &reason in OWN {
-        let [a, b] = [&alone, &beside].map(|run| run.stat.exits[reason as usize].count);
+        let [a, b] = [alone, beside].map(|stat| stat.exits[reason as usize].count);
         ensure!(a == b, "{a} exits for {reason:?} alone, {b} beside the other VM");
     }
-    ensure!(beside.end == Some(Cause::TimeLimit), "the other VM ended by {:?}", beside.end);
-    ensure!(beside.starts > 3, "the other VM started only {} times", beside.starts);
+    let starts = other.console().matches("@hostile havoc on 4 CPUs").count();
+    ensure!(
+        starts > 3 && other.end.is_some_and(|(cause, _)| cause == Some(Cause::TimeLimit)),
+        "the other VM started {starts} times and ended by {:?}",
+        other.end
+    );
     let share = f64::from(CPUS) / f64::from(VCPUS + 1);
-    let progress = alone.stat.ticks as f64 / beside.stat.ticks as f64;
+    let progress = alone.ticks as f64 / beside.ticks as f64;
     ensure!(progress >= LEAST * share, "progress of {progress:.3} of a CPU, the share is {share}");
     Ok(())
-}
-
-/// Runs these VMs, of which the first is measured, until all have ended.
-fn run(stage: &Stage<'_>, name: &str, vms: Vec<VmSpec>) -> Result<Run> {
-    let plan = stage.lab.plan.with_vms(vms)?;
-    let hardware = Hardware { cpus: CPUS, ..stage.hardware(&plan.vms) };
-    let boot = plan.boot(hardware, &stage.folder.join(name), Duration::from_secs(300))?;
-    let (mut stat, mut ends, mut faults) = (None, [None; 2], Vec::new());
-    let mut consoles: [Vec<u8>; 2] = Default::default();
-    Session::start(&boot)?.run(|event| match event {
-        Event::Console { vm, bytes } => {
-            if let Some(console) = consoles.get_mut(usize::from(vm)) {
-                console.extend(bytes);
-            }
-        }
-        Event::Stat { vm: 0, stat: new } if new.moment == Moment::End as u32 => stat = Some(new),
-        Event::End { vm, cause, code, .. } => {
-            // What the measured VM ended by is known before the other's end.
-            if let Some(end) = ends.get_mut(usize::from(vm)) {
-                *end = Some((Cause::from_number(cause), code));
-            }
-        }
-        Event::Panic { text } | Event::Malformed(text) => faults.push(text),
-        _ => {}
-    })?;
-    let [measured, other] = consoles.map(|text| String::from_utf8_lossy(&text).into_owned());
-    let at = boot.log.display();
-    ensure!(faults.is_empty(), "{name}: {faults:?}; log: {at}");
-    ensure!(
-        ends[0] == Some((Some(Cause::Shutdown), 0)) && measured.contains("@bench done rows=4"),
-        "{name}: the measured VM ended by {:?}; log: {at}\n{measured}",
-        ends[0]
-    );
-    Ok(Run {
-        stat: stat.with_context(|| format!("{name}: no figures; log: {at}"))?,
-        starts: other.matches("@hostile havoc on 4 CPUs").count(),
-        end: ends[1].and_then(|(cause, _)| cause),
-    })
 }

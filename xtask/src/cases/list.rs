@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, isolation, share, smp};
+use super::{Case, isolation, senders, share, smp};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -81,6 +81,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         smp::CASES,
         share::CASES,
         isolation::CASES,
+        senders::CASES,
         figures::CASES,
         linux::CASES,
         hostile::CASES,
