@@ -36,6 +36,7 @@ pub struct Post {
     notices: AtomicU32,
     place: AtomicU64,
     vectors: [AtomicU64; 4],
+    /// How each vector was triggered when it was left last. It is written before the vector, and stays.
     levels: [AtomicU64; 4],
     /// [`KICKED`] and [`WAITING`].
     kick: AtomicU8,
@@ -72,11 +73,17 @@ impl Post {
         let notices = match notice {
             Notice::Vector(vector, trigger) => {
                 let (word, bit) = (usize::from(vector >> 6), 1u64 << (vector & 63));
-                if let (Trigger::Level, Some(word)) = (trigger, self.levels.get(word)) {
-                    word.fetch_or(bit, Ordering::Relaxed);
+                if let Some(levels) = self.levels.get(word) {
+                    let is_level = levels.load(Ordering::Relaxed) & bit != 0;
+                    match trigger {
+                        Trigger::Level if !is_level => _ = levels.fetch_or(bit, Ordering::Relaxed),
+                        Trigger::Edge if is_level => _ = levels.fetch_and(!bit, Ordering::Relaxed),
+                        _ => {}
+                    }
                 }
-                if let Some(word) = self.vectors.get(word) {
-                    word.fetch_or(bit, Ordering::Relaxed);
+                // Who finds the vector, even before it is told, finds how it was triggered.
+                if let Some(vectors) = self.vectors.get(word) {
+                    vectors.fetch_or(bit, Ordering::Release);
                 }
                 Notices::empty()
             }
@@ -110,12 +117,14 @@ impl Post {
         if !self.waits.load(Ordering::SeqCst) || !self.waits.swap(false, Ordering::SeqCst) {
             return None;
         }
-        let all = |words: &[AtomicU64; 4]| {
-            core::array::from_fn(|i| words.get(i).map_or(0, |word| word.swap(0, Ordering::Relaxed)))
-        };
-        let vectors = all(&self.vectors);
+        let (mut vectors, mut levels) = ([0; 4], [0; 4]);
+        let words = self.vectors.iter().zip(&self.levels);
+        for ((vector, level), words) in vectors.iter_mut().zip(&mut levels).zip(words) {
+            *vector = words.0.swap(0, Ordering::Acquire);
+            *level = words.1.load(Ordering::Relaxed) & *vector;
+        }
         let notices = Notices::from_bits_retain(self.notices.swap(0, Ordering::Relaxed));
-        Some(Taken { vectors, levels: all(&self.levels), notices })
+        Some(Taken { vectors, levels, notices })
     }
 
     fn place(&self) -> Place {
