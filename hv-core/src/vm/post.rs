@@ -4,11 +4,11 @@
 //! CPU has a [`Mail`]: which of the vCPUs that sleep on it have been left something. Whoever leaves a notice
 //! learns whether a CPU is to be interrupted for it.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
-use spin::Mutex;
+use core::array::from_fn;
 
 use crate::device::apic::{ApicPage, Ipi, Mode, Trigger, is_addressed};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 mod flush;
 mod kick;
@@ -57,8 +57,8 @@ impl Post {
             mode: AtomicU8::new(Mode::XApic as u8),
             notices: AtomicU32::new(0),
             place: AtomicU64::new(0),
-            vectors: [const { AtomicU64::new(0) }; 4],
-            levels: [const { AtomicU64::new(0) }; 4],
+            vectors: from_fn(|_| AtomicU64::new(0)),
+            levels: from_fn(|_| AtomicU64::new(0)),
             kick: AtomicU8::new(0),
             flushes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),

@@ -475,7 +475,7 @@ impl Setup {
             (0..count).map(|_| &*Box::leak(Box::new(ApicPage::new()))).collect();
         let posts: Vec<Post> = (0u32..).zip(&pages).map(|(id, page)| Post::new(id, page)).collect();
         let vm = self.vm(posts.leak());
-        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([Mail::new(), Mail::new()]));
         (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page, mails)).collect()
     }
 

@@ -1,6 +1,8 @@
 //! What the vCPUs that sleep on a CPU have been left.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::array::from_fn;
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Words of a [`Mail`].
 const WORDS: usize = 16;
@@ -22,10 +24,10 @@ const NEW: u64 = 1 << 63;
 
 impl Mail {
     /// Empty.
-    pub const fn new() -> Mail {
+    pub fn new() -> Mail {
         Mail {
             summary: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS],
+            words: from_fn(|_| AtomicU64::new(0)),
             apic_id: AtomicU32::new(0),
         }
     }
