@@ -26,6 +26,7 @@ pub mod hw;
 pub mod hypercall;
 pub mod mem;
 pub mod sched;
+mod sync;
 pub mod vm;
 
 #[cfg(target_os = "none")]

@@ -7,7 +7,7 @@
 //! it behind that, by [`Post::ask_flush`](crate::vm::post::Post::ask_flush). An emulator's TLB need not
 //! catch a forgotten flush, so models do (see the tests).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A flush that is owed. Dropping it without publishing it is a bug.
 #[must_use = "stale translations stay in use until this is published"]
@@ -21,8 +21,8 @@ impl MustFlush {
     }
 
     /// An obligation of a backend that is not real.
-    #[cfg(test)]
-    pub(crate) fn in_a_test() -> MustFlush {
+    #[cfg(any(test, loom))]
+    pub fn in_a_test() -> MustFlush {
         MustFlush::new()
     }
 

@@ -1,10 +1,11 @@
 //! What CPUs tell each other.
 
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicI64, AtomicU64};
+use core::array::from_fn;
 
 use super::CPUS;
 use super::member::ahead;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicI64, AtomicU64};
 
 /// The bit of a CPU in a mask of CPUs.
 pub(super) fn bit(cpu: usize) -> u64 {
@@ -53,20 +54,18 @@ pub struct Board {
 
 impl Board {
     /// For CPUs none of which has published.
-    #[expect(clippy::new_without_default, reason = "it stands in a static")]
-    pub const fn new() -> Board {
+    #[expect(clippy::new_without_default, reason = "a board for no CPUs is no default")]
+    pub fn new() -> Board {
         Board {
             idle: Word(AtomicU64::new(0)),
             called: Word(AtomicU64::new(0)),
             floor: Word(AtomicU64::new(0)),
-            notices: [const {
-                Notice {
-                    time: AtomicU64::new(0),
-                    weight: AtomicU64::new(u64::MAX),
-                    round: AtomicI64::new(0),
-                    open: AtomicU64::new(0),
-                }
-            }; CPUS],
+            notices: from_fn(|_| Notice {
+                time: AtomicU64::new(0),
+                weight: AtomicU64::new(u64::MAX),
+                round: AtomicI64::new(0),
+                open: AtomicU64::new(0),
+            }),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Bits that some set and one takes, without locks: words, and above them a word that says where to look.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::array::from_fn;
 
 use super::post::lowest;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Words of [`Bits`].
 pub const WORDS: usize = 16;
@@ -20,8 +21,8 @@ const ALL: u64 = (1 << WORDS) - 1;
 
 impl Bits {
     /// None is set.
-    pub const fn new() -> Bits {
-        Bits { summary: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+    pub fn new() -> Bits {
+        Bits { summary: AtomicU64::new(0), words: from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Sets a bit.

@@ -4,12 +4,12 @@
 //! CPU has a [`Mail`]: which of the vCPUs that sleep on it have been left something. Whoever leaves a notice
 //! learns whether a CPU is to be interrupted for it.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
-use spin::Mutex;
+use core::array::from_fn;
 
 use super::bits::Bits;
 use crate::device::apic::{ApicPage, Ipi, Mode, Trigger, is_addressed};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 mod flush;
 mod kick;
@@ -39,6 +39,7 @@ pub struct Post {
     /// The CPU on which the vCPU runs, or ran last.
     cpu: AtomicU32,
     vectors: [AtomicU64; 4],
+    /// How each vector was triggered when it was left last. It is written before the vector, and stays.
     levels: [AtomicU64; 4],
     /// [`KICKED`] and [`WAITING`].
     kick: AtomicU8,
@@ -62,8 +63,8 @@ impl Post {
             notices: AtomicU32::new(0),
             place: AtomicU64::new(0),
             cpu: AtomicU32::new(0),
-            vectors: [const { AtomicU64::new(0) }; 4],
-            levels: [const { AtomicU64::new(0) }; 4],
+            vectors: from_fn(|_| AtomicU64::new(0)),
+            levels: from_fn(|_| AtomicU64::new(0)),
             kick: AtomicU8::new(0),
             flushes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
@@ -79,11 +80,17 @@ impl Post {
         let notices = match notice {
             Notice::Vector(vector, trigger) => {
                 let (word, bit) = (usize::from(vector >> 6), 1u64 << (vector & 63));
-                if let (Trigger::Level, Some(word)) = (trigger, self.levels.get(word)) {
-                    word.fetch_or(bit, Ordering::Relaxed);
+                if let Some(levels) = self.levels.get(word) {
+                    let is_level = levels.load(Ordering::Relaxed) & bit != 0;
+                    match trigger {
+                        Trigger::Level if !is_level => _ = levels.fetch_or(bit, Ordering::Relaxed),
+                        Trigger::Edge if is_level => _ = levels.fetch_and(!bit, Ordering::Relaxed),
+                        _ => {}
+                    }
                 }
-                if let Some(word) = self.vectors.get(word) {
-                    word.fetch_or(bit, Ordering::Relaxed);
+                // Who finds the vector, even before it is told, finds how it was triggered.
+                if let Some(vectors) = self.vectors.get(word) {
+                    vectors.fetch_or(bit, Ordering::Release);
                 }
                 Notices::empty()
             }
@@ -118,12 +125,14 @@ impl Post {
         if !self.waits.load(Ordering::SeqCst) || !self.waits.swap(false, Ordering::SeqCst) {
             return None;
         }
-        let all = |words: &[AtomicU64; 4]| {
-            core::array::from_fn(|i| words.get(i).map_or(0, |word| word.swap(0, Ordering::Relaxed)))
-        };
-        let vectors = all(&self.vectors);
+        let (mut vectors, mut levels) = ([0; 4], [0; 4]);
+        let words = self.vectors.iter().zip(&self.levels);
+        for ((vector, level), words) in vectors.iter_mut().zip(&mut levels).zip(words) {
+            *vector = words.0.swap(0, Ordering::Acquire);
+            *level = words.1.load(Ordering::Relaxed) & *vector;
+        }
         let notices = Notices::from_bits_retain(self.notices.swap(0, Ordering::Relaxed));
-        Some(Taken { vectors, levels: all(&self.levels), notices })
+        Some(Taken { vectors, levels, notices })
     }
 
     /// Forgets events and a kick, and that the vCPU waits for one.

@@ -480,13 +480,13 @@ impl Setup {
 
     /// Several in one VM, the first on CPU 0 and the others on CPU 1.
     pub fn vcpus(&self, count: u32) -> Vec<Vcpu> {
-        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([Mail::new(), Mail::new()]));
         self.of_vm(count, self.number, self.links, self.peers, mails)
     }
 
     /// Those of several VMs, by their numbers: how many each has, and whom it may reach.
     pub fn linked(&self, vms: &[(u32, u64)]) -> Vec<Vec<Vcpu>> {
-        let mails: &'static [Mail; 2] = Box::leak(Box::new([const { Mail::new() }; 2]));
+        let mails: &'static [Mail; 2] = Box::leak(Box::new([Mail::new(), Mail::new()]));
         let peers: &'static [Once<&'static Vm>] =
             vms.iter().map(|_| Once::new()).collect::<Vec<_>>().leak();
         (0u8..)

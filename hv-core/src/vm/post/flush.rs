@@ -1,8 +1,7 @@
 //! Flushes of a vCPU's translations that others ask for.
 
-use core::sync::atomic::Ordering;
-
 use super::{Place, Post};
+use crate::sync::atomic::Ordering;
 
 impl Post {
     /// Asks for a flush of the vCPU's translations; returns its number.

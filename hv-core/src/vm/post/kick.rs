@@ -1,8 +1,7 @@
 //! The wait of a vCPU for a kick, which ends its next wait if it comes before.
 
-use core::sync::atomic::Ordering;
-
 use super::{Place, Post};
+use crate::sync::atomic::Ordering;
 
 /// [`Post::kick`]: it was kicked, and has not waited since.
 pub(super) const KICKED: u8 = 1 << 0;

@@ -1,7 +1,6 @@
 //! What the vCPUs that sleep on a CPU have been left.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::vm::bits::{Bits, WORDS};
 
 /// How many vCPUs can belong to one CPU.
@@ -21,7 +20,7 @@ const NEW: u64 = 1 << 63;
 
 impl Mail {
     /// Empty.
-    pub const fn new() -> Mail {
+    pub fn new() -> Mail {
         Mail { slots: Bits::new(), apic_id: AtomicU32::new(0) }
     }
 

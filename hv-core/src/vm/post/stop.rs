@@ -1,6 +1,6 @@
 //! The stop of all vCPUs of a VM.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, Ordering};
 
 /// Why the vCPUs of a VM stop, and how it is told.
 #[derive(Debug, Default)]

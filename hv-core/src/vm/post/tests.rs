@@ -16,6 +16,7 @@ fn what_is_left_is_taken_once() {
         (Notice::Vector(0x30, Trigger::Edge), 0, 0x30),
         (Notice::Vector(0xff, Trigger::Level), 3, 63),
         (Notice::Vector(0x40, Trigger::Edge), 1, 0),
+        (Notice::Vector(0xff, Trigger::Edge), 3, 63),
     ] {
         post.leave(notice);
         let Taken { vectors, levels, notices } = post.take().unwrap();
