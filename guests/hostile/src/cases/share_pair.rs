@@ -15,16 +15,16 @@ use x86_64::share::{self, Access};
 use super::smp::sound;
 use super::{Action, Case, Expected, Verdict, Wrong};
 
-const fn several(name: &'static str, run: fn() -> Verdict) -> Case {
-    Case { name, expected: Expected::Depends, needs_pv: true, action: Action::Several(run) }
+const fn case(name: &'static str, run: fn() -> Verdict) -> Case {
+    Case { name, expected: Expected::Depends, needs_pv: true, action: Action::Run(run) }
 }
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    several("share-grantor", grantor),
-    several("share-grantee", grantee),
-    several("share-reset", reset),
-    several("share-survivor", survivor),
+    case("share-grantor", grantor),
+    case("share-grantee", grantee),
+    case("share-reset", reset),
+    case("share-survivor", survivor),
 ];
 
 /// More CPUs than these are let be.
