@@ -351,7 +351,7 @@ fn the_slice_counts_only_while_others_wait() {
     let before = exits(&v, Reason::TimeSlice).0;
     v.slice_end = STARTED + 100_000;
     h.pass(10_000);
-    h.then(|_, _| Exit::Pause);
+    h.then(|_, _| Exit::Wbinvd);
     go(&mut v, &mut h);
     assert_eq!(exits(&v, Reason::TimeSlice), (before + 1, 10_000));
 }
