@@ -65,8 +65,11 @@ pub fn finish(
     if !advanced || due < now {
         return finish_late(vcpu, hardware, left, reason, call, advanced);
     }
+    if !hardware.set_slice(due, now) {
+        vcpu.attend();
+        return finish_late(vcpu, hardware, left, reason, call, true);
+    }
     count(vcpu, hardware, reason, call, now);
-    hardware.set_slice(due, now);
     true
 }
 
@@ -83,11 +86,11 @@ fn finish_late(
     if advanced && vcpu.due == EVENTS {
         events(vcpu, hardware);
         let (now, due) = (hardware.tsc(), vcpu.due);
-        if now <= due {
+        if now <= due && hardware.set_slice(due, now) {
             count(vcpu, hardware, reason, call, now);
-            hardware.set_slice(due, now);
             return true;
         }
+        vcpu.attend();
     }
     vcpu.reason = reason;
     vcpu.call = call;
@@ -112,7 +115,17 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         count_last(vcpu, hardware, now);
     }
     let leave = loop {
-        hardware.set_slice(vcpu.slice_due.max(now), now);
+        if !hardware.set_slice(vcpu.slice_due.max(now), now) {
+            now = match attend(vcpu, hardware, now) {
+                Ok(now) => now,
+                Err(leave) => {
+                    // The exit before has been counted.
+                    console::drain(vcpu, hardware);
+                    return leave;
+                }
+            };
+            continue;
+        }
         let Some(left) = hardware.enter(vcpu) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
