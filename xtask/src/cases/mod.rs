@@ -19,6 +19,7 @@ mod host;
 mod linux;
 mod list;
 mod protocols;
+mod sched;
 mod smp;
 mod trial;
 mod watch;

@@ -8,6 +8,7 @@ use pv_abi::Status;
 use crate::raw::Registers;
 
 mod calls;
+mod deaf;
 mod ends;
 mod faults;
 mod garbage;
@@ -159,6 +160,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         // The other CPUs run from here on.
         smp::CASES,
         smp_calls::CASES,
+        deaf::CASES,
         ends::CASES,
     ]
     .into_iter()
