@@ -18,6 +18,8 @@ pub enum Left {
     Outcome(Outcome),
     /// The instruction is complete; something is due.
     Attend,
+    /// Nothing of an exit, which has been counted; everything is to be looked at.
+    Look,
 }
 
 /// What the world switch passes on at each exit.
@@ -65,12 +67,17 @@ pub fn finish(
     if !advanced || due < now {
         return finish_late(vcpu, hardware, left, reason, call, advanced);
     }
-    if !hardware.set_slice(due, now) {
-        vcpu.attend();
-        return finish_late(vcpu, hardware, left, reason, call, true);
-    }
     count(vcpu, hardware, reason, call, now);
-    true
+    set_slice(due, now, hardware, left)
+}
+
+#[inline(always)]
+fn set_slice(due: u64, now: u64, hardware: &mut impl Backend, left: &mut Left) -> bool {
+    let set = hardware.set_slice(due, now);
+    if !set {
+        *left = Left::Look;
+    }
+    set
 }
 
 /// As [`finish`], where something is due: an interrupt that can be delivered is, and the guest goes on.
@@ -86,11 +93,10 @@ fn finish_late(
     if advanced && vcpu.due == EVENTS {
         events(vcpu, hardware);
         let (now, due) = (hardware.tsc(), vcpu.due);
-        if now <= due && hardware.set_slice(due, now) {
+        if now <= due {
             count(vcpu, hardware, reason, call, now);
-            return true;
+            return set_slice(due, now, hardware, left);
         }
-        vcpu.attend();
     }
     vcpu.reason = reason;
     vcpu.call = call;
@@ -115,21 +121,22 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         count_last(vcpu, hardware, now);
     }
     let leave = loop {
-        if !hardware.set_slice(vcpu.slice_due.max(now), now) {
-            now = match attend(vcpu, hardware, now) {
-                Ok(now) => now,
-                Err(leave) => {
-                    // The exit before has been counted.
-                    console::drain(vcpu, hardware);
-                    return leave;
-                }
-            };
-            continue;
-        }
-        let Some(left) = hardware.enter(vcpu) else {
+        let set = hardware.set_slice(vcpu.slice_due.max(now), now);
+        let Some(left) = (if set { hardware.enter(vcpu) } else { Some(Left::Look) }) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
         let ended = match left {
+            Left::Look => {
+                let looked = hardware.tsc();
+                now = match attend(vcpu, hardware, looked) {
+                    Ok(now) => now,
+                    Err(leave) => {
+                        console::drain(vcpu, hardware);
+                        return leave;
+                    }
+                };
+                continue;
+            }
             Left::Attend => {
                 profile::count(vcpu, hardware, None);
                 Ok(())
