@@ -237,13 +237,15 @@ impl<V: Vendor> Home<V> {
     #[inline(never)]
     pub fn stop(&'static self, machine: &'static Machine<V>, unit: Unit<V>) {
         let mut stopped = self.stopped.lock();
-        stopped.push(unit);
+        // In their order, which is how they are started again.
+        let number = |unit: &Unit<V>| unit.payload.vcpu.number;
+        let before = stopped.iter().take_while(|other| number(other) < number(&unit)).count();
+        stopped.insert(before, unit);
         if stopped.len() != self.vm.posts.len() {
             return;
         }
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
-        units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
