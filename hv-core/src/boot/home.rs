@@ -249,13 +249,15 @@ impl Home {
     #[inline(never)]
     pub fn stop(&'static self, machine: &'static Machine, unit: Unit) -> Option<Unit> {
         let mut stopped = self.stopped.lock();
-        stopped.push(unit);
+        // In their order, which is how they are started again.
+        let number = |unit: &Unit| unit.payload.vcpu.number;
+        let before = stopped.iter().take_while(|other| number(other) < number(&unit)).count();
+        stopped.insert(before, unit);
         if stopped.len() != self.vm.posts.len() {
             return None;
         }
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
-        units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
         let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
         self.vm.close_ports(None, raise);
         if self.vm.stop.then() != Some(Then::Reset) {

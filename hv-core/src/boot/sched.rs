@@ -120,7 +120,9 @@ impl Vcpus<'_> {
         for _ in 0..2 {
             self.help();
             let mut queue = self.queue.lock();
-            let picked = preferred.and_then(|post| queue.prefer(is(post))).or_else(|| queue.pick());
+            let picked = preferred
+                .and_then(|post| queue.prefer(self.index.into(), &is(post)))
+                .or_else(|| queue.pick());
             let mut idle = queue.publish(&self.machine.board);
             drop(queue);
             while let Some(cpu) = lowest(&mut idle) {
@@ -141,7 +143,7 @@ impl Vcpus<'_> {
         };
         let other = self.machine.queues.get(from);
         let found =
-            other.and_then(|other| other.lock().take_preferred(self.index.into(), is(post)));
+            other.and_then(|other| other.lock().take_preferred(self.index.into(), &is(post)));
         if let Some(unit) = found {
             self.queue.lock().receive(unit);
         }

@@ -28,7 +28,8 @@ impl<T> Queue<T> {
     /// turn of those.
     #[inline(never)]
     pub fn take_movable(&mut self, cpu: usize) -> Option<Box<Member<T>>> {
-        let Some(mut member) = self.movable.take(|member| member.affinity() & bit(cpu) != 0) else {
+        let Some(mut member) = self.movable.take(&|member| member.affinity() & bit(cpu) != 0)
+        else {
             self.open = self.movable.cpus() & !bit(self.cpu);
             return None;
         };
@@ -36,21 +37,14 @@ impl<T> Queue<T> {
         Some(member)
     }
 
-    /// Somebody who waits here, may run on this other CPU and may be [preferred](Queue::prefer) goes there, to
-    /// [`receive`](Queue::receive).
+    /// As [`prefer`](Queue::prefer), for who goes to this other CPU, to [`receive`](Queue::receive).
     #[inline(never)]
     pub fn take_preferred(
         &mut self,
         cpu: usize,
-        is: impl Fn(&T) -> bool,
+        is: &dyn Fn(&T) -> bool,
     ) -> Option<Box<Member<T>>> {
-        let time = self.time;
-        let fits = |member: &Member<T>| {
-            member.affinity() & bit(cpu) != 0
-                && is(&member.payload)
-                && member.may_be_preferred(time)
-        };
-        let mut member = self.movable.take(fits)?;
+        let (mut member, _) = self.prefer(cpu, is)?;
         self.discount(&mut member);
         Some(member)
     }

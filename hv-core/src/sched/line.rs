@@ -41,6 +41,8 @@ impl<T> PartialEq for Entry<T> {
 impl<T> Eq for Entry<T> {}
 
 type Heap<T> = BinaryHeap<Entry<T>>;
+/// Whether one is to be taken.
+type Fits<'a, T> = &'a dyn Fn(&Member<T>) -> bool;
 
 /// Those that may start, by their deadlines, and the others, by when they may start.
 #[derive(Debug)]
@@ -98,8 +100,9 @@ impl<T> Line<T> {
     }
 
     /// The first that fits. It costs as much as there are members only if the very first does not.
-    pub fn take(&mut self, fits: impl Fn(&Member<T>) -> bool) -> Option<Box<Member<T>>> {
-        let entry = take(&mut self.eligible, &fits).or_else(|| take(&mut self.ahead, &fits));
+    #[inline(never)]
+    pub fn take(&mut self, fits: Fits<'_, T>) -> Option<Box<Member<T>>> {
+        let entry = take(&mut self.eligible, fits).or_else(|| take(&mut self.ahead, fits));
         entry.map(|entry| entry.member)
     }
 
@@ -110,7 +113,8 @@ impl<T> Line<T> {
     }
 }
 
-fn take<T>(heap: &mut Heap<T>, fits: &impl Fn(&Member<T>) -> bool) -> Option<Entry<T>> {
+#[inline(never)]
+fn take<T>(heap: &mut Heap<T>, fits: Fits<'_, T>) -> Option<Entry<T>> {
     if fits(&heap.peek()?.member) {
         return heap.pop();
     }

@@ -107,13 +107,17 @@ impl<T> Queue<T> {
         Some((member, left))
     }
 
-    /// As [`pick`](Queue::pick), but it is this one, whosever turn it is; `None` if it does not wait here, or is
-    /// ahead of its share by more than a slice.
+    /// As [`pick`](Queue::pick), but it is this one, whosever turn it is; `None` if it does not wait here, may not run
+    /// on this CPU, or is ahead of its share by more than a slice.
     #[inline(never)]
-    pub fn prefer(&mut self, is: impl Fn(&T) -> bool) -> Option<(Box<Member<T>>, u64)> {
+    pub fn prefer(&mut self, cpu: usize, is: &dyn Fn(&T) -> bool) -> Option<(Box<Member<T>>, u64)> {
         let time = self.time;
-        let fits = |member: &Member<T>| is(&member.payload) && member.may_be_preferred(time);
-        let member = self.staying.take(fits).or_else(|| self.movable.take(fits))?;
+        let fits = |member: &Member<T>| {
+            is(&member.payload)
+                && member.affinity() & bit(cpu) != 0
+                && member.may_be_preferred(time)
+        };
+        let member = self.staying.take(&fits).or_else(|| self.movable.take(&fits))?;
         let left = member.left();
         Some((member, left))
     }

@@ -246,8 +246,10 @@ pub struct VendorExit {
 pub trait Backend: Hardware + Sized {
     /// The last thing before every entry: has the guest exit at the host's TSC `due` at the latest,
     /// which is `now` or later, and applies the speculation policy. The exit is then a time slice, or
-    /// an interrupt of the host where the vendor has no timer of its own for this.
-    fn set_slice(&mut self, due: u64, now: u64);
+    /// an interrupt of the host where the vendor has no timer of its own for this. `false` if interrupts
+    /// of the host were taken for that: one may have been for what others have left meanwhile, which is
+    /// to be looked at before the entry.
+    fn set_slice(&mut self, due: u64, now: u64) -> bool;
 
     /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at
     /// the first exit that leaves more to be done. `None` if the CPU refused to enter it.

@@ -18,6 +18,8 @@ pub enum Left {
     Outcome(Outcome),
     /// The instruction is complete; something is due.
     Attend,
+    /// Nothing of an exit, which has been counted; everything is to be looked at.
+    Look,
 }
 
 /// What the world switch passes on at each exit.
@@ -66,8 +68,16 @@ pub fn finish(
         return finish_late(vcpu, hardware, left, reason, call, advanced);
     }
     count(vcpu, hardware, reason, call, now);
-    hardware.set_slice(due, now);
-    true
+    set_slice(due, now, hardware, left)
+}
+
+#[inline(always)]
+fn set_slice(due: u64, now: u64, hardware: &mut impl Backend, left: &mut Left) -> bool {
+    let set = hardware.set_slice(due, now);
+    if !set {
+        *left = Left::Look;
+    }
+    set
 }
 
 /// As [`finish`], where something is due: an interrupt that can be delivered is, and the guest goes on.
@@ -85,8 +95,7 @@ fn finish_late(
         let (now, due) = (hardware.tsc(), vcpu.due);
         if now <= due {
             count(vcpu, hardware, reason, call, now);
-            hardware.set_slice(due, now);
-            return true;
+            return set_slice(due, now, hardware, left);
         }
     }
     vcpu.reason = reason;
@@ -112,11 +121,22 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         count_last(vcpu, hardware, now);
     }
     let leave = loop {
-        hardware.set_slice(vcpu.slice_due.max(now), now);
-        let Some(left) = hardware.enter(vcpu) else {
+        let set = hardware.set_slice(vcpu.slice_due.max(now), now);
+        let Some(left) = (if set { hardware.enter(vcpu) } else { Some(Left::Look) }) else {
             break Leave::ended(Cause::EntryFailure, 0, "");
         };
         let ended = match left {
+            Left::Look => {
+                let looked = hardware.tsc();
+                now = match attend(vcpu, hardware, looked) {
+                    Ok(now) => now,
+                    Err(leave) => {
+                        console::drain(vcpu, hardware);
+                        return leave;
+                    }
+                };
+                continue;
+            }
             Left::Attend => {
                 profile::count(vcpu, hardware, None);
                 Ok(())

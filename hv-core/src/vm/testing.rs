@@ -94,6 +94,8 @@ pub struct Fake {
     pub delivers: bool,
     pub status: Option<(u8, u8)>,
     pub slices: Vec<u64>,
+    /// What comes when a slice is set next, with an interrupt that is taken for the timer's.
+    pub comes: Option<Box<dyn FnOnce()>>,
     pub counts: (u64, u64),
     pub sound: bool,
     pub served: u32,
@@ -142,6 +144,7 @@ impl Fake {
             delivers: false,
             status: None,
             slices: Vec::new(),
+            comes: None,
             counts: (0, 0),
             sound: true,
             served: 0,
@@ -362,8 +365,10 @@ impl Hardware for Fake {
 }
 
 impl Backend for Fake {
-    fn set_slice(&mut self, due: u64, now: u64) {
+    fn set_slice(&mut self, due: u64, now: u64) -> bool {
         self.slices.push(due - now);
+        let comes = self.comes.take().map(|comes| comes());
+        comes.is_none()
     }
 
     fn port(&mut self) -> u16 {

@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, isolation, senders, share, smp};
+use super::{Case, isolation, sched, senders, share, smp};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -80,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         smp::CASES,
         share::CASES,
+        sched::CASES,
         isolation::CASES,
         senders::CASES,
         figures::CASES,

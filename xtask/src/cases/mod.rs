@@ -21,6 +21,7 @@ mod linux;
 mod list;
 mod outcome;
 mod protocols;
+mod sched;
 mod senders;
 mod share;
 mod smp;

@@ -8,6 +8,7 @@ use pv_abi::Status;
 use crate::raw::Registers;
 
 mod calls;
+mod deaf;
 mod ends;
 mod faults;
 mod garbage;
@@ -164,6 +165,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         smp::CASES,
         smp_calls::CASES,
         share_pair::CASES,
+        deaf::CASES,
         ends::CASES,
         havoc::CASES,
     ]

@@ -80,11 +80,9 @@ impl HasCommon for Guest<'_> {
 
 impl Backend for Guest<'_> {
     #[inline(always)]
-    fn set_slice(&mut self, due: u64, now: u64) {
-        if due != self.armed {
-            self.arm(due, now);
-        }
+    fn set_slice(&mut self, due: u64, now: u64) -> bool {
         Speculation::before_entry();
+        due == self.armed || self.arm(due, now)
     }
 
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
@@ -132,13 +130,16 @@ impl Backend for Guest<'_> {
 }
 
 impl Guest<'_> {
+    /// `false` if interrupts were taken.
     #[cold]
-    fn arm(&mut self, due: u64, now: u64) {
-        if self.armed.wrapping_sub(1) < now {
-            // It has fired, and its interrupt would end guest mode once more for nothing.
+    fn arm(&mut self, due: u64, now: u64) -> bool {
+        let fired = self.armed.wrapping_sub(1) < now;
+        if fired {
+            // Its interrupt would end guest mode once more for nothing.
             local_apic::take_interrupts();
         }
         self.armed = due;
         self.timer.arm(if self.state.hurry.is_some() { now } else { due }, now);
+        !fired
     }
 }

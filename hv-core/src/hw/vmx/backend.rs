@@ -58,11 +58,12 @@ impl HasCommon for Guest<'_> {
 
 impl Backend for Guest<'_> {
     #[inline(always)]
-    fn set_slice(&mut self, due: u64, now: u64) {
+    fn set_slice(&mut self, due: u64, now: u64) -> bool {
         // The value is as wide as 32 bits allow: what is due is never further away.
         let value = due.wrapping_sub(now) >> self.timer_shift;
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value as u32);
         Speculation::before_entry();
+        true
     }
 
     fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {

@@ -43,12 +43,12 @@ fn who_is_preferred_comes_from_another_cpu_if_it_may() {
     let (_, mut queues) = cpus(&[2, 3]);
     queues[1].join(member(7, 0b0010));
     queues[1].join(member(8, ANYWHERE));
-    let mut take = |who| queues[1].take_preferred(0, |&other| other == who);
+    let mut take = |who| queues[1].take_preferred(0, &|&other| other == who);
     assert!(take(7).is_none(), "it has to stay");
     assert!(take(9).is_none(), "it is not there");
     let taken = take(8).unwrap();
     queues[0].receive(taken);
-    assert_eq!(queues[0].prefer(|&who| who == 8).unwrap().0.payload, 8);
+    assert_eq!(queues[0].prefer(0, &|&who| who == 8).unwrap().0.payload, 8);
     assert_eq!((queues[0].len(), queues[1].len()), (2, 4));
 }
 

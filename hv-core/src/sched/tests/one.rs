@@ -78,11 +78,11 @@ fn who_is_preferred_runs_next_and_others_have_their_shares_all_the_same() {
     let mut cpu = Cpu::new(&[NORMAL; 4]);
     let (member, _) = cpu.queue.pick().unwrap();
     cpu.queue.give_way(member, 1);
-    assert!(cpu.queue.prefer(|&who| who == 4).is_none(), "it is away");
+    assert!(cpu.queue.prefer(0, &|&who| who == 4).is_none(), "it is away");
     // Each time one gives way it would have the last of all run.
     let mut refused = 0;
     for turn in 0..400 {
-        let preferred = cpu.queue.prefer(|&who| who == 3);
+        let preferred = cpu.queue.prefer(0, &|&who| who == 3);
         refused += u32::from(preferred.is_none());
         let (member, left) = preferred.unwrap_or_else(|| cpu.queue.pick().unwrap());
         cpu.had[member.payload] += left;

@@ -5,6 +5,7 @@ use crate::vm::exit::PortAccess;
 use crate::vm::hardware::Kept;
 use crate::vm::testing::{Fake, RFLAGS_IF, STARTED, Setup, vcpu, with_timer};
 use crate::vm::{Gpr, Hardware, MachineType};
+use std::boxed::Box;
 
 /// Runs the script, at whose end the CPU refuses the entry.
 #[track_caller]
@@ -68,6 +69,41 @@ fn a_halt_is_counted_when_the_vcpu_runs_again_with_the_time_between() {
     go(&mut v, &mut h);
     assert_eq!(exits(&v, Reason::Hlt), (1, 70_000));
     assert_eq!(exits(&v, Reason::Pause), (1, 0), "each exit once");
+}
+
+#[test]
+fn what_comes_with_the_interrupt_of_the_timer_is_seen_before_the_entry() {
+    use crate::vm::post::Notice;
+    for quick in [false, true] {
+        let (mut v, mut h) = vcpu();
+        let (post, stop) = (v.post, &v.vm.stop);
+        let comes = move |_: &mut Vcpu, h: &mut Fake| {
+            h.comes = Some(Box::new(move || _ = post.leave(Notice::Nmi)));
+            Exit::Cpuid
+        };
+        if quick {
+            h.then_quick(comes)
+        } else {
+            h.then(comes)
+        }
+        h.then(|v, h| {
+            assert!(v.post.take().is_none() && h.delivered == [Event::nmi()]);
+            Exit::Pause
+        });
+        go(&mut v, &mut h);
+        assert_eq!([exits(&v, Reason::Cpuid).0, exits(&v, Reason::Pause).0], [1, 1], "{quick}");
+        // What ends the run ends it before the entry, too.
+        h.then(move |_, h| {
+            h.comes = Some(Box::new(move || {
+                stop.begin(crate::vm::post::Then::End);
+                post.leave(Notice::Stop);
+            }));
+            Exit::Cpuid
+        });
+        h.then(|_, _| panic!("entered"));
+        assert_eq!(run(&mut v, &mut h), Leave::Stopped);
+        assert_eq!(exits(&v, Reason::Cpuid).0, 2);
+    }
 }
 
 #[test]
@@ -351,7 +387,7 @@ fn the_slice_counts_only_while_others_wait() {
     let before = exits(&v, Reason::TimeSlice).0;
     v.slice_end = STARTED + 100_000;
     h.pass(10_000);
-    h.then(|_, _| Exit::Pause);
+    h.then(|_, _| Exit::Wbinvd);
     go(&mut v, &mut h);
     assert_eq!(exits(&v, Reason::TimeSlice), (before + 1, 10_000));
 }
