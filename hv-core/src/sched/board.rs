@@ -54,7 +54,7 @@ pub struct Board {
 
 impl Board {
     /// For CPUs none of which has published.
-    #[expect(clippy::new_without_default, reason = "a board for no CPUs is no default")]
+    #[expect(clippy::new_without_default, reason = "a machine has one, made in one place")]
     pub fn new() -> Board {
         Board {
             idle: Word(AtomicU64::new(0)),

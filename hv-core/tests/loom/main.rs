@@ -10,6 +10,7 @@ mod flush;
 mod kick;
 mod mail;
 mod post;
+mod start;
 mod stop;
 mod tlb;
 
