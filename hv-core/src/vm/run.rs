@@ -30,7 +30,7 @@ pub struct Frame<'a, B> {
     /// Its backend.
     pub hardware: &'a mut B,
     /// What is left when the switch returns.
-    pub left: Left,
+    pub left: &'a mut Left,
 }
 
 /// Answers an exit of a frequent kind as far as the next entry: `true`. Where more is to be done, it
@@ -45,7 +45,7 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
             finish(frame.vcpu, frame.hardware, &mut frame.left, exit.reason(), call)
         }
         outcome => {
-            frame.left = Left::Outcome(outcome);
+            *frame.left = Left::Outcome(outcome);
             false
         }
     }
@@ -56,7 +56,7 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
 pub fn finish(
     vcpu: &mut Vcpu,
     hardware: &mut impl Backend,
-    left: &mut Left,
+    left: &mut &mut Left,
     reason: Reason,
     call: u32,
 ) -> bool {
@@ -75,7 +75,7 @@ pub fn finish(
 fn finish_late(
     vcpu: &mut Vcpu,
     hardware: &mut impl Backend,
-    left: &mut Left,
+    left: &mut &mut Left,
     reason: Reason,
     call: u32,
     advanced: bool,
@@ -91,7 +91,7 @@ fn finish_late(
     }
     vcpu.reason = reason;
     vcpu.call = call;
-    *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
+    **left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
     false
 }
 
@@ -113,10 +113,11 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     }
     let leave = loop {
         hardware.set_slice(vcpu.slice_due.max(now), now);
-        let Some(left) = hardware.enter(vcpu) else {
+        let mut left = Left::All;
+        if !hardware.enter(vcpu, &mut left) {
             break Leave::ended(Cause::EntryFailure, 0, "");
-        };
-        let ended = match left {
+        }
+        let ended = match &left {
             Left::Attend => {
                 profile::count(vcpu, hardware, None);
                 Ok(())
@@ -125,7 +126,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
                 let exit = hardware.exit(vcpu);
                 let outcome = handle(vcpu, hardware, exit);
                 profile::count(vcpu, hardware, Some(&exit));
-                end(vcpu, hardware, outcome)
+                end(vcpu, hardware, &outcome)
             }
             Left::Outcome(outcome) => {
                 profile::count(vcpu, hardware, None);
@@ -159,8 +160,8 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
 }
 
 #[inline(never)]
-fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: Outcome) -> Result<(), Leave> {
-    match outcome {
+fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: &Outcome) -> Result<(), Leave> {
+    match *outcome {
         Outcome::Advance => hardware.advance(),
         Outcome::AdvanceBy(length) => hardware.advance_by(length),
         Outcome::AdvanceUncounted => {
@@ -214,7 +215,9 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
             "the VM ran longer than its description allows",
         ));
     }
-    vcpu.take_post()?;
+    if vcpu.post.has_notices() {
+        vcpu.take_post()?;
+    }
     if vcpu.contended && now >= vcpu.slice_end {
         return Err(Leave::Preempted);
     }
@@ -302,7 +305,9 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
         if core::mem::take(&mut vcpu.levels_changed) {
             hardware.set_eoi_exits(vcpu.apic.level_vectors());
         }
-        hardware.set_interrupt_status(vcpu.apic.rvi(), vcpu.apic.svi());
+        if vcpu.apic.take_changed() {
+            hardware.set_interrupt_status(vcpu.apic.rvi(), vcpu.apic.svi());
+        }
     } else if let Some(vector) = vcpu.apic.deliverable() {
         if !busy && hardware.interruptible() {
             vcpu.apic.acknowledge(vector);
