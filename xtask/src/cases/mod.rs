@@ -20,6 +20,7 @@ mod linux;
 mod list;
 mod protocols;
 mod smp;
+mod switch;
 mod trial;
 mod watch;
 
