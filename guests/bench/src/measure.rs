@@ -93,6 +93,12 @@ impl Meter {
         }
     }
 
+    /// What was measured otherwise, without marks: `ticks` for all of `ops`, `empty` of them not theirs.
+    pub fn measured(&mut self, ops: u64, ticks: u64, empty: u64) {
+        (self.ops, self.ticks, self.empty) =
+            (self.ops + ops, self.ticks + ticks, self.empty + empty);
+    }
+
     /// A section of one `op` that says afterwards how many operations it was: what it did in a fixed time.
     pub fn section_of_time(&mut self, op: impl FnOnce() -> u64) {
         let (mut op, mut done) = (Some(op), 0);

@@ -3,7 +3,7 @@
 use guest_kernel::scratch;
 
 use crate::measure::Meter;
-use crate::workloads::{console, cpu, memory, mixed, smp, time};
+use crate::workloads::{console, cpu, memory, mixed, smp, time, turns};
 
 /// A workload.
 pub struct Workload {
@@ -79,6 +79,9 @@ pub const WORKLOADS: &[Workload] = &[
     several(31, "fork-join", 1000, smp::work::fork_join),
     several(32, "fork-join-spin", 1000, smp::work::fork_join_spin),
     calls(33, "lock-pv", 10_000, smp::locks::pv),
+    Workload { exists: turns::call, ..any(40, "turn-yield", 1000, turns::turn_yield) },
+    Workload { exists: turns::wanted, ..any(41, "turn-wake", 100, turns::turn_wake) },
+    Workload { exists: turns::wanted, ..several(42, "turn-rouse", 100, turns::turn_rouse) },
 ];
 
 /// A part of the mix.

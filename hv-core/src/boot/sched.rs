@@ -18,7 +18,7 @@ use crate::hw::extension;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::vendor::Visit;
-use crate::sched::Queue;
+use crate::sched::{Alarms, Queue};
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::post::{Mail, Notice, Place, Post, Then, lowest};
@@ -47,6 +47,10 @@ pub(super) struct Vcpus<'a> {
     pub(super) places: Vec<Option<Unit>>,
     /// Numbers of places that are free.
     pub(super) free: Vec<u16>,
+    /// When those that sleep are due by themselves.
+    pub(super) alarms: Alarms,
+    /// One of those that sleep may have written something that is not sent.
+    pub(super) writes: bool,
     /// This is the only CPU, and so many vCPUs are there; 0 where there are others.
     pub(super) count: usize,
     /// There are other CPUs, to which vCPUs can move.
@@ -68,6 +72,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         queue,
         places: Vec::new(),
         free: Vec::new(),
+        alarms: Alarms::default(),
+        writes: false,
         count: 0,
         shares: machine.online.load(Ordering::Acquire) > 1,
         preferred: None,
@@ -76,7 +82,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
     vcpus.arrive();
     while machine.vms.load(Ordering::Acquire) != 0 {
         vcpus.read_mail();
-        vcpus.wake_due();
+        vcpus.wake_due(tsc());
         let Some((mut unit, left)) = vcpus.decide() else {
             vcpus.idle();
             continue;
@@ -123,12 +129,12 @@ impl Vcpus<'_> {
             let picked = preferred
                 .and_then(|post| queue.prefer(self.index.into(), &is(post)))
                 .or_else(|| queue.pick());
-            let mut idle = queue.publish(&self.machine.board);
+            let mut idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
             drop(queue);
             while let Some(cpu) = lowest(&mut idle) {
                 self.machine.call(cpu.into());
             }
-            if picked.is_some() {
+            if picked.is_some() || !self.shares {
                 return picked;
             }
         }

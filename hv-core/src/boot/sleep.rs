@@ -43,15 +43,13 @@ impl Vcpus<'_> {
         }
     }
 
-    /// Wakes those for which something is due by themselves.
-    #[inline(never)]
-    pub(super) fn wake_due(&mut self) {
-        for slot in 0..self.places.len() {
-            if let Some(unit) = self.places.get_mut(slot).and_then(Option::as_mut)
-                && wakes(&mut unit.payload.vcpu)
-            {
-                self.wake(slot as u16);
-            }
+    /// Wakes those for which something is due by themselves at the TSC `now`.
+    #[inline]
+    pub(super) fn wake_due(&mut self, now: u64) {
+        while let Some((due, slot)) = self.alarms.first()
+            && due <= now
+        {
+            self.wake(slot);
         }
     }
 
@@ -61,6 +59,7 @@ impl Vcpus<'_> {
         let place = self.places.get_mut(usize::from(slot));
         let Some(mut unit) = place.and_then(Option::take) else { return };
         self.free.push(slot);
+        self.alarms.remove(slot);
         let instance = &mut unit.payload;
         instance.vcpu.post.set_place(Place::Queued);
         if core::mem::take(&mut instance.deep) {
@@ -76,7 +75,7 @@ impl Vcpus<'_> {
                 None if tsc() < vcpu.vm.time_limit => return self.sleep(unit),
                 None => {}
             }
-        } else if !wakes(vcpu) {
+        } else if !wakes(vcpu, tsc()) {
             return self.sleep(unit);
         }
         unit.payload.vcpu.attend();
@@ -95,8 +94,10 @@ impl Vcpus<'_> {
         let (home, post) = (instance.home, instance.vcpu.post);
         instance.come_to(self.index);
         post.set_place(Place::Asleep { cpu: self.index, slot });
-        let due = !instance.vcpu.waits_for_startup && wakes(&mut instance.vcpu);
-        if !due && next(&instance.vcpu, 0) == u64::MAX {
+        let now = tsc();
+        let due = wakes(&mut instance.vcpu, now) && !instance.vcpu.waits_for_startup;
+        let alarm = next(&instance.vcpu, now);
+        if !due && alarm == u64::MAX {
             instance.deep = true;
             let asleep = home.asleep.fetch_add(1, Ordering::SeqCst).saturating_add(1) as usize;
             let posts = home.vm.posts;
@@ -111,9 +112,12 @@ impl Vcpus<'_> {
                 return self.left(unit, Leave::ended(Cause::HaltedForEver, 0, message));
             }
         }
+        let send_at = instance.vcpu.send_at;
+        self.writes |= send_at != u64::MAX;
         if let Some(place) = self.places.get_mut(usize::from(slot)) {
             *place = Some(unit);
         }
+        self.alarms.set(slot, alarm.min(send_at));
         // What came before it was known to sleep has brought no mail.
         if due || post.waits() {
             self.wake(slot);
@@ -122,33 +126,34 @@ impl Vcpus<'_> {
 
     /// The TSC at which the one that runs makes room: at the end of its slice if others wait, or when the
     /// first of those that sleep has something to do. `None` if there is neither.
-    #[inline(never)]
+    #[inline]
     pub(super) fn yield_at(&self, slice_end: Option<u64>) -> Option<u64> {
-        let now = tsc();
-        let asleep = self.places.iter().flatten().map(|unit| &unit.payload.vcpu);
-        let wakes = asleep.map(|vcpu| next(vcpu, now).min(vcpu.send_at));
-        wakes.filter(|&at| at != u64::MAX).chain(slice_end).min()
+        let alarm = self.alarms.first().map(|(due, _)| due);
+        alarm.into_iter().chain(slice_end).min()
     }
 
     /// Halts this CPU until something is due for one of its vCPUs or it is told something.
     #[inline(never)]
     pub(super) fn idle(&mut self) {
-        let vcpus = self.places.iter_mut().flatten().map(|unit| &mut unit.payload.vcpu);
-        halt(self.machine, self.mail, vcpus);
+        if core::mem::take(&mut self.writes) {
+            let asleep = self.places.iter_mut().flatten().map(|unit| &mut unit.payload.vcpu);
+            asleep.for_each(send_output);
+        }
+        let due = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
+        halt(self.machine, self.mail, due);
     }
 }
 
 /// When something is due for a vCPU that sleeps, by the host's TSC, which is `now`.
-#[inline(never)]
+#[inline]
 fn next(vcpu: &Vcpu, now: u64) -> u64 {
     vcpu.timer_due(now).unwrap_or(u64::MAX).min(vcpu.vm.time_limit).min(vcpu.board_due)
 }
 
-/// Whether a vCPU that sleeps has something to do, its time limit included.
+/// Whether a vCPU that sleeps has something to do at the TSC `now`, its time limit included.
 #[inline(never)]
-fn wakes(vcpu: &mut Vcpu) -> bool {
+fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
     let delivers = vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
-    let now = tsc();
     let link = &mut output::Host { vm: vcpu.vm.number };
     // What a VM has written is sent in time, whoever runs.
     if now >= vcpu.send_at {
@@ -157,20 +162,21 @@ fn wakes(vcpu: &mut Vcpu) -> bool {
     vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit
 }
 
-/// Halts this CPU until something is due for these vCPUs, and sends what they have written before.
-#[inline(never)]
-fn halt<'a>(machine: &Machine, mail: &Mail, vcpus: impl Iterator<Item = &'a mut Vcpu>) {
-    let now = tsc();
-    let mut until = now.saturating_add(machine.tsc_hz / 10);
-    let mut told = false;
-    for vcpu in vcpus {
+/// Sends what a vCPU that sleeps has written.
+#[inline]
+fn send_output(vcpu: &mut Vcpu) {
+    if vcpu.send_at != u64::MAX {
         vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });
-        until = until.min(next(vcpu, now));
-        told |= vcpu.post.waits();
     }
+}
+
+/// Halts this CPU until something is due at the TSC `due`, or it is told something.
+#[inline]
+fn halt(machine: &Machine, mail: &Mail, due: u64) {
     // Interrupts are off until the halt: what comes behind this look ends it.
-    if until > tsc() && !mail.waits() && !told {
-        machine.timer.halt_until(until);
+    if !mail.waits() {
+        let now = tsc();
+        machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now);
     }
 }
 
@@ -178,12 +184,16 @@ fn halt<'a>(machine: &Machine, mail: &Mail, vcpus: impl Iterator<Item = &'a mut 
 /// nothing of its own is left that could end the halt, or the CPU is told something.
 pub(super) fn waits(machine: &Machine, mail: &Mail, vcpu: &mut Vcpu) -> bool {
     let since = tsc();
-    while !wakes(vcpu) {
-        if next(vcpu, 0) == u64::MAX || mail.waits() {
+    let mut now = since;
+    while !wakes(vcpu, now) {
+        let due = next(vcpu, now);
+        if due == u64::MAX || mail.waits() {
             return false;
         }
-        halt(machine, mail, core::iter::once(&mut *vcpu));
+        send_output(vcpu);
+        halt(machine, mail, due);
+        now = tsc();
     }
-    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(tsc().saturating_sub(since));
+    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(now.saturating_sub(since));
     true
 }

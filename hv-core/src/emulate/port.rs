@@ -104,14 +104,25 @@ fn write_uart(
     register: u16,
     value: u8,
 ) {
-    if let Some(byte) = uart.lock().write(register as u8, value) {
+    let sent = match register {
+        0 => uart.lock().write_data(value),
+        _ => uart.lock().write(register as u8, value),
+    };
+    if let Some(byte) = sent {
         vcpu.vm.outbox.lock().console_byte(hardware, byte);
         vcpu.output_waits(hardware);
     } else if register == SCRATCH && vcpu.vm.options.contains(Options::SCRATCH_MARKS) {
-        let stat = vcpu.stat(Moment::Scratch, value.into(), hardware.tsc());
-        vcpu.vm.outbox.lock().frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
-        vcpu.output_waits(hardware);
+        report(vcpu, hardware, value);
     }
+}
+
+/// Sends the counters, by the number that was written.
+#[cold]
+#[inline(never)]
+fn report(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: u8) {
+    let stat = vcpu.stat(Moment::Scratch, number.into(), hardware.tsc());
+    vcpu.vm.outbox.lock().frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
+    vcpu.output_waits(hardware);
 }
 
 #[inline(never)]

@@ -36,12 +36,24 @@ pub fn tsc() -> u64 {
 /// The CPU has the MSR, otherwise the read is a #GP in the hypervisor.
 #[inline(always)]
 pub unsafe fn rdmsr(msr: u32) -> u64 {
+    // SAFETY: as the caller vouches.
+    let [low, high] = unsafe { rdmsr_halves(msr) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The same as the instruction has it: the lower half, and the upper one.
+///
+/// # Safety
+///
+/// As for [`rdmsr`].
+#[inline(always)]
+pub unsafe fn rdmsr_halves(msr: u32) -> [u32; 2] {
     let (low, high): (u32, u32);
     // SAFETY: the caller vouches for the MSR; reading it changes no memory.
     unsafe {
         asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nostack, preserves_flags));
     }
-    u64::from(high) << 32 | u64::from(low)
+    [low, high]
 }
 
 /// Writes an MSR.
@@ -52,8 +64,19 @@ pub unsafe fn rdmsr(msr: u32) -> u64 {
 #[inline(always)]
 pub unsafe fn wrmsr(msr: u32, value: u64) {
     // SAFETY: as the caller vouches.
+    unsafe { wrmsr_halves(msr, [value as u32, (value >> 32) as u32]) };
+}
+
+/// The same as the instruction has it: the lower half, and the upper one.
+///
+/// # Safety
+///
+/// As for [`wrmsr`].
+#[inline(always)]
+pub unsafe fn wrmsr_halves(msr: u32, [low, high]: [u32; 2]) {
+    // SAFETY: as the caller vouches.
     unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags));
+        asm!("wrmsr", in("ecx") msr, in("eax") low, in("edx") high, options(nostack, preserves_flags));
     }
 }
 

@@ -6,7 +6,7 @@ extern crate alloc;
 use alloc::boxed::Box;
 use core::arch::asm;
 
-use super::instructions::{rdmsr, wrmsr};
+use super::instructions::{rdmsr_halves, wrmsr_halves};
 
 const TSC_AUX: u32 = 0xc000_0103;
 
@@ -20,7 +20,7 @@ struct Extended([u8; 3072]);
 pub struct Live {
     /// The CPU has RDTSCP, and so TSC_AUX.
     rdtscp: bool,
-    tsc_aux: u64,
+    tsc_aux: [u32; 2],
     debug: [u64; 4],
     extended: Box<Extended>,
 }
@@ -29,14 +29,14 @@ impl Live {
     /// The state after reset. `rdtscp`: the CPU has RDTSCP, and so TSC_AUX.
     pub fn new(rdtscp: bool) -> Live {
         let extended = Box::new(Extended([0; 3072]));
-        let mut live = Live { rdtscp, tsc_aux: 0, debug: [0; 4], extended };
+        let mut live = Live { rdtscp, tsc_aux: [0; 2], debug: [0; 4], extended };
         live.reset();
         live
     }
 
     /// Brings it to the state after reset.
     pub fn reset(&mut self) {
-        (self.tsc_aux, self.debug) = (0, [0; 4]);
+        (self.tsc_aux, self.debug) = ([0; 2], [0; 4]);
         let bytes = &mut self.extended.0;
         bytes.fill(0);
         // FCW and MXCSR as after FNINIT and reset; with XSAVE, an empty header initializes all.
@@ -53,7 +53,7 @@ impl Live {
         if self.rdtscp {
             // SAFETY: the MSR comes with RDTSCP; its value was legal when it was read or checked. The
             // hypervisor does not use it.
-            unsafe { wrmsr(TSC_AUX, self.tsc_aux) };
+            unsafe { wrmsr_halves(TSC_AUX, self.tsc_aux) };
         }
         for (number, &value) in (0..).zip(&self.debug) {
             set_debug_register(number, value);
@@ -81,7 +81,7 @@ impl Live {
     pub fn save(&mut self, all: u64) -> u64 {
         if self.rdtscp {
             // SAFETY: as in `load`.
-            self.tsc_aux = unsafe { rdmsr(TSC_AUX) };
+            self.tsc_aux = unsafe { rdmsr_halves(TSC_AUX) };
         }
         for (number, value) in (0..).zip(&mut self.debug) {
             *value = debug_register(number);

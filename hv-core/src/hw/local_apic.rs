@@ -209,9 +209,9 @@ impl Timer {
         }
     }
 
-    /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`.
-    pub fn halt_until(self, deadline: u64) {
-        self.arm(deadline, tsc());
+    /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`; it is `now`.
+    pub fn halt_until(self, deadline: u64, now: u64) {
+        self.arm(deadline, now);
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
         self.disarm();

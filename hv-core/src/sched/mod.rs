@@ -31,6 +31,7 @@
 //! two: who is taken from one is received by the other when the first is free. A CPU whose only vCPU runs still
 //! comes to a decision in each slice, as it could not help the others otherwise.
 
+mod alarms;
 mod balance;
 mod board;
 mod line;
@@ -40,6 +41,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+pub use alarms::Alarms;
 pub use board::Board;
 pub use member::Member;
 pub use queue::Queue;

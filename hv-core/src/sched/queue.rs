@@ -4,6 +4,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 
+use super::NORMAL;
 use super::board::bit;
 use super::line::Line;
 use super::member::Member;
@@ -135,9 +136,8 @@ impl<T> Queue<T> {
     /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
     #[inline(never)]
     pub fn give_way(&mut self, mut member: Box<Member<T>>, ticks: u64) {
-        self.charge(&mut member, ticks);
-        let left = member.left();
-        self.charge(&mut member, left);
+        let whole = ticks.max(member.left());
+        self.charge(&mut member, whole);
         member.ask();
         self.insert(member);
     }
@@ -149,11 +149,10 @@ impl<T> Queue<T> {
         self.discount(member);
     }
 
-    #[inline(never)]
     fn charge(&mut self, member: &mut Member<T>, ticks: u64) {
-        let before = member.beyond(self.time);
         member.ran(ticks);
-        self.pass(member.beyond(self.time).saturating_sub(before));
+        let had = ticks.saturating_mul(NORMAL.into());
+        self.pass(i64::try_from(had).unwrap_or(i64::MAX));
     }
 
     #[inline(never)]
@@ -175,8 +174,8 @@ impl<T> Queue<T> {
     #[inline(never)]
     fn pass(&mut self, had: i64) {
         let (sum, weight) = (self.rest.saturating_add(had), self.weight.cast_signed());
-        self.rest = sum.checked_rem_euclid(weight).unwrap_or(0);
         let whole = sum.checked_div_euclid(weight).unwrap_or(0);
+        self.rest = if weight == 0 { 0 } else { sum.wrapping_sub(whole.wrapping_mul(weight)) };
         self.time = self.time.wrapping_add(whole.cast_unsigned());
     }
 

@@ -252,8 +252,9 @@ pub trait Backend: Hardware + Sized {
     fn set_slice(&mut self, due: u64, now: u64) -> bool;
 
     /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at
-    /// the first exit that leaves more to be done. `None` if the CPU refused to enter it.
-    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left>;
+    /// the first exit that leaves more to be done, which it then says in `left` unless it is
+    /// [`Left::All`], as `left` is when it is called. `false` if the CPU refused to enter it.
+    fn enter(&mut self, vcpu: &mut Vcpu, left: &mut Left) -> bool;
 
     /// Why it exited, where [`Left::All`] was left. What the CPU does not say is found in the
     /// instruction; if that cannot be fetched, the exit is [`Exit::Undecoded`], and nothing has been

@@ -119,10 +119,16 @@ impl Post {
         self.waits.load(Ordering::SeqCst) || self.kick.load(Ordering::SeqCst) == KICKED | WAITING
     }
 
+    /// Whether something is here.
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        self.waits.load(Ordering::SeqCst)
+    }
+
     /// Takes what is here.
     pub fn take(&self) -> Option<Taken> {
         // A look costs less than the swap, and there is seldom something.
-        if !self.waits.load(Ordering::SeqCst) || !self.waits.swap(false, Ordering::SeqCst) {
+        if !self.has_notices() || !self.waits.swap(false, Ordering::SeqCst) {
             return None;
         }
         let (mut vectors, mut levels) = ([0; 4], [0; 4]);

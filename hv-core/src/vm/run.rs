@@ -32,7 +32,7 @@ pub struct Frame<'a, B> {
     /// Its backend.
     pub hardware: &'a mut B,
     /// What is left when the switch returns.
-    pub left: Left,
+    pub left: &'a mut Left,
 }
 
 /// Answers an exit of a frequent kind as far as the next entry: `true`. Where more is to be done, it
@@ -47,7 +47,7 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
             finish(frame.vcpu, frame.hardware, &mut frame.left, exit.reason(), call)
         }
         outcome => {
-            frame.left = Left::Outcome(outcome);
+            *frame.left = Left::Outcome(outcome);
             false
         }
     }
@@ -58,7 +58,7 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
 pub fn finish(
     vcpu: &mut Vcpu,
     hardware: &mut impl Backend,
-    left: &mut Left,
+    left: &mut &mut Left,
     reason: Reason,
     call: u32,
 ) -> bool {
@@ -85,7 +85,7 @@ fn set_slice(due: u64, now: u64, hardware: &mut impl Backend, left: &mut Left) -
 fn finish_late(
     vcpu: &mut Vcpu,
     hardware: &mut impl Backend,
-    left: &mut Left,
+    left: &mut &mut Left,
     reason: Reason,
     call: u32,
     advanced: bool,
@@ -100,7 +100,7 @@ fn finish_late(
     }
     vcpu.reason = reason;
     vcpu.call = call;
-    *left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
+    **left = if advanced { Left::Attend } else { Left::Outcome(Outcome::Advance) };
     false
 }
 
@@ -122,10 +122,11 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     }
     let leave = loop {
         let set = hardware.set_slice(vcpu.slice_due.max(now), now);
-        let Some(left) = (if set { hardware.enter(vcpu) } else { Some(Left::Look) }) else {
+        let mut left = if set { Left::All } else { Left::Look };
+        if set && !hardware.enter(vcpu, &mut left) {
             break Leave::ended(Cause::EntryFailure, 0, "");
-        };
-        let ended = match left {
+        }
+        let ended = match &left {
             Left::Look => {
                 let looked = hardware.tsc();
                 now = match attend(vcpu, hardware, looked) {
@@ -145,7 +146,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
                 let exit = hardware.exit(vcpu);
                 let outcome = handle(vcpu, hardware, exit);
                 profile::count(vcpu, hardware, Some(&exit));
-                end(vcpu, hardware, outcome)
+                end(vcpu, hardware, &outcome)
             }
             Left::Outcome(outcome) => {
                 profile::count(vcpu, hardware, None);
@@ -179,8 +180,8 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
 }
 
 #[inline(never)]
-fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: Outcome) -> Result<(), Leave> {
-    match outcome {
+fn end(vcpu: &mut Vcpu, hardware: &mut impl Backend, outcome: &Outcome) -> Result<(), Leave> {
+    match *outcome {
         Outcome::Advance => hardware.advance(),
         Outcome::AdvanceBy(length) => hardware.advance_by(length),
         Outcome::AdvanceUncounted => {
@@ -234,7 +235,9 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
             "the VM ran longer than its description allows",
         ));
     }
-    vcpu.take_post()?;
+    if vcpu.post.has_notices() {
+        vcpu.take_post()?;
+    }
     if vcpu.contended && now >= vcpu.slice_end {
         return Err(Leave::Preempted);
     }
@@ -322,7 +325,9 @@ fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
         if core::mem::take(&mut vcpu.levels_changed) {
             hardware.set_eoi_exits(vcpu.apic.level_vectors());
         }
-        hardware.set_interrupt_status(vcpu.apic.rvi(), vcpu.apic.svi());
+        if vcpu.apic.take_changed() {
+            hardware.set_interrupt_status(vcpu.apic.rvi(), vcpu.apic.svi());
+        }
     } else if let Some(vector) = vcpu.apic.deliverable() {
         if !busy && hardware.interruptible() {
             vcpu.apic.acknowledge(vector);

@@ -379,17 +379,16 @@ impl Backend for Fake {
     }
 
     /// Does what the script says; at its end the CPU refuses the entry.
-    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+    fn enter(&mut self, vcpu: &mut Vcpu, left: &mut Left) -> bool {
         loop {
-            let (quick, f) = self.script.pop_front()?;
+            let Some((quick, f)) = self.script.pop_front() else { return false };
             self.delivered.extend(self.pending.take());
             let exit = f(vcpu, self);
             vcpu.exited = self.time.get();
-            let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+            let mut frame = Frame { vcpu, hardware: self, left };
             if !quick || !answer(&mut frame, exit) {
-                let left = frame.left;
                 self.last = exit;
-                return Some(left);
+                return true;
             }
         }
     }

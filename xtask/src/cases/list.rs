@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, isolation, sched, senders, share, smp};
+use super::{Case, isolation, sched, senders, share, smp, switch};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -79,6 +79,7 @@ const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         smp::CASES,
+        switch::CASES,
         share::CASES,
         sched::CASES,
         isolation::CASES,

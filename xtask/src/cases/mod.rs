@@ -25,6 +25,7 @@ mod sched;
 mod senders;
 mod share;
 mod smp;
+mod switch;
 mod trial;
 mod watch;
 

@@ -6,3 +6,4 @@ pub mod memory;
 pub mod mixed;
 pub mod smp;
 pub mod time;
+pub mod turns;

@@ -107,6 +107,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     pub fn eoi(&mut self) -> Effect {
         let Some(vector) = self.in_service() else { return Effect::None };
         self.page.remove(Vectors::Isr, vector);
+        self.changed = true;
         Effect::Eoi { vector, broadcast: self.page.has(Vectors::Tmr, vector) }
     }
 

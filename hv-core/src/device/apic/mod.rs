@@ -136,6 +136,8 @@ pub struct VirtualApic<P> {
     waiting: u8,
     /// The same for the ISR.
     serving: u8,
+    /// Software has changed the IRR or the ISR since [`VirtualApic::take_changed`].
+    changed: bool,
 }
 
 impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
@@ -151,6 +153,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             timer_writes: 0,
             waiting: 0,
             serving: 0,
+            changed: true,
         };
         apic.power_up();
         apic
@@ -182,6 +185,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.enabled = false;
         self.waiting = 0;
         self.serving = 0;
+        self.changed = true;
         self.page.set(VERSION, registers::VERSION_VALUE);
         self.page.set(DFR, u32::MAX);
         self.page.set(SVR, 0xff);

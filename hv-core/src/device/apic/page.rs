@@ -128,9 +128,18 @@ impl ApicPage {
         self.get(set.register(word))
     }
 
+    /// Whether the set is empty, as most are most of the time.
+    #[inline]
+    pub fn is_empty(&self, set: Vectors) -> bool {
+        (0..8).fold(0, |all, word| all | self.vectors(set, word)) == 0
+    }
+
     /// The highest vector in the set.
     #[inline]
     pub fn highest(&self, set: Vectors) -> Option<u8> {
+        if self.is_empty(set) {
+            return None;
+        }
         (0..8).rev().find_map(|word| top(word, self.vectors(set, word)))
     }
 

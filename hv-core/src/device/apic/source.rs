@@ -77,6 +77,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             return self.error(RECEIVE_ILLEGAL_VECTOR);
         }
         self.request(vector, trigger);
+        self.changed = true;
         Effect::Posted(vector)
     }
 
@@ -94,6 +95,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             return Effect::None;
         }
         self.request(entry as u8, Trigger::Edge);
+        self.changed = true;
         Effect::Posted(entry as u8)
     }
 }

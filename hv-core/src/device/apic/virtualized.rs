@@ -56,6 +56,12 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
         self.page.highest(Vectors::Isr).unwrap_or(0)
     }
 
+    /// Whether software has changed what waits or is in service since this was asked last: the CPU must be told.
+    #[inline]
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
     /// The vectors whose ends software wants to see, a bit for each: those triggered by a level.
     pub fn level_vectors(&self) -> [u64; 4] {
         [0u8, 2, 4, 6].map(|word| {
@@ -68,8 +74,8 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// called before [`VirtualApic::deliverable`], [`VirtualApic::eoi`] and whatever may end an
     /// interrupt.
     pub fn resume_software(&mut self) {
-        self.waiting = u8::MAX;
-        self.serving = u8::MAX;
+        self.waiting = if self.page.is_empty(Vectors::Irr) { 0 } else { u8::MAX };
+        self.serving = if self.page.is_empty(Vectors::Isr) { 0 } else { u8::MAX };
     }
 
     /// Whether the CPU can be left to it: while the guest has disabled the APIC by software, the

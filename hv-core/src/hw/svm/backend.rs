@@ -85,20 +85,18 @@ impl Backend for Guest<'_> {
         due == self.armed || self.arm(due, now)
     }
 
-    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
+    fn enter(&mut self, vcpu: &mut Vcpu, left: &mut Left) -> bool {
         let (vmcb, host) = (self.state.vmcb.address(), self.cpu.host);
-        let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+        let mut frame = Frame { vcpu, hardware: self, left };
         let registers = &raw mut frame.vcpu.registers;
         // SAFETY: the VMCB is this vCPU's and was set up for it; `host` was saved on this CPU when SVM
         // was turned on. The frame, with all that it borrows, outlives the call.
         unsafe { enter(registers, vmcb, host, (&raw mut frame).cast()) };
-        let left = frame.left;
         self.state.common.refused = canonical(self.state.vmcb.control.exit_code) == code::INVALID;
         if self.state.common.refused {
             self.cpu.tags.forget();
-            return None;
         }
-        Some(left)
+        !self.state.common.refused
     }
 
     fn exit(&mut self, vcpu: &Vcpu) -> Exit {

@@ -66,19 +66,17 @@ impl Backend for Guest<'_> {
         true
     }
 
-    fn enter(&mut self, vcpu: &mut Vcpu) -> Option<Left> {
-        let mut frame = Frame { vcpu, hardware: self, left: Left::All };
+    fn enter(&mut self, vcpu: &mut Vcpu, left: &mut Left) -> bool {
+        let mut frame = Frame { vcpu, hardware: self, left };
         let registers = &raw mut frame.vcpu.registers;
         let switch = &raw mut frame.hardware.state.switch;
         // SAFETY: the VMCS is current, and was set up for this vCPU and this CPU when it was
         // activated. The frame, with all that it borrows, outlives the call.
         let entered = unsafe { enter(registers, switch, (&raw mut frame).cast()) };
-        let left = frame.left;
         if !entered {
             self.state.common.refused = true;
-            return None;
         }
-        Some(left)
+        entered
     }
 
     fn exit(&mut self, _: &Vcpu) -> Exit {

@@ -31,6 +31,8 @@ pub struct State {
     pub eptp: u64,
     /// The VPID; not 0.
     pub vpid: u16,
+    /// The number of the CPU whose state an exit loads, and one more; 0 for none.
+    pub host: usize,
     /// Its VMCS, unless it is current.
     pub vmcs: Option<Vmcs>,
     /// Pages that its controls point to.

@@ -49,6 +49,8 @@ pub struct Cpu {
     on: VmxOn,
     tags: Tags,
     segments: HostSegments,
+    /// Its number, and one more.
+    number: usize,
 }
 
 impl Vendor for Vmx {
@@ -79,7 +81,10 @@ impl Vendor for Vmx {
         let on = VmxOn::enter(frames, &self.caps)?;
         let refused = "the CPU refused VMXON: virtualization may be in use by firmware";
         let tags = Tags::new(index, VPIDS, true);
-        Some(on.map(|on| Cpu { on, tags, segments: *segments }).map_err(|_| refused))
+        Some(
+            on.map(|on| Cpu { on, tags, segments: *segments, number: index.wrapping_add(1) })
+                .map_err(|_| refused),
+        )
     }
 
     fn make(&self, frames: &mut Frames, cpu: &Cpu, made: Made) -> Result<State, MakeError> {
@@ -100,6 +105,7 @@ impl Vendor for Vmx {
             switch: Switch::default(),
             eptp: ept::pointer(made.translations.root),
             vpid: 0,
+            host: 0,
             vmcs: Some(vmcs),
             pages: Pages {
                 apic: made.apic,
@@ -134,7 +140,10 @@ impl Vendor for Vmx {
             let Choice { tag, flush } = cpu.tags.choose(&mut guest.state.common.tag, false);
             guest.tag(tag as u16, flush == Flush::All);
         }
-        setup::host(&mut guest, &cpu.segments);
+        if guest.state.host != cpu.number {
+            guest.state.host = cpu.number;
+            setup::host(&mut guest, &cpu.segments);
+        }
         if let Some((start, tsc_offset)) = guest.state.start.take() {
             setup::controls(&mut guest);
             setup::guest(&mut guest, start, tsc_offset);

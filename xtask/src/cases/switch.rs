@@ -1,0 +1,116 @@
+//! What it costs to switch between vCPUs, and to wake a CPU up.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hv_core::vm::policy::Policy;
+
+use super::{Case, Kind, Stage};
+use crate::event::Event;
+use crate::machine::{Hardware, Machine};
+use crate::session::Session;
+use crate::vmfile::{Memory, PolicyName, Vcpus, VmSpec};
+
+use Kind::Checks;
+use Machine::{BochsSvm, BochsVmx};
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "switch-between-vms",
+        about: "from the call by which a vCPU yields to one of another VM it is a few hundred instructions",
+        on: &[BochsVmx, BochsSvm],
+        kind: Checks(between_vms),
+    },
+    Case {
+        name: "switch-between-vcpus",
+        about: "the same between two vCPUs of one VM",
+        on: &[BochsVmx, BochsSvm],
+        kind: Checks(between_vcpus),
+    },
+    Case {
+        name: "wake-of-an-idle-cpu",
+        about: "from a deadline for which the CPU is halted to the guest it is a few hundred instructions",
+        on: &[BochsVmx, BochsSvm],
+        kind: Checks(wake),
+    },
+    Case {
+        name: "rouse-of-an-idle-cpu",
+        about: "the same from an interrupt by another CPU, with what that does for it",
+        on: &[BochsVmx, BochsSvm],
+        kind: Checks(rouse),
+    },
+];
+
+/// From one vCPU's call to another's next instruction. One tick is one instruction.
+const SWITCH: f64 = 600.0;
+/// From the wake of a halted CPU to the guest.
+const WAKE: f64 = 500.0;
+/// The same, with what the CPU that interrupts it does until then.
+const ROUSE: f64 = 800.0;
+
+/// A VM that takes turns.
+fn vm(name: &str, line: &str, vcpus: u32) -> VmSpec {
+    VmSpec {
+        name: name.to_owned(),
+        command_line: line.into(),
+        memory: Memory(16 << 20),
+        policy: PolicyName(Policy::Pv),
+        vcpus: Vcpus(vcpus),
+        ..VmSpec::guest("bench")
+    }
+}
+
+/// Two VMs on one CPU; the second goes on for longer than the first.
+fn between_vms(stage: &Stage<'_>) -> Result<()> {
+    let vms = [
+        vm("one", "shim=pv workload=turn-yield", 1),
+        vm("other", "shim=pv workload=turn-yield ops=20000", 1),
+    ];
+    let there_and_back = ticks_per_op(stage, vms.into(), 1)?;
+    within("a switch to another VM", there_and_back / 2.0, SWITCH)
+}
+
+fn between_vcpus(stage: &Stage<'_>) -> Result<()> {
+    let there_and_back =
+        ticks_per_op(stage, vec![vm("both", "shim=pv workload=turn-yield", 2)], 1)?;
+    within("a switch to another vCPU", there_and_back / 2.0, SWITCH)
+}
+
+/// A second vCPU, which waits to be started, keeps the first from having its CPU for itself.
+fn wake(stage: &Stage<'_>) -> Result<()> {
+    let late = ticks_per_op(stage, vec![vm("wakes", "shim=pv workload=turn-wake", 2)], 1)?;
+    within("a wake by the timer", late, WAKE)
+}
+
+fn rouse(stage: &Stage<'_>) -> Result<()> {
+    let late = ticks_per_op(stage, vec![vm("rouses", "shim=pv workload=turn-rouse", 2)], 2)?;
+    within("a wake by another CPU", late, ROUSE)
+}
+
+fn within(what: &str, instructions: f64, most: f64) -> Result<()> {
+    ensure!(instructions > 0.0, "{what} takes {instructions} instructions");
+    ensure!(instructions <= most, "{what} takes {instructions} instructions, the limit is {most}");
+    Ok(())
+}
+
+/// What the only row of the first VM says of an operation.
+fn ticks_per_op(stage: &Stage<'_>, vms: Vec<VmSpec>, cpus: u32) -> Result<f64> {
+    let plan = stage.lab.plan.with_vms(vms)?;
+    let hardware = Hardware { cpus, ..stage.hardware(&plan.vms) };
+    let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(120))?;
+    let mut console = Vec::new();
+    Session::start(&boot)?.run(|event| {
+        if let Event::Console { vm: 0, bytes } = event {
+            console.extend(bytes);
+        }
+    })?;
+    let console = String::from_utf8_lossy(&console);
+    let row = console.lines().find(|line| line.starts_with("@bench row"));
+    let row = row.with_context(|| format!("no row; log: {}\n{console}", boot.log.display()))?;
+    let number = |key: &str| -> Result<f64> {
+        let value = row.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        Ok(value.with_context(|| format!("no {key} in {row}"))?.parse()?)
+    };
+    Ok((number("ticks")? - number("empty")?) / number("ops")?)
+}
