@@ -16,6 +16,7 @@ use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
 use crate::hw::instructions::tsc;
 use crate::hw::live::Live;
+use crate::hw::local_apic;
 use crate::hw::output;
 use crate::hw::physical::TableMemory;
 use crate::hw::translations::Translations;
@@ -27,7 +28,7 @@ use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
 use crate::vm::port::End;
-use crate::vm::post::{Startup, Then};
+use crate::vm::post::{Mail, Place, Startup, Then};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
 /// A vCPU as its CPU holds it.
@@ -85,6 +86,23 @@ fn tables(vm: &Vm) -> Option<u64> {
     let tables = acpi::build(&facts).ok()?;
     vm.memory.write(layout::BIOS_AREA, &tables).ok()?;
     Some(layout::BIOS_AREA)
+}
+
+/// Closes the ports of a VM that has stopped; for good, if it has ended. Peers are told.
+#[inline(never)]
+fn close_ports(vm: &Vm, mails: &[Mail], ended: bool) {
+    let raise = &mut |end: End| {
+        let (cpu, slot) = match end.post.raise(end.port) {
+            Place::Queued => return,
+            Place::Running(cpu) => (cpu, None),
+            Place::Asleep { cpu, slot } => (cpu, Some(slot)),
+        };
+        if let Some(mail) = mails.get(usize::from(cpu)) {
+            slot.into_iter().for_each(|slot| mail.put(slot));
+            local_apic::interrupt(mail.apic_id());
+        }
+    };
+    if ended { vm.end_ports(raise) } else { vm.close_ports(None, raise) }
 }
 
 impl<V: Vendor> Home<V> {
@@ -246,8 +264,7 @@ impl<V: Vendor> Home<V> {
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
         units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
-        let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
-        self.vm.close_ports(None, raise);
+        close_ports(self.vm, machine.mails, false);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
@@ -256,7 +273,7 @@ impl<V: Vendor> Home<V> {
             }
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
         }
-        self.vm.end_ports(raise);
+        close_ports(self.vm, machine.mails, true);
         if let Some(report) = self.report.lock().take() {
             report.send(self.vm, &units);
         }
