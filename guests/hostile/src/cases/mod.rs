@@ -9,6 +9,7 @@ use crate::raw::Registers;
 
 mod calls;
 mod ends;
+mod events;
 mod faults;
 mod garbage;
 mod modes;
@@ -159,6 +160,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         // The other CPUs run from here on.
         smp::CASES,
         smp_calls::CASES,
+        events::CASES,
         ends::CASES,
     ]
     .into_iter()

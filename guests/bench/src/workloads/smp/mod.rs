@@ -29,13 +29,13 @@ pub fn call() -> bool {
 
 /// Starts those that take part, the first time, and says how they wait for work. Halted is what they are
 /// after a workload.
-fn begin(wait: Wait) -> usize {
+pub(super) fn begin(wait: Wait) -> usize {
     let n = cpus();
     smp::start(n);
     smp::wait_by(wait);
     n
 }
 
-fn end() {
+pub(super) fn end() {
     smp::wait_by(Wait::Halt);
 }
