@@ -3,7 +3,7 @@
 use guest_kernel::scratch;
 
 use crate::measure::Meter;
-use crate::workloads::{console, cpu, memory, mixed, smp, time, turns};
+use crate::workloads::{console, cpu, events, memory, mixed, smp, time, turns};
 
 /// A workload.
 pub struct Workload {
@@ -43,6 +43,11 @@ const fn calls(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) 
     Workload { exists: smp::call, ..any(id, name, ops, run) }
 }
 
+/// Linked to another VM.
+const fn linked(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { exists: events::is_linked, ..any(id, name, ops, run) }
+}
+
 /// Every workload, in the order in which they run.
 pub const WORKLOADS: &[Workload] = &[
     pv(1, "null-hypercall", 1000, cpu::null_hypercall),
@@ -79,6 +84,8 @@ pub const WORKLOADS: &[Workload] = &[
     several(31, "fork-join", 1000, smp::work::fork_join),
     several(32, "fork-join-spin", 1000, smp::work::fork_join_spin),
     calls(33, "lock-pv", 10_000, smp::locks::pv),
+    calls(34, "event-ping-pong", 1000, events::ping_pong),
+    linked(35, "vm-message", 1000, events::message),
     Workload { exists: turns::call, ..any(40, "turn-yield", 1000, turns::turn_yield) },
     Workload { exists: turns::wanted, ..any(41, "turn-wake", 100, turns::turn_wake) },
     Workload { exists: turns::wanted, ..several(42, "turn-rouse", 100, turns::turn_rouse) },

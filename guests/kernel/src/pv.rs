@@ -1,16 +1,20 @@
-//! The shim: its initialisation, and the area of the one vCPU.
+//! The shim: its initialisation, and the areas of the vCPUs.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Once;
-use x86_64::area::{self, SharedPage};
+use x86_64::area::{self, Area, RegisterError, SharedPage};
 use x86_64::detect::{Found, Paravane};
+use x86_64::hypercall::CallError;
+use x86_64::pv_abi::Status;
 use x86_64::{InitOptions, Mode, Operations, PhysAddr, Selection, VirtAddr};
 
+use crate::smp::{self, CPUS};
 use crate::{apic, end};
 
-static SHARED: SharedPage = SharedPage::new();
+/// Of each CPU.
+static SHARED: [SharedPage; CPUS] = [const { SharedPage::new() }; CPUS];
 static SELECTION: Once<Selection> = Once::new();
 /// Where the read-only half is; 0 while no area is registered.
 static INFO: AtomicU64 = AtomicU64::new(0);
@@ -34,23 +38,45 @@ pub(crate) fn init(command_line: &str) {
     }
 }
 
-/// Registers the area. Its counters are read in every mode; the shim decides what else it is for.
+/// Registers the area of the CPU that the guest began on. Its counters are read in every mode; the shim decides
+/// what else it is for.
 ///
 /// # Panics
 ///
 /// If the hypervisor refuses, or the read-only half is above the identity mapping.
 pub fn register() {
-    let gpa = PhysAddr::new(&raw const SHARED as u64);
+    match register_page(&SHARED[0]) {
+        Ok(info) => INFO.store(info, Ordering::Relaxed),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Registers a page for the CPU that executes this, and says where the read-only half is.
+fn register_page(page: &'static SharedPage) -> Result<u64, RegisterError> {
+    let gpa = PhysAddr::new(&raw const *page as u64);
+    let mut at = 0;
     // SAFETY: memory is identity mapped, the page is this vCPU's alone.
-    let area = unsafe {
-        area::register(&SHARED, gpa, |info| {
-            assert!(info.as_u64() < 4 << 30, "the read-only half is beyond 4 GiB");
-            INFO.store(info.as_u64(), Ordering::Relaxed);
-            NonNull::new(info.as_u64() as *mut _).expect("the read-only half is not at 0")
+    let _: Area = unsafe {
+        area::register(page, gpa, |info| {
+            at = info.as_u64();
+            assert!(at < 4 << 30, "the read-only half is beyond 4 GiB");
+            NonNull::new(at as *mut _).expect("the read-only half is not at 0")
         })
-    };
-    if let Err(error) = area {
-        panic!("{error}");
+    }?;
+    Ok(at)
+}
+
+/// The page that the CPU that executes this shares with the hypervisor. It is registered if it was not yet.
+///
+/// # Panics
+///
+/// If the hypervisor refuses.
+pub fn shared() -> &'static SharedPage {
+    const DONE: RegisterError = RegisterError::Call(CallError::Status(Status::AlreadyDone));
+    let page = &SHARED[smp::this()];
+    match register_page(page) {
+        Ok(_) | Err(DONE) => page,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -91,5 +117,5 @@ pub fn exits() -> Option<u64> {
 /// The guest-physical addresses of the shared and the read-only half, while they are registered.
 pub fn area_addresses() -> Option<(u64, u64)> {
     let info = INFO.load(Ordering::Relaxed);
-    (info != 0).then_some((&raw const SHARED as u64, info))
+    (info != 0).then_some((&raw const SHARED[0] as u64, info))
 }

@@ -17,6 +17,7 @@ use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
 use crate::hw::extension::{self, Extension, State};
 use crate::hw::instructions::tsc;
+use crate::hw::local_apic;
 use crate::hw::output;
 use crate::hw::physical::TableMemory;
 use crate::hw::translations::Translations;
@@ -28,7 +29,7 @@ use crate::sched::Member;
 use crate::vm::acpi::{self, Com1};
 use crate::vm::image::{self, ImageError, Mode, Parts, Start, layout};
 use crate::vm::port::End;
-use crate::vm::post::{Startup, Then};
+use crate::vm::post::{Mail, Place, Startup, Then};
 use crate::vm::share::{self, Window};
 use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 
@@ -87,6 +88,23 @@ fn tables(vm: &Vm) -> Option<u64> {
     let tables = acpi::build(&facts).ok()?;
     vm.memory.write(layout::BIOS_AREA, &tables).ok()?;
     Some(layout::BIOS_AREA)
+}
+
+/// Closes the ports of a VM that has stopped; for good, if it has ended. Peers are told.
+#[inline(never)]
+fn close_ports(vm: &Vm, mails: &[Mail], ended: bool) {
+    let raise = &mut |end: End| {
+        let (cpu, slot) = match end.post.raise(end.port) {
+            Place::Queued => return,
+            Place::Running(cpu) => (cpu, None),
+            Place::Asleep { cpu, slot } => (cpu, Some(slot)),
+        };
+        if let Some(mail) = mails.get(usize::from(cpu)) {
+            slot.into_iter().for_each(|slot| mail.put(slot));
+            local_apic::interrupt(mail.apic_id());
+        }
+    };
+    if ended { vm.end_ports(raise) } else { vm.close_ports(None, raise) }
 }
 
 impl Home {
@@ -258,10 +276,9 @@ impl Home {
         }
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
-        let raise = &mut |end: End| machine.fetch(end.post.raise(end.port));
-        self.vm.close_ports(None, raise);
+        close_ports(self.vm, machine.mails, false);
         if self.vm.stop.then() != Some(Then::Reset) {
-            self.vm.end_ports(raise);
+            close_ports(self.vm, machine.mails, true);
             self.tell_end(&units);
         }
         let others = units.split_off(1);
@@ -282,7 +299,7 @@ impl Home {
                 units.into_iter().for_each(|unit| machine.send(unit));
                 return;
             }
-            self.vm.end_ports(&mut |end: End| machine.fetch(end.post.raise(end.port)));
+            close_ports(self.vm, machine.mails, true);
             *self.report.lock() = Some(Box::new(Report::not_loaded()));
             self.tell_end(&units);
             let _ = self.vm.memory.zero(0, self.vm.memory.size());

@@ -18,7 +18,7 @@ use crate::mem::frames::Frames;
 use crate::sched::{Board, Queue};
 use crate::vm::Vm;
 use crate::vm::image::ImageError;
-use crate::vm::post::{Mail, Place};
+use crate::vm::post::Mail;
 
 /// What all CPUs share. It is built by the first CPU and then only read, but for what says
 /// otherwise by its type.
@@ -73,19 +73,6 @@ impl Machine {
     pub fn ended(&self) {
         if self.vms.fetch_sub(1, Ordering::AcqRel) == 1 {
             (0..self.go.load(Ordering::Acquire) as usize).for_each(|cpu| self.call(cpu));
-        }
-    }
-
-    /// Has a vCPU that is there look at its post.
-    pub fn fetch(&self, place: Place) {
-        let (cpu, slot) = match place {
-            Place::Queued => return,
-            Place::Running(cpu) => (cpu, None),
-            Place::Asleep { cpu, slot } => (cpu, Some(slot)),
-        };
-        if let Some(mail) = self.mails.get(usize::from(cpu)) {
-            slot.into_iter().for_each(|slot| mail.put(slot));
-            local_apic::interrupt(mail.apic_id());
         }
     }
 

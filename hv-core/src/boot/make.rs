@@ -193,6 +193,7 @@ impl Basis<'_> {
             board: Mutex::new(board),
             wired,
             outbox: Mutex::new(Outbox::new(number)),
+            is_told: posts.len() > 1 || desc.links != 0,
             posts: posts.leak(),
             stop: Stop::default(),
             ports: Ports::new(pages.bindings()),

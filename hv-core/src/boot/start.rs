@@ -138,7 +138,6 @@ fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine 
     let Clock { tsc_hz, timer } = clock;
     let slice = (tsc_hz / 1_000_000).saturating_mul(SLICE_US);
     let cpus = 0..acpi::MAX_CPUS;
-    let peers: Vec<Once<&'static Vm>> = (0..MAX_ENTRIES).map(|_| Once::new()).collect();
     let mails: Vec<Mail> = cpus.clone().map(|_| Mail::new()).collect();
     if let Some(mail) = mails.first() {
         mail.set_apic_id(local_apic::id());
@@ -153,7 +152,7 @@ fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine 
         timer,
         frames: Mutex::new(frames),
         mails: mails.leak(),
-        peers: peers.leak(),
+        peers: peers(),
         arrivals: cpus.clone().map(|_| Mutex::new(Vec::new())).collect(),
         queues: cpus.map(|cpu| Mutex::new(Queue::new(cpu, 0, slice))).collect(),
         board: Box::new(Board::new()),
@@ -178,15 +177,25 @@ fn bundle_bytes(range: Range) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start as *const u8, range.length() as usize) }
 }
 
+/// Whom each VM may reach. A description that cannot be read is refused later.
+#[inline(never)]
+fn links(bundle: &Bundle<'_>) -> Vec<u64> {
+    bundle.vms().map(|bytes| VmDesc::read(bytes).map_or(0, |packed| packed.links)).collect()
+}
+
+/// Places for every VM that there can be.
+#[inline(never)]
+fn peers() -> &'static [Once<&'static Vm>] {
+    (0..MAX_ENTRIES).map(|_| Once::new()).collect::<Vec<_>>().leak()
+}
+
 /// Makes every VM of the bundle and gives each of its vCPUs to a CPU: to those that it names in turn, else
 /// to all in turn.
 fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'static>) {
     let online = machine.online.load(Ordering::Acquire);
     let there = u64::MAX.checked_shl(online).map_or(u64::MAX, |beyond| !beyond);
     let mut turn = 0usize;
-    // One that cannot be read is refused below.
-    let links: Vec<u64> =
-        bundle.vms().map(|bytes| VmDesc::read(bytes).map_or(0, |packed| packed.links)).collect();
+    let links = links(bundle);
     let (mut number, mut all) = (0u8, 0usize);
     for bytes in bundle.vms() {
         let packed = match VmDesc::read(bytes) {

@@ -8,43 +8,81 @@ use pv_abi::call::{Number, event};
 use pv_abi::event::{PORTS, WAIT};
 
 use super::smp::FIRST_VECTOR;
-use super::{Arguments, Reply, UNKNOWN, timer};
+use super::{Arguments, Reply, timer};
 use crate::device::apic::Trigger;
+use crate::vm::port::End;
 use crate::vm::post::Notice;
 use crate::vm::vcpu::Halt;
 use crate::vm::{Hardware, Leave, Vcpu};
 
-#[inline(never)]
 pub(super) fn call(
     vcpu: &mut Vcpu,
     hardware: &mut impl Hardware,
     number: Number,
-    &Arguments(first, second, third, _): &Arguments,
+    arguments: &Arguments,
 ) -> Reply {
-    let vm = vcpu.vm;
-    let raised = match number {
-        event::NUMBER => return Reply::Value(vm.number.into()),
-        event::LINKS => return Reply::Value(vm.links),
-        event::OPEN => open(vcpu, first, second, third).map(|()| None),
-        event::CONNECT => port(first).and_then(|first| vm.connect_port(first, port(second)?)),
-        event::CLOSE => port(first).and_then(|port| vm.close_port(port)),
-        event::SEND if second & !WAIT != 0 => Err(Status::Reserved),
-        event::SEND => port(first).and_then(|port| vm.peer_of(port)).map(Some),
-        event::VECTOR => return vector(vcpu, first).into(),
-        event::WAIT => {
-            if first != 0 {
-                timer::arm(vcpu, hardware, first);
-            }
-            return wait(vcpu);
-        }
-        _ => return UNKNOWN,
-    };
-    match raised {
-        Err(status) => return Reply::Error(status),
-        Ok(Some(end)) => vcpu.raise(&end, hardware),
-        Ok(None) => {}
+    let result = perform(vcpu, hardware, number, arguments);
+    let waits = number == event::WAIT || number == event::SEND && arguments.1 == WAIT;
+    // What is still on its way is seen when the vCPU is about to sleep.
+    if waits && result.is_ok() && !vcpu.has_event() {
+        vcpu.halt = Halt::Event;
+        return Reply::Leave(0, Leave::Halted);
     }
-    if number == event::SEND && second & WAIT != 0 { wait(vcpu) } else { Reply::Value(0) }
+    result.into()
+}
+
+/// Does the call but for the waiting. Its result fits into registers, which that of [`call`] does not.
+#[inline(never)]
+fn perform(
+    vcpu: &mut Vcpu,
+    hardware: &mut impl Hardware,
+    number: Number,
+    arguments: &Arguments,
+) -> Result<u64, Status> {
+    if number == event::WAIT && arguments.0 != 0 {
+        timer::arm(vcpu, hardware, arguments.0);
+    }
+    let (value, end) = decide(vcpu, number, arguments)?;
+    if let Some(end) = end {
+        vcpu.raise(&end, hardware);
+    }
+    Ok(value)
+}
+
+/// Does what reaches no CPU; a port may be left to be raised.
+#[inline(never)]
+fn decide(
+    vcpu: &mut Vcpu,
+    number: Number,
+    &Arguments(first, second, third, _): &Arguments,
+) -> Result<(u64, Option<End>), Status> {
+    let vm = vcpu.vm;
+    let mut value = 0;
+    let end = match number {
+        event::NUMBER => {
+            value = vm.number.into();
+            None
+        }
+        event::LINKS => {
+            value = vm.links;
+            None
+        }
+        event::OPEN => {
+            open(vcpu, first, second, third)?;
+            None
+        }
+        event::CONNECT => vm.connect_port(port(first)?, port(second)?)?,
+        event::CLOSE => vm.close_port(port(first)?)?,
+        event::SEND if second & !WAIT != 0 => return Err(Status::Reserved),
+        event::SEND => Some(vm.peer_of(port(first)?)?),
+        event::VECTOR => {
+            vcpu.registered.event_vector = vector(first)?;
+            None
+        }
+        event::WAIT => None,
+        _ => return Err(Status::UnknownFunction),
+    };
+    Ok((value, end))
 }
 
 fn port(number: u64) -> Result<u16, Status> {
@@ -61,22 +99,9 @@ fn open(vcpu: &Vcpu, number: u64, target: u64, vm: u64) -> Result<(), Status> {
     vcpu.vm.open_port(port, target, vm)
 }
 
-fn vector(vcpu: &mut Vcpu, vector: u64) -> Result<u64, Status> {
-    let vector = u8::try_from(vector).map_err(|_| Status::InvalidArgument)?;
-    if vector != 0 && vector < FIRST_VECTOR {
-        return Err(Status::InvalidArgument);
-    }
-    vcpu.registered.event_vector = vector;
-    Ok(0)
-}
-
-/// What is still on its way is seen when the vCPU is about to sleep.
-fn wait(vcpu: &mut Vcpu) -> Reply {
-    if vcpu.has_event() {
-        return Reply::Value(0);
-    }
-    vcpu.halt = Halt::Event;
-    Reply::Leave(0, Leave::Halted)
+fn vector(number: u64) -> Result<u8, Status> {
+    let vector = u8::try_from(number).ok().filter(|&vector| vector == 0 || vector >= FIRST_VECTOR);
+    vector.ok_or(Status::InvalidArgument)
 }
 
 impl Vcpu {
@@ -87,6 +112,7 @@ impl Vcpu {
     }
 
     /// Whether an event is pending that is not masked; without an area, whether there is any.
+    #[inline(never)]
     pub fn has_event(&self) -> bool {
         match self.event_word(offset_of!(VcpuShared, selector), 0) {
             Some(selector) => self.vm.memory.read_u64(selector).unwrap_or(0) != 0,
@@ -123,6 +149,7 @@ impl Vcpu {
     }
 
     /// The area is registered: what came before is delivered before the next entry.
+    #[inline(never)]
     pub fn expect_events(&mut self) {
         if self.post.has_events() {
             let _here = self.post.leave(Notice::Event);

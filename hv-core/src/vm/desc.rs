@@ -277,6 +277,7 @@ impl VmDesc {
 /// # Errors
 ///
 /// [`DescError::Link`] for the first that is not a link between two of them.
+#[inline(never)]
 pub fn check_links(number: u8, all: &[u64]) -> Result<(), DescError> {
     let mut links = all.get(usize::from(number)).copied().unwrap_or(0);
     while let Some(other) = lowest(&mut links) {

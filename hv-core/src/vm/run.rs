@@ -375,14 +375,18 @@ impl Vcpu {
         if virtual_delivery {
             self.apic.resume_software();
         }
-        if self.halt == Halt::Nmi {
-            return self.nmi;
+        if self.halt != Halt::Interrupt {
+            if self.halt == Halt::Nmi {
+                return self.nmi;
+            }
+            if self.has_event() {
+                return true;
+            }
         }
         self.nmi
             || self.delayed.is_some()
             || self.extint_waits()
             || self.apic.deliverable().is_some()
-            || self.halt == Halt::Event && self.has_event()
     }
 }
 

@@ -549,6 +549,7 @@ impl Setup {
             wired,
             tsc_hz: TSC_HZ,
             outbox: Mutex::new(Outbox::new(number)),
+            is_told: posts.len() > 1 || links != 0,
             posts,
             stop: Stop::default(),
             ports: Ports::new(Box::leak(Box::new([const { AtomicU64::new(0) }; 1024]))),

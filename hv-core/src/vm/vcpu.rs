@@ -77,6 +77,8 @@ pub struct Vm {
     pub outbox: Mutex<Outbox>,
     /// What its vCPUs tell each other, by their numbers.
     pub posts: &'static [Post],
+    /// There is somebody who may leave a notice: another vCPU, or a VM that is linked.
+    pub is_told: bool,
     /// Whether all of them are to stop.
     pub stop: Stop,
     /// Where its events come and go.
@@ -236,7 +238,7 @@ impl Vcpu {
         }
         // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
         // have to wait for this.
-        if vm.posts.len() > 1 || vm.links != 0 {
+        if vm.is_told {
             self.horizon = self.horizon.min(now.saturating_add(vm.slice));
         }
         self.follow_timer(now);

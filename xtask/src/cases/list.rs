@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, isolation, sched, senders, share, smp, switch};
+use super::{Case, events, isolation, sched, senders, share, smp, switch};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -82,6 +82,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         switch::CASES,
         share::CASES,
         sched::CASES,
+        events::CASES,
         isolation::CASES,
         senders::CASES,
         figures::CASES,

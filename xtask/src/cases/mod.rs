@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 use hv_core::vm::machine_type::MachineType;
 
 mod checks;
+mod events;
 mod host;
 mod isolation;
 mod linux;

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod cpu;
+pub mod events;
 pub mod memory;
 pub mod mixed;
 pub mod smp;

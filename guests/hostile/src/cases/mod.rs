@@ -10,6 +10,7 @@ use crate::raw::Registers;
 mod calls;
 mod deaf;
 mod ends;
+mod events;
 mod faults;
 mod garbage;
 mod havoc;
@@ -166,6 +167,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         smp_calls::CASES,
         share_pair::CASES,
         deaf::CASES,
+        events::CASES,
         ends::CASES,
         havoc::CASES,
     ]

@@ -36,6 +36,6 @@ pub fn begin(wait: Wait) -> usize {
     n
 }
 
-fn end() {
+pub(super) fn end() {
     smp::wait_by(Wait::Halt);
 }

@@ -1,0 +1,181 @@
+//! The cases of VMs that are linked, as data, and what an event costs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hv_core::host::report::Cause;
+use hv_core::vm::Policy;
+
+use super::list::{EACH_VENDOR, HOSTILE, PATTERN};
+use super::trial::{BOOT, TestVm, Trial};
+use super::watch::Want;
+use super::{Case, Kind, Stage};
+use crate::event::Event;
+use crate::machine::Hardware;
+use crate::session::Session;
+use crate::vmfile::{CommandLine, Memory, Vcpus, VmSpec};
+
+use Kind::{Boots, Checks};
+
+/// A VM of the hostile guest with so many vCPUs that may reach others.
+const fn hostile(
+    name: &'static str,
+    line: &'static str,
+    vcpus: u32,
+    links: &'static [&'static str],
+) -> TestVm {
+    TestVm { name, line, vcpus, links, memory: 16 << 20, slice_us: 1000, ..HOSTILE }
+}
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "event-calls",
+        about: "wrong calls of events are refused, and right ones of many vCPUs in two VMs harm nobody",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            cpus: 2,
+            vms: &[
+                hostile("left", "case=event-storm", 3, &["right"]),
+                hostile("right", "case=event-storm", 3, &[]),
+                hostile("calls", "case=event-calls", 2, &["other"]),
+                hostile("other", "case=event-calls", 1, &[]),
+                TestVm { line: "case=pattern tag=9 turns=20", ..PATTERN },
+            ],
+            want: &[
+                Want::Console(0, "@hostile pass event-storm"),
+                Want::Shutdown(0, 0),
+                Want::Console(1, "@hostile pass event-storm"),
+                Want::Shutdown(1, 0),
+                Want::Console(2, "@hostile pass event-calls"),
+                Want::Shutdown(2, 0),
+                Want::Console(3, "@hostile pass event-calls"),
+                Want::Shutdown(3, 0),
+                Want::Shutdown(4, 0),
+            ],
+            limit: 240,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "event-peer-resets",
+        about: "a reset closes a VM's ports, its peers hear of it, and it can be reached again",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                hostile("stays", "case=event-outlives-resets", 1, &["resets"]),
+                TestVm { may_reset: true, ..hostile("resets", "case=event-resets", 1, &[]) },
+            ],
+            want: &[
+                Want::Console(0, "@hostile the other VM was reset"),
+                Want::Console(0, "@hostile pass event-outlives-resets"),
+                Want::Shutdown(0, 0),
+                Want::Console(1, "@hostile pass event-resets"),
+                Want::Shutdown(1, 0),
+            ],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "event-peer-ends",
+        about: "a VM that waits for another is ended when that has, and not before",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            vms: &[
+                hostile("waits", "case=event-alone", 1, &["ends"]),
+                hostile("ends", "case=event-calls", 1, &[]),
+            ],
+            want: &[
+                Want::Console(1, "@hostile pass event-calls"),
+                Want::Shutdown(1, 0),
+                Want::End(0, Cause::HaltedForEver, "nothing can raise"),
+            ],
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "link-of-one-side-is-refused",
+        about: "a description with a link that the other VM does not have is refused by name",
+        on: EACH_VENDOR,
+        kind: Boots(Trial {
+            desc: |desc| desc.links = 0b10,
+            want: &[Want::Refuses("a link to VM 1")],
+            limit: 60,
+            ..BOOT
+        }),
+    },
+    Case {
+        name: "event-costs",
+        about: "a question to another VM and its answer take two exits, one of each, and so do those of two vCPUs",
+        on: EACH_VENDOR,
+        kind: Checks(costs),
+    },
+];
+
+/// Operations of a row of the benchmark guest, and their exits.
+struct Count {
+    ops: u64,
+    exits: u64,
+}
+
+/// What the row of a workload says in the console of a VM.
+fn counted(console: &str, name: &str) -> Result<Count> {
+    let row = console.lines().find(|line| line.contains(&format!("name={name} ")));
+    let row = row.with_context(|| format!("no row {name} in\n{console}"))?;
+    let number = |key: &str| -> Result<u64> {
+        let word = row.split(' ').find_map(|word| word.trim().strip_prefix(key));
+        Ok(word.with_context(|| format!("no {key} in {row}"))?.parse()?)
+    };
+    Ok(Count { ops: number("ops=")?, exits: number("exits=")? })
+}
+
+/// What the ends of a section, the end of a slice and the first and last event may take in all of a run.
+const SLACK: u64 = 20;
+const OPS: u64 = 1000;
+
+/// The consoles of VMs that run beside each other.
+fn consoles(stage: &Stage<'_>, folder: &str, vms: Vec<VmSpec>) -> Result<Vec<String>> {
+    let plan = stage.lab.plan.with_vms(vms)?;
+    let hardware = Hardware { cpus: 1, ..stage.hardware(&plan.vms) };
+    let boot = plan.boot(hardware, &stage.folder.join(folder), Duration::from_secs(120))?;
+    let mut consoles = vec![Vec::new(); plan.vms.len()];
+    Session::start(&boot)?.run(|event| {
+        if let Event::Console { vm, bytes } = event
+            && let Some(console) = consoles.get_mut(usize::from(vm))
+        {
+            console.extend(bytes);
+        }
+    })?;
+    Ok(consoles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
+}
+
+/// Two VMs on one CPU ask and answer by `event.send` with flag 0, and so do two vCPUs of one VM, whose first one's
+/// exits are counted.
+fn costs(stage: &Stage<'_>) -> Result<()> {
+    let vm = |name: &str, workload: &str| VmSpec {
+        name: name.to_owned(),
+        command_line: CommandLine(format!("shim=pv workload={workload} ops={OPS}")),
+        memory: Memory(16 << 20),
+        policy: crate::vmfile::PolicyName(Policy::Pv),
+        ..VmSpec::guest("bench")
+    };
+    let asks = VmSpec { links: vec!["answers".to_owned()], ..vm("asks", "vm-message") };
+    let said = consoles(stage, "vms", vec![asks, vm("answers", "vm-message")])?;
+    let [asks, answers] = [counted(&said[0], "vm-message")?, counted(&said[1], "vm-message")?];
+    ensure!(asks.ops == OPS && answers.ops == OPS, "{} and {} operations", asks.ops, answers.ops);
+    let both = asks.exits + answers.exits;
+    ensure!(
+        (2 * OPS..=2 * OPS + SLACK).contains(&both),
+        "{} exits of the one that asks and {} of the other",
+        asks.exits,
+        answers.exits
+    );
+    let two = VmSpec { vcpus: Vcpus(2), ..vm("two", "event-ping-pong") };
+    let said = consoles(stage, "vcpus", vec![two])?;
+    let Count { ops, exits } = counted(&said[0], "event-ping-pong")?;
+    ensure!(
+        ops == OPS && (OPS..=OPS + SLACK).contains(&exits),
+        "{exits} exits of {ops} operations"
+    );
+    Ok(())
+}
