@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
                 hostile("right", "case=event-storm", 3, &[]),
                 hostile("calls", "case=event-calls", 2, &["other"]),
                 hostile("other", "case=event-calls", 1, &[]),
-                TestVm { line: "case=pattern tag=9 turns=20", ..PATTERN },
+                TestVm { line: "case=pattern tag=9 turns=3", ..PATTERN },
             ],
             want: &[
                 Want::Console(0, "@hostile pass event-storm"),

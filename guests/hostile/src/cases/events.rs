@@ -34,7 +34,7 @@ const MEETING: u16 = 1000;
 /// Ports of the storm, few so that CPUs and VMs meet at them.
 const FEW: u64 = 6;
 /// Calls of every CPU in the storm.
-const ROUNDS: u64 = 500;
+const ROUNDS: u64 = 1500;
 /// Questions that are answered after it.
 const QUESTIONS: u64 = 20;
 /// Times that a VM outlives its peer.
