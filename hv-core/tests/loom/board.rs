@@ -134,3 +134,23 @@ fn one_that_wakes_up_and_one_that_waits_run_on_two_cpus() {
         });
     });
 }
+
+#[test]
+fn an_idle_cpu_is_given_to_one_who_wakes_up_or_called_to_one_who_waits() {
+    all_orders(|| {
+        let machine = Machine::<3>::new(0);
+        assert!(machine.decide(0).is_none());
+        (0..2).for_each(|_| machine.cpus[2].queue.lock().unwrap().join(member()));
+        let placed = Arc::new(Mutex::new(0));
+        let (other, place) = (machine.clone(), placed.clone());
+        let wakes = move || *place.lock().unwrap() = other.board.place(1, ANYWHERE);
+        let mut called = 0;
+        together([Box::new(wakes) as _], || {
+            let mut queue = machine.cpus[2].queue.lock().unwrap();
+            queue.pick();
+            called = queue.publish(&machine.board);
+        });
+        let placed = *placed.lock().unwrap();
+        assert!(matches!((placed, called), (0, 0) | (1, 0b001)), "{placed}, {called:#b}");
+    });
+}
