@@ -35,6 +35,18 @@ pub struct Cpu {
     pub last: Option<u8>,
 }
 
+/// What a CPU has done. Nobody else writes it or reads it, until the CPU says it at the end.
+#[derive(Default)]
+struct Account {
+    /// Times that a vCPU ran until it left.
+    turns: u64,
+    /// vCPUs that were taken from other CPUs.
+    taken: u64,
+    /// TSC ticks of those turns, and those in which there was nothing to run.
+    busy: u64,
+    idle: u64,
+}
+
 /// The vCPUs of a CPU.
 pub(super) struct Vcpus<'a> {
     pub(super) cpu: &'a mut Cpu,
@@ -57,6 +69,7 @@ pub(super) struct Vcpus<'a> {
     pub(super) shares: bool,
     /// Whom the one that ran last would have run next.
     preferred: Option<&'static Post>,
+    account: Account,
 }
 
 /// Runs vCPUs until the last VM of the machine has ended.
@@ -77,6 +90,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         count: 0,
         shares: machine.online.load(Ordering::Acquire) > 1,
         preferred: None,
+        account: Account::default(),
         cpu,
     };
     vcpus.arrive();
@@ -84,7 +98,9 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         vcpus.read_mail();
         vcpus.wake_due(tsc());
         let Some((mut unit, left)) = vcpus.decide() else {
+            let since = tsc();
             vcpus.idle();
+            vcpus.account.idle = vcpus.account.idle.wrapping_add(tsc().wrapping_sub(since));
             continue;
         };
         let began = tsc();
@@ -94,6 +110,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         }
         let leave = vcpus.run(&mut unit.payload, began, left);
         let ran = tsc().saturating_sub(began);
+        vcpus.account.turns = vcpus.account.turns.wrapping_add(1);
+        vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
         match leave {
             Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
                 unit.payload.preempted_at = Some(tsc());
@@ -112,6 +130,15 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             }
         }
     }
+    let Account { turns, taken, busy, idle } = vcpus.account;
+    defmt::info!(
+        "CPU {=u16}: {=u64} turns of vCPUs, {=u64} of which came from other CPUs; {=u64} ticks in them, {=u64} idle",
+        vcpus.index,
+        turns,
+        taken,
+        busy,
+        idle
+    );
 }
 
 impl Vcpus<'_> {
@@ -162,7 +189,10 @@ impl Vcpus<'_> {
         while let Some(from) = self.look(tried) {
             let other = self.machine.queues.get(from);
             match other.and_then(|other| other.lock().take_movable(self.index.into())) {
-                Some(unit) => self.queue.lock().receive(unit),
+                Some(unit) => {
+                    self.account.taken = self.account.taken.wrapping_add(1);
+                    self.queue.lock().receive(unit);
+                }
                 None => tried |= 1u64.checked_shl(from as u32).unwrap_or(0),
             }
         }

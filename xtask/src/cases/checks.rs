@@ -428,6 +428,8 @@ pub fn two_cpus(stage: &Stage<'_>) -> Result<()> {
     let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };
     let want = [
         Want::Log("2 CPUs"),
+        Want::Log("CPU 0: "),
+        Want::Log("CPU 1: "),
         Want::Shutdown(0, 0),
         Want::Shutdown(1, 0),
         Want::Shutdown(2, 0),
