@@ -55,7 +55,7 @@ pub struct Home {
     pub asleep: AtomicU32,
     /// How it ended.
     pub report: Mutex<Option<Box<Report>>>,
-    /// vCPUs that have stopped with the VM.
+    /// vCPUs that have stopped with the VM, by their numbers.
     stopped: Mutex<Vec<Unit>>,
     kind: ImageKind,
     image: &'static [u8],
@@ -231,13 +231,14 @@ impl Home {
     #[inline(never)]
     pub fn stop(&'static self, machine: &'static Machine, unit: Unit) {
         let mut stopped = self.stopped.lock();
-        stopped.push(unit);
+        let number = |unit: &Unit| unit.payload.vcpu.number;
+        let at = stopped.partition_point(|other| number(other) < number(&unit));
+        stopped.insert(at, unit);
         if stopped.len() != self.vm.posts.len() {
             return;
         }
         let mut units = core::mem::take(&mut *stopped);
         drop(stopped);
-        units.sort_unstable_by_key(|unit| unit.payload.vcpu.number);
         if self.vm.stop.then() == Some(Then::Reset) {
             if self.reset(machine, &mut units) {
                 self.vm.stop.over();
