@@ -11,6 +11,7 @@ use crate::host::report::{Cause, End, Registers};
 use crate::host::stat::{Moment, Stat};
 use crate::hw::instructions::tsc;
 use crate::hw::output::{self, Text};
+use crate::vm::Hardware;
 use crate::vm::hardware::{Backend, Kept};
 use crate::vm::profile::Profile;
 use crate::vm::{Gpr, Leave, Vcpu, Vm};
@@ -88,7 +89,7 @@ fn explain(guest: &mut impl Backend, text: &mut Text<TEXT>) {
     }
 }
 
-fn registers(vcpu: &Vcpu, guest: &mut impl Backend) -> Registers {
+fn registers(vcpu: &Vcpu, guest: &mut dyn Hardware) -> Registers {
     let mut gpr = vcpu.registers.all();
     if let Some(rsp) = gpr.get_mut(Gpr::Rsp as usize) {
         *rsp = guest.kept(Kept::Rsp);

@@ -62,7 +62,7 @@ pub struct Home {
     pub asleep: AtomicU32,
     /// How it ended.
     pub report: Mutex<Option<Box<Report>>>,
-    /// vCPUs that have stopped with the VM.
+    /// vCPUs that have stopped with the VM, by their numbers.
     stopped: Mutex<Vec<Unit>>,
     kind: ImageKind,
     image: &'static [u8],
@@ -269,8 +269,8 @@ impl Home {
         let mut stopped = self.stopped.lock();
         // In their order, which is how they are started again.
         let number = |unit: &Unit| unit.payload.vcpu.number;
-        let before = stopped.iter().take_while(|other| number(other) < number(&unit)).count();
-        stopped.insert(before, unit);
+        let at = stopped.partition_point(|other| number(other) < number(&unit));
+        stopped.insert(at, unit);
         if stopped.len() != self.vm.posts.len() {
             return None;
         }

@@ -4,10 +4,12 @@
 //! It is made by `xtask` with [`Header`] and [`Entry`] and taken apart here, where nothing in it is
 //! believed before it is checked.
 
+extern crate alloc;
+
+use alloc::vec::Vec;
 use core::fmt;
 use core::str;
 
-use hashbrown::HashMap;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The first bytes of a bundle.
@@ -150,7 +152,8 @@ pub fn checksum(bytes: &[u8]) -> u32 {
 
 /// A bundle that has been checked.
 pub struct Bundle<'a> {
-    members: HashMap<(u32, &'a str), &'a [u8]>,
+    /// Kind, name and bytes of each; there are at most [`MAX_ENTRIES`].
+    members: Vec<(u32, &'a str, &'a [u8])>,
     vms: [Option<&'a [u8]>; MAX_ENTRIES],
 }
 
@@ -184,7 +187,7 @@ impl<'a> Bundle<'a> {
         }
         let whole = bytes.get(..header.length as usize).ok_or_else(truncated)?;
 
-        let mut bundle = Bundle { members: HashMap::new(), vms: [None; MAX_ENTRIES] };
+        let mut bundle = Bundle { members: Vec::new(), vms: [None; MAX_ENTRIES] };
         let mut table = body;
         for index in 0..header.count as usize {
             let (entry, rest) = Entry::read_from_prefix(table).map_err(|_| truncated())?;
@@ -216,20 +219,25 @@ impl<'a> Bundle<'a> {
         } else if ![Kind::Image as u32, Kind::Initrd as u32].contains(&entry.kind) {
             return Err(BundleError::BadKind(index));
         }
-        match self.members.insert((entry.kind, name), member) {
-            None => Ok(()),
-            Some(_) => Err(BundleError::Duplicate(index)),
+        if self.member(entry.kind, name).is_some() {
+            return Err(BundleError::Duplicate(index));
         }
+        self.members.push((entry.kind, name, member));
+        Ok(())
+    }
+
+    fn member(&self, kind: u32, name: &str) -> Option<&'a [u8]> {
+        self.members.iter().find(|m| (m.0, m.1) == (kind, name)).map(|m| m.2)
     }
 
     /// The image with this name.
     pub fn image(&self, name: &str) -> Option<&'a [u8]> {
-        self.members.get(&(Kind::Image as u32, name)).copied()
+        self.member(Kind::Image as u32, name)
     }
 
     /// The initial RAM disk with this name.
     pub fn initrd(&self, name: &str) -> Option<&'a [u8]> {
-        self.members.get(&(Kind::Initrd as u32, name)).copied()
+        self.member(Kind::Initrd as u32, name)
     }
 
     /// The packed VM descriptions, in the order of the bundle.

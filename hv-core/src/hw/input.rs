@@ -1,5 +1,9 @@
 //! Console bytes from the host: frames on COM1, each for one VM.
 
+extern crate alloc;
+
+use alloc::vec::Vec;
+
 use spin::Mutex;
 
 use super::output;
@@ -44,7 +48,8 @@ impl Queue {
 
 struct Input {
     decoder: Decoder<PAYLOAD>,
-    queues: [Queue; MAX_ENTRIES],
+    /// By the numbers of VMs, as far as something has come for one.
+    queues: Vec<Queue>,
 }
 
 static INPUT: Mutex<Option<Input>> = Mutex::new(None);
@@ -53,16 +58,19 @@ static INPUT: Mutex<Option<Input>> = Mutex::new(None);
 /// wait: the byte comes at the next call.
 pub fn console_byte(vm: u8) -> Option<u8> {
     let mut input = INPUT.try_lock()?;
-    let Input { decoder, queues } = input.get_or_insert_with(|| Input {
-        decoder: Decoder::default(),
-        queues: [Queue::EMPTY; MAX_ENTRIES],
-    });
+    let Input { decoder, queues } =
+        input.get_or_insert_with(|| Input { decoder: Decoder::default(), queues: Vec::new() });
     for _ in 0..AT_ONCE {
         let Some(byte) = output::receive() else { break };
         if let Step::Frame(frame) = decoder.push(byte)
             && frame.channel == Channel::Console
-            && let Some(queue) = queues.get_mut(usize::from(frame.vm))
+            && usize::from(frame.vm) < MAX_ENTRIES
         {
+            let vm = usize::from(frame.vm);
+            if queues.len() <= vm {
+                queues.resize(vm.saturating_add(1), Queue::EMPTY);
+            }
+            let Some(queue) = queues.get_mut(vm) else { continue };
             frame.payload.iter().for_each(|&byte| queue.push(byte));
         }
     }

@@ -73,12 +73,12 @@ impl<'a> Flush<'a> {
 impl Vcpu {
     /// Leaves a notice for another vCPU, and fetches it if need be.
     #[inline(never)]
-    pub fn tell(&mut self, post: &Post, notice: Notice, link: &mut impl Link) {
+    pub fn tell(&mut self, post: &Post, notice: Notice, link: &mut dyn Link) {
         self.fetch(post.leave(notice), link);
     }
 
     /// Has another vCPU that is there look at its post.
-    fn fetch(&mut self, place: Place, link: &mut impl Link) {
+    fn fetch(&mut self, place: Place, link: &mut dyn Link) {
         let cpu = match place {
             Place::Queued => return,
             Place::Running(cpu) => cpu,
@@ -98,7 +98,7 @@ impl Vcpu {
 
     /// Leaves a notice for every other vCPU of the VM.
     #[inline(never)]
-    pub fn tell_others(&mut self, notice: Notice, link: &mut impl Link) {
+    pub fn tell_others(&mut self, notice: Notice, link: &mut dyn Link) {
         let posts = self.vm.posts;
         for post in posts.iter().filter(|post| !core::ptr::eq(*post, self.post)) {
             self.tell(post, notice, link);
@@ -113,7 +113,7 @@ impl Vcpu {
         ipi: &Ipi,
         trigger: Trigger,
         sender: bool,
-        link: &mut impl Link,
+        link: &mut dyn Link,
     ) -> bool {
         let (posts, own) = (self.vm.posts, self.post);
         let is_own = |post: &Post| core::ptr::eq(post, own);
@@ -146,7 +146,7 @@ impl Vcpu {
     }
 
     /// Ends the wait of a vCPU, or its next one.
-    pub fn kick(&mut self, post: &Post, link: &mut impl Link) {
+    pub fn kick(&mut self, post: &Post, link: &mut dyn Link) {
         self.fetch(post.kick(), link);
     }
 
@@ -265,7 +265,7 @@ impl Vcpu {
 
     /// What an APIC of this vCPU's own sends.
     #[inline(never)]
-    pub fn send(&mut self, ipi: &Ipi, link: &mut impl Link) -> Effect {
+    pub fn send(&mut self, ipi: &Ipi, link: &mut dyn Link) -> Effect {
         if self.distribute(ipi, Trigger::Edge, true, link) {
             self.apic.accept(ipi)
         } else {

@@ -39,7 +39,7 @@ impl Outbox {
     }
 
     /// Sends everything.
-    pub fn flush(&mut self, link: &mut impl Link) {
+    pub fn flush(&mut self, link: &mut dyn Link) {
         self.close();
         if !self.bytes.is_empty() {
             link.send(&self.bytes);
@@ -61,7 +61,7 @@ impl Outbox {
 
     /// Adds a frame made of two parts, of at most [`MAX_PAYLOAD`] bytes together; what is beyond is
     /// cut off. Returns where its payload starts, for [`Outbox::stamp`].
-    pub fn frame(&mut self, link: &mut impl Link, channel: Channel, a: &[u8], b: &[u8]) -> usize {
+    pub fn frame(&mut self, link: &mut dyn Link, channel: Channel, a: &[u8], b: &[u8]) -> usize {
         let a = a.get(..a.len().min(MAX_PAYLOAD)).unwrap_or(a);
         let b = b.get(..b.len().min(MAX_PAYLOAD.saturating_sub(a.len()))).unwrap_or(b);
         let length = a.len().saturating_add(b.len());
@@ -83,7 +83,8 @@ impl Outbox {
     }
 
     /// Adds console output; consecutive pieces share a frame.
-    pub fn console(&mut self, link: &mut impl Link, text: &[u8]) {
+    #[inline(never)]
+    pub fn console(&mut self, link: &mut dyn Link, text: &[u8]) {
         let mut rest = text;
         while !rest.is_empty() {
             if self.bytes.len() >= self.limit {
@@ -98,7 +99,7 @@ impl Outbox {
 
     /// Adds one byte of console output.
     #[inline(always)]
-    pub fn console_byte(&mut self, link: &mut impl Link, byte: u8) {
+    pub fn console_byte(&mut self, link: &mut dyn Link, byte: u8) {
         if self.bytes.len() >= self.limit {
             self.open(link);
         }
@@ -107,7 +108,7 @@ impl Outbox {
 
     /// Starts a frame of the console with room for one byte at least.
     #[inline(never)]
-    fn open(&mut self, link: &mut impl Link) {
+    fn open(&mut self, link: &mut dyn Link) {
         self.close();
         self.make_room(link, HEADER.saturating_add(1));
         self.open = Some(self.bytes.len());
@@ -115,7 +116,7 @@ impl Outbox {
         self.limit = self.bytes.len().saturating_add(MAX_PAYLOAD).min(CAPACITY);
     }
 
-    fn make_room(&mut self, link: &mut impl Link, length: usize) {
+    fn make_room(&mut self, link: &mut dyn Link, length: usize) {
         if self.bytes.len().saturating_add(length) > CAPACITY {
             self.flush(link);
         }

@@ -353,14 +353,14 @@ impl Vcpu {
     }
 
     /// Sends what waits in the outbox.
-    pub fn send_output(&mut self, link: &mut impl Link) {
+    pub fn send_output(&mut self, link: &mut dyn Link) {
         self.vm.outbox.lock().flush(link);
         self.send_at = u64::MAX;
     }
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`; `virtual_delivery`
     /// if the CPU delivers interrupts itself.
-    pub fn wakes(&mut self, link: &mut impl Link, now: u64, virtual_delivery: bool) -> bool {
+    pub fn wakes(&mut self, link: &mut dyn Link, now: u64, virtual_delivery: bool) -> bool {
         if self.post.waits() {
             return true;
         }

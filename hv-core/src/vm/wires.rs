@@ -32,7 +32,7 @@ impl Vcpu {
     /// Brings the board up to the host's TSC `now`, takes what has arrived on the serial line, and
     /// delivers what comes of both.
     #[inline(never)]
-    pub fn settle_board(&mut self, link: &mut impl Link, now: u64) {
+    pub fn settle_board(&mut self, link: &mut dyn Link, now: u64) {
         let vm = self.vm;
         let time = self.device_time(now);
         let mut serial_due = u64::MAX;
@@ -61,7 +61,7 @@ impl Vcpu {
     /// The first vCPU looks at the board when something is due, and takes what its interrupt controllers
     /// have; another one that finds either has it look.
     #[inline(never)]
-    fn follow_board(&mut self, intr: bool, due: u64, now: u64, link: &mut impl Link) {
+    fn follow_board(&mut self, intr: bool, due: u64, now: u64, link: &mut dyn Link) {
         let vm = self.vm;
         if self.number == 0 {
             self.extint = intr;
@@ -86,7 +86,7 @@ impl Vcpu {
 
     /// An interrupt message of the I/O APIC.
     #[inline(never)]
-    fn take_message(&mut self, message: Message, link: &mut impl Link) {
+    fn take_message(&mut self, message: Message, link: &mut dyn Link) {
         if !self.distribute(&message.ipi(), message.trigger, false, link) {
             return;
         }
@@ -102,7 +102,7 @@ impl Vcpu {
 
     /// The interrupt with this vector was triggered by a level, and is over.
     #[inline(never)]
-    pub fn end_on_board(&mut self, vector: u8, link: &mut impl Link) {
+    pub fn end_on_board(&mut self, vector: u8, link: &mut dyn Link) {
         let vm = self.vm;
         let mut board = vm.board.lock();
         board.end_of_interrupt(vector, &mut |message| self.take_message(message, link));
@@ -133,7 +133,7 @@ impl Vcpu {
     }
 
     /// A write there.
-    pub fn write_io_apic(&mut self, offset: u16, value: u32, link: &mut impl Link) {
+    pub fn write_io_apic(&mut self, offset: u16, value: u32, link: &mut dyn Link) {
         let vm = self.vm;
         let mut board = vm.board.lock();
         if let Some(io_apic) = board.io_apic() {
