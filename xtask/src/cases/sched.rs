@@ -33,6 +33,20 @@ const HAS_JUST_EXITED: Trial = Trial {
     ..BOOT
 };
 
+/// A VM on two CPUs whose first vCPU interrupts itself.
+const COMES_ONCE: Trial = Trial {
+    cpus: 2,
+    vms: &[TestVm {
+        policy: Policy::Pv,
+        vcpus: 3,
+        memory: 16 << 20,
+        slice_us: SLICE_US,
+        line: "shim=pv case=interrupts-once",
+        ..HOSTILE
+    }],
+    ..BOOT
+};
+
 /// Those whose CPU has PAUSE-loop exiting.
 const PAUSE_LOOPS: &[Machine] = &[Machine::BochsVmx, Machine::BochsSvm];
 
@@ -66,6 +80,27 @@ pub const CASES: &[Case] = &[
         about: "Bochs' AMD-V loses the host's interrupt in the case before; if not, let it run those of such loops",
         on: &[Machine::BochsSvm],
         kind: Checks(forgets_interrupts),
+    },
+    Case {
+        name: "an-interrupt-comes-once",
+        about: "one whose end is signalled by the flag, which is no exit, comes once while vCPUs take turns",
+        on: PAUSE_LOOPS,
+        kind: Boots(Trial {
+            want: &[Want::Console(0, "@hostile pass interrupts-once"), Want::Shutdown(0, 0)],
+            ..COMES_ONCE
+        }),
+    },
+    Case {
+        name: "qemu-delivers-an-interrupt-twice",
+        about: "QEMU delivers an injected interrupt again; if not, let it run the case before",
+        on: &[Machine::QemuTcg],
+        kind: Boots(Trial {
+            want: &[
+                Want::Console(0, "@hostile fail interrupts-once: an interrupt did not come once"),
+                Want::Shutdown(0, 1),
+            ],
+            ..COMES_ONCE
+        }),
     },
     Case {
         name: "an-if0-loop-beside-a-neighbour",

@@ -23,6 +23,7 @@ const fn several(name: &'static str, expected: Expected, run: fn() -> Verdict) -
 
 /// The cases.
 pub const CASES: &[Case] = &[
+    several("interrupts-once", Expected::Survives, interrupts_once),
     several("ipi-storm", Expected::Survives, ipi_storm),
     several("sipi-nowhere", Expected::Survives, sipi_nowhere),
     several("triple-fault-on-one-cpu", Expected::Depends, triple_fault_on_one_cpu),
@@ -40,6 +41,10 @@ const NOWHERE: [u32; 5] = [0xa1, 0xee, 0xfe, 0x1234, 0xffff_fffe];
 const HARMLESS: [u32; 5] = [0, 0b001 << 8, 0b011 << 8, STARTUP, 0b111 << 8];
 /// Times that a CPU goes through all of them.
 const ROUNDS: u64 = 50;
+/// Interrupts of `interrupts-once`, and how long it waits behind each for another, in microseconds: together for
+/// longer than some slices take.
+const INTERRUPTS: u64 = 200;
+const BEHIND: u64 = 20;
 /// How long something may take, and for how long nothing must happen, in microseconds.
 const PATIENCE: u64 = 1_000_000;
 const STILL: u64 = 2_000;
@@ -131,6 +136,22 @@ pub(super) fn all_is_well(n: usize) -> Verdict {
     });
     flag::disable();
     sound(all, "an interrupt did not come once")
+}
+
+/// A CPU interrupts itself, again and again; each interrupt comes once, also where the time between is such that other
+/// vCPUs run.
+fn interrupts_once() -> Verdict {
+    begin();
+    flag::enable();
+    let once = (0..INTERRUPTS).all(|round| {
+        let before = came(0);
+        send(smp::apic_id(0), 0);
+        timer::delay(BEHIND + round % BEHIND);
+        came(0) == before + 1
+    });
+    flag::disable();
+    end();
+    sound(once, "an interrupt did not come once")
 }
 
 /// Every CPU sends whatever can be sent to whatever there is and is not; none is the worse for it.
