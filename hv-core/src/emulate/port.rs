@@ -10,6 +10,7 @@ use crate::host::link::Channel;
 use crate::host::report::Cause;
 use crate::host::stat::Moment;
 use crate::vm::exit::PortAccess;
+use crate::vm::hardware::Link;
 use crate::vm::{Gpr, Hardware, Leave, Options, Outcome, Vcpu};
 
 const COM1: u16 = 0x3f8;
@@ -119,39 +120,33 @@ fn write_uart(
 /// Sends the counters, by the number that was written.
 #[cold]
 #[inline(never)]
-fn report(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: u8) {
-    let stat = vcpu.stat(Moment::Scratch, number.into(), hardware.tsc());
-    vcpu.vm.outbox.lock().frame(hardware, Channel::Stat, stat.as_bytes(), &[]);
-    vcpu.output_waits(hardware);
+fn report(vcpu: &mut Vcpu, link: &mut dyn Link, number: u8) {
+    let stat = vcpu.stat(Moment::Scratch, number.into(), link.tsc());
+    vcpu.vm.outbox.lock().frame(link, Channel::Stat, stat.as_bytes(), &[]);
+    vcpu.output_waits(link);
 }
 
 #[inline(never)]
-fn read_board(vcpu: &mut Vcpu, hardware: &mut impl Hardware, port: u16, size: u8) -> u64 {
-    let now = vcpu.device_time(hardware.tsc());
+fn read_board(vcpu: &mut Vcpu, link: &mut dyn Link, port: u16, size: u8) -> u64 {
+    let now = vcpu.device_time(link.tsc());
     vcpu.vm.board.lock().read(port, size, now).into()
 }
 
 #[inline(never)]
-fn write_board(
-    vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
-    port: u16,
-    size: u8,
-    value: u32,
-) -> Outcome {
-    let now = vcpu.device_time(hardware.tsc());
+fn write_board(vcpu: &mut Vcpu, link: &mut dyn Link, port: u16, size: u8, value: u32) -> Outcome {
+    let now = vcpu.device_time(link.tsc());
     let effect = vcpu.vm.board.lock().write(port, size, value, now);
     if vcpu.vm.wired {
-        settle(vcpu, hardware);
+        settle(vcpu, link);
     }
     power(vcpu, effect)
 }
 
 /// An access may have changed the interrupt of a device.
 #[inline(never)]
-fn settle(vcpu: &mut Vcpu, hardware: &mut impl Hardware) {
-    let now = hardware.tsc();
-    vcpu.settle_board(hardware, now);
+fn settle(vcpu: &mut Vcpu, link: &mut dyn Link) {
+    let now = link.tsc();
+    vcpu.settle_board(link, now);
 }
 
 /// How an instruction ends that asked for this.

@@ -57,11 +57,6 @@ pub fn on_cpu<T: Visit>(vcpu: &mut Vcpu, guest: &mut impl HasCommon, visit: T) -
 /// drops its translations by `flush`.
 macro_rules! common_hardware {
     () => {
-        #[inline(always)]
-        fn tsc(&self) -> u64 {
-            $crate::hw::instructions::tsc()
-        }
-
         fn set_xcr0(&mut self, value: u64) {
             // SAFETY: the caller has checked the value against what the CPU has, and CR4.OSXSAVE is
             // set wherever XSAVE exists.

@@ -113,6 +113,11 @@ pub trait OfVm {
 }
 
 impl<T: OfVm> crate::vm::hardware::Link for T {
+    #[inline(always)]
+    fn tsc(&self) -> u64 {
+        super::instructions::tsc()
+    }
+
     fn interrupt(&mut self, apic_id: u32) {
         super::local_apic::interrupt(apic_id);
     }

@@ -7,6 +7,7 @@ use pv_abi::call::{Number, console};
 use pv_abi::ring::{CAPACITY, ConsoleRing};
 
 use super::{Arguments, Reply, UNKNOWN, page};
+use crate::vm::hardware::Link;
 use crate::vm::{Hardware, Vcpu};
 
 /// The longest transfer in bytes.
@@ -46,9 +47,10 @@ fn range(vcpu: &Vcpu, gpa: u64, length: u64) -> Result<usize, Status> {
 }
 
 /// Copies console output from guest memory into the outbox.
+#[inline(never)]
 pub(super) fn copy_out(
     vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
+    link: &mut dyn Link,
     mut gpa: u64,
     mut length: usize,
 ) -> Result<(), Status> {
@@ -59,36 +61,28 @@ pub(super) fn copy_out(
         let part = length.min(PIECE);
         let Some(bytes) = piece.get_mut(..part) else { break };
         vcpu.vm.memory.read(gpa, bytes).map_err(|_| Status::BadAddress)?;
-        outbox.console(hardware, bytes);
+        outbox.console(link, bytes);
         gpa = gpa.wrapping_add(part as u64);
         length = length.saturating_sub(part);
     }
     drop(outbox);
-    vcpu.output_waits(hardware);
+    vcpu.output_waits(link);
     Ok(())
 }
 
-fn write(
-    vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
-    gpa: u64,
-    length: u64,
-) -> Result<u64, Status> {
+#[inline(never)]
+fn write(vcpu: &mut Vcpu, link: &mut dyn Link, gpa: u64, length: u64) -> Result<u64, Status> {
     let count = range(vcpu, gpa, length)?;
-    copy_out(vcpu, hardware, gpa, count)?;
+    copy_out(vcpu, link, gpa, count)?;
     Ok(length)
 }
 
-fn read(
-    vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
-    gpa: u64,
-    length: u64,
-) -> Result<u64, Status> {
+#[inline(never)]
+fn read(vcpu: &mut Vcpu, link: &mut dyn Link, gpa: u64, length: u64) -> Result<u64, Status> {
     range(vcpu, gpa, length)?;
     let mut done = 0;
     while done < length {
-        let Some(byte) = hardware.receive() else { break };
+        let Some(byte) = link.receive() else { break };
         vcpu.vm.memory.write(gpa.wrapping_add(done), &[byte]).map_err(|_| Status::BadAddress)?;
         done = done.wrapping_add(1);
     }

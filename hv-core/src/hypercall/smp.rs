@@ -6,6 +6,7 @@ use pv_abi::call::{Number, smp};
 use super::{Arguments, Reply, UNKNOWN, page};
 use crate::device::apic::Trigger;
 use crate::emulate::msr::canonical;
+use crate::vm::hardware::Link;
 use crate::vm::post::{Notice, Post, Startup};
 use crate::vm::vcpu::Halt;
 use crate::vm::{Hardware, Leave, Vcpu};
@@ -66,9 +67,10 @@ fn named(vcpu: &Vcpu, first: u64, mask: u64) -> Result<&'static [Post], Status> 
     posts.ok_or(Status::InvalidArgument)
 }
 
+#[inline(never)]
 fn start(
     vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
+    link: &mut dyn Link,
     number: u64,
     entry: u64,
     tables: u64,
@@ -82,13 +84,14 @@ fn start(
     if !post.ask_start(Startup::Called { entry, tables, argument }) {
         return Err(Status::AlreadyDone);
     }
-    vcpu.tell(post, Notice::Start, hardware);
+    vcpu.tell(post, Notice::Start, link);
     Ok(0)
 }
 
+#[inline(never)]
 fn send(
     vcpu: &mut Vcpu,
-    hardware: &mut impl Hardware,
+    link: &mut dyn Link,
     vector: u64,
     first: u64,
     mask: u64,
@@ -103,17 +106,16 @@ fn send(
             continue;
         }
         if core::ptr::eq(post, vcpu.post) {
-            vcpu.software_acts(hardware);
-            let effect = vcpu.apic.post(vector, Trigger::Edge);
-            // That of an interrupt alone: the instruction goes on.
-            let _ = vcpu.apply(effect, hardware);
+            let _here = post.leave(Notice::Vector(vector, Trigger::Edge));
+            vcpu.attend();
         } else {
-            vcpu.tell(post, Notice::Vector(vector, Trigger::Edge), hardware);
+            vcpu.tell(post, Notice::Vector(vector, Trigger::Edge), link);
         }
     }
     Ok(0)
 }
 
+#[inline(never)]
 fn flush(vcpu: &mut Vcpu, hardware: &mut impl Hardware, first: u64, mask: u64) -> Reply {
     let posts = match named(vcpu, first, mask) {
         Ok(posts) => posts,

@@ -74,6 +74,9 @@ pub struct Segment {
 
 /// The way to the host, and to the other CPUs.
 pub trait Link {
+    /// The host's TSC now.
+    fn tsc(&self) -> u64;
+
     /// Interrupts the CPU with this APIC ID: it leaves its guest, or wakes up.
     fn interrupt(&mut self, apic_id: u32);
 
@@ -190,9 +193,6 @@ pub trait Hardware: Link {
 
     /// PKRU; asked for only if CR4.PKE is set.
     fn protection_keys(&mut self) -> u32;
-
-    /// The host's TSC now.
-    fn tsc(&self) -> u64;
 
     /// Sets what is added to the host's TSC to give the guest's.
     fn set_tsc_offset(&mut self, offset: u64);

@@ -134,6 +134,10 @@ mod tests {
     struct Wire(Vec<u8>);
 
     impl Link for Wire {
+        fn tsc(&self) -> u64 {
+            0
+        }
+
         fn interrupt(&mut self, _: u32) {}
 
         fn send(&mut self, frames: &[u8]) {

@@ -209,6 +209,10 @@ impl Fake {
 }
 
 impl Link for Fake {
+    fn tsc(&self) -> u64 {
+        self.pass(self.tick);
+        self.time.get()
+    }
     fn interrupt(&mut self, apic_id: u32) {
         self.interrupted.push(apic_id);
     }
@@ -324,10 +328,6 @@ impl Hardware for Fake {
     }
     fn set_pdptes(&mut self, pdptes: [u64; 4]) {
         self.pdptes = Some(pdptes);
-    }
-    fn tsc(&self) -> u64 {
-        self.pass(self.tick);
-        self.time.get()
     }
     fn set_tsc_offset(&mut self, offset: u64) {
         self.tsc_offset = Some(offset);

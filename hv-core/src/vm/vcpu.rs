@@ -11,7 +11,7 @@ use pv_abi::exit::{Reason, SLOTS};
 use spin::{Mutex, Once};
 
 use super::desc;
-use super::hardware::Kept;
+use super::hardware::{Kept, Link};
 use super::outbox::Outbox;
 use super::port::Ports;
 use super::post::{Mail, Post, Startup, Stop};
@@ -376,9 +376,9 @@ impl Vcpu {
 
     /// Frames wait in the outbox: they are sent within [`OUTPUT_DELAY_US`], even if the guest never
     /// exits again.
-    pub fn output_waits(&mut self, hardware: &impl Hardware) {
+    pub fn output_waits(&mut self, link: &dyn Link) {
         if self.send_at == u64::MAX {
-            self.send_at = hardware.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
+            self.send_at = link.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
             self.horizon = self.horizon.min(self.send_at);
             self.due = self.due.min(self.send_at);
         }

@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "image-size",
-        about: "the hypervisor takes at most 544 KiB of memory",
+        about: "the hypervisor takes at most 512 KiB of memory",
         on: &[],
         kind: Reads(checks::image_size),
     },
