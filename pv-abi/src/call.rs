@@ -96,6 +96,10 @@ macro_rules! extensions {
                 summary: $summary,
             }),*],
         }),*];
+
+        /// The number and the version of each extension: what a hypervisor needs of [`EXTENSIONS`], without
+        /// what only people read.
+        pub const VERSIONS: &[(u16, u32)] = &[$(($ext_number, $version)),*];
     };
 }
 

@@ -90,20 +90,24 @@ fn tables(vm: &Vm) -> Option<u64> {
     Some(layout::BIOS_AREA)
 }
 
+/// Raises a port, and has the vCPU that is there for it look at its post.
+#[inline(never)]
+fn raise(mails: &[Mail], end: &End) {
+    let (cpu, slot) = match end.post.raise(end.port) {
+        Place::Queued => return,
+        Place::Running(cpu) => (cpu, None),
+        Place::Asleep { cpu, slot } => (cpu, Some(slot)),
+    };
+    if let Some(mail) = mails.get(usize::from(cpu)) {
+        slot.into_iter().for_each(|slot| mail.put(slot));
+        local_apic::interrupt(mail.apic_id());
+    }
+}
+
 /// Closes the ports of a VM that has stopped; for good, if it has ended. Peers are told.
 #[inline(never)]
 fn close_ports(vm: &Vm, mails: &[Mail], ended: bool) {
-    let raise = &mut |end: End| {
-        let (cpu, slot) = match end.post.raise(end.port) {
-            Place::Queued => return,
-            Place::Running(cpu) => (cpu, None),
-            Place::Asleep { cpu, slot } => (cpu, Some(slot)),
-        };
-        if let Some(mail) = mails.get(usize::from(cpu)) {
-            slot.into_iter().for_each(|slot| mail.put(slot));
-            local_apic::interrupt(mail.apic_id());
-        }
-    };
+    let raise = &mut |end: End| raise(mails, &end);
     if ended { vm.end_ports(raise) } else { vm.close_ports(None, raise) }
 }
 

@@ -286,9 +286,9 @@ fn hypervisor_leaf(leaf: u32, facts: &Facts) -> [u32; 4] {
         abi::leaf::SIGNATURE => [HYPERVISOR_BASE | abi::leaf::LAST, ebx, ecx, edx],
         abi::leaf::VERSION => [pv_abi::VERSION, 0, 0, 0],
         abi::leaf::EXTENSIONS => {
-            let bits = call::EXTENSIONS
+            let bits = call::VERSIONS
                 .iter()
-                .fold(0, |bits, e| bits | 1u32.wrapping_shl(u32::from(e.number)));
+                .fold(0, |bits, &(number, _)| bits | 1u32.wrapping_shl(number.into()));
             [bits, 0, 0, 0]
         }
         abi::leaf::RECOMMENDATIONS => [recommendations(facts).bits(), 0, 0, 0],

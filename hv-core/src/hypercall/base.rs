@@ -1,6 +1,6 @@
 //! *base*: versions and presence.
 
-use pv_abi::call::{self, EXTENSIONS, Number, base};
+use pv_abi::call::{self, Number, VERSIONS, base};
 use pv_abi::{Status, VERSION};
 
 use super::{Arguments, Reply, UNKNOWN};
@@ -10,10 +10,10 @@ pub(super) fn call(number: Number, &Arguments(argument, ..): &Arguments) -> Repl
         base::VERSION_CALL => Reply::Value(u64::from(VERSION)),
         base::PROBE => match u16::try_from(argument) {
             Ok(extension) => Reply::Value(
-                EXTENSIONS
+                VERSIONS
                     .iter()
-                    .find(|e| e.number == extension)
-                    .map_or(0, |e| u64::from(e.version)),
+                    .find(|(number, _)| *number == extension)
+                    .map_or(0, |&(_, version)| version.into()),
             ),
             Err(_) => Reply::Error(Status::InvalidArgument),
         },

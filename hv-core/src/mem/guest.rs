@@ -211,6 +211,7 @@ impl GuestMemory {
     /// # Errors
     ///
     /// [`BadAddress`] if it is not RAM or not aligned.
+    #[inline(never)]
     pub fn set_bits(&self, gpa: u64, bits: u64) -> Result<u64, BadAddress> {
         let at = self.locate(aligned(gpa, 8)?, 8)?;
         // SAFETY: as in `write_u64`; whoever else writes there does it by accesses of a CPU like this one.

@@ -182,11 +182,8 @@ impl Vm {
     pub fn peer_of(&self, port: u16) -> Result<End, Status> {
         let end = || {
             let ours = self.ports.get(port)?;
-            let peer = ours.peer?;
-            let other = self.other(ours.vm.into())?;
-            let theirs = other.ports.get(peer)?;
-            let joined = theirs.vm == self.number && theirs.peer == Some(port);
-            joined.then(|| other.end(peer, theirs)).flatten()
+            let (other, peer) = (self.other(ours.vm.into())?, ours.peer?);
+            other.end(peer, other.ports.get(peer)?)
         };
         end().ok_or(Status::NotReady)
     }

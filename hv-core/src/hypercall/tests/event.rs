@@ -353,7 +353,7 @@ fn both_ends_may_connect_and_close_at_once() {
     let (two, one) = (vms.remove(1).remove(0).vm, vms.remove(0).remove(0).vm);
     let work = |vm: &'static Vm, port: u16, remote: u16, other: u64| {
         move || {
-            for _ in 0..2000 {
+            for _ in 0..100_000 {
                 if vm.open_port(port, 0, other).is_ok() {
                     let _ = vm.connect_port(port, remote);
                     let _ = vm.peer_of(port);
