@@ -47,6 +47,7 @@ fn holds(stage: &Stage<'_>) -> Result<()> {
         slice_us: Slice(200),
         policy: PolicyName(Policy::Pv),
         may_reset: true,
+        may_share: true,
         time_limit_ms: 4000,
         ..small(
             "havoc",
@@ -55,7 +56,8 @@ fn holds(stage: &Stage<'_>) -> Result<()> {
         )
     };
     let [alone] = outcome::run(stage, "alone", CPUS, [measured()])?;
-    let [beside, other] = outcome::run(stage, "beside", CPUS, [measured(), havoc])?;
+    let linked = VmSpec { links: vec!["havoc".to_owned()], may_share: true, ..measured() };
+    let [beside, other] = outcome::run(stage, "beside", CPUS, [linked, havoc])?;
     let done = "@bench done rows=4";
     let (alone, beside) = (alone.finished(done)?.stat()?, beside.finished(done)?.stat()?);
     for &reason in OWN {

@@ -7,7 +7,7 @@ use core::arch::x86_64::__cpuid;
 use guest_kernel::interrupts;
 use guest_kernel::probe::probe;
 use guest_kernel::{info, println, smp, timer};
-use pv_abi::call::{Number, console, sched, smp as calls, sys};
+use pv_abi::call::{Number, console, event, sched, share, smp as calls, sys};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts as flag;
 use x86_64::instructions::port::Port;
@@ -52,6 +52,8 @@ const DEEDS: &[fn(&mut Random)] = &[
     any_call,
     any_call,
     call_flood,
+    raise,
+    lend,
     fill_console,
     |_| storm_once(),
     deaf,
@@ -103,14 +105,19 @@ fn argument(random: &mut Random) -> u64 {
 
 /// Those that end the VM, or have this CPU wait for what may never come.
 fn is_left_out(number: Number) -> bool {
-    number.extension() == sys::EXTENSION || [sched::HALT_UNTIL, calls::WAIT].contains(&number)
+    const WAITS: [Number; 3] = [sched::HALT_UNTIL, calls::WAIT, event::WAIT];
+    number.extension() == sys::EXTENSION || WAITS.contains(&number)
 }
 
-fn make(number: Number, mut argument: impl FnMut() -> u64) {
+/// Makes a call with these arguments, and zeros behind them.
+fn make(number: Number, arguments: impl IntoIterator<Item = u64>) {
+    let mut arguments = arguments.into_iter();
+    let mut argument = || arguments.next().unwrap_or(0);
     let registers = Registers {
         rax: number.0,
         rdi: argument(),
-        rsi: argument(),
+        // An event that waits for an answer is left out, too.
+        rsi: argument() & if number == event::SEND { 0 } else { u64::MAX },
         rdx: argument(),
         rcx: argument(),
         ..Registers::default()
@@ -122,7 +129,7 @@ fn make(number: Number, mut argument: impl FnMut() -> u64) {
 fn any_call(random: &mut Random) {
     let number = Number::new(random.below(EXTENSIONS) as u16, random.below(FUNCTIONS) as u16);
     if !is_left_out(number) {
-        make(number, || argument(random));
+        make(number, core::iter::from_fn(|| Some(argument(random))));
     }
 }
 
@@ -131,15 +138,34 @@ fn call_flood(random: &mut Random) {
     let number = Number::new(random.below(EXTENSIONS) as u16, random.below(FUNCTIONS) as u16);
     if !is_left_out(number) {
         let argument = argument(random);
-        (0..FLOOD).for_each(|_| make(number, || argument));
+        (0..FLOOD).for_each(|_| make(number, [argument; 4]));
     }
 }
 
 /// As much as one call takes.
 fn fill_console(random: &mut Random) {
-    let (gpa, length) = (junk(random), random.below(PAGE));
-    let mut arguments = [gpa, length].into_iter().chain(core::iter::repeat(0));
-    make(console::WRITE, || arguments.next().unwrap_or(0));
+    make(console::WRITE, [junk(random), random.below(PAGE)]);
+}
+
+/// Opens, connects, raises and closes ports, its own and those of the other VM.
+fn raise(random: &mut Random) {
+    let port = random.below(8);
+    make(event::OPEN, [port, random.below(4), random.below(2)]);
+    make(event::CONNECT, [port, random.below(8)]);
+    make(event::VECTOR, [u64::from(VECTOR)]);
+    (0..FLOOD).for_each(|_| make(event::SEND, [port]));
+    if random.once_in(2) {
+        make(event::CLOSE, [port]);
+    }
+}
+
+/// Offers a page, maps what is offered, and takes back.
+fn lend(random: &mut Random) {
+    let slot = random.below(8);
+    make(share::OFFER, [slot, junk(random), random.below(2), random.below(2)]);
+    make(share::MAP, [random.below(2), random.below(8), random.below(8)]);
+    let other = *random.of(&[share::UNMAP, share::REVOKE]);
+    make(other, [slot, random.below(8)]);
 }
 
 fn deaf(random: &mut Random) {
@@ -186,7 +212,7 @@ fn any_memory(random: &mut Random) {
 /// The VM is reset, if it may be; `disaster=reset` has it ask for it each time.
 fn disaster(random: &mut Random) {
     if random.once_in(2) || info::options().value("disaster") == Some("reset") {
-        make(sys::RESET, || 0);
+        make(sys::RESET, []);
     }
     let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
     // SAFETY: to be without handlers is what is wanted.
