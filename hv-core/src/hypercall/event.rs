@@ -22,16 +22,11 @@ pub(super) fn call(
     arguments: &Arguments,
 ) -> Reply {
     let result = perform(vcpu, hardware, number, arguments);
-    let waits = number == event::WAIT || number == event::SEND && arguments.1 == WAIT;
-    // What is still on its way is seen when the vCPU is about to sleep.
-    if waits && result.is_ok() && !vcpu.has_event() {
-        vcpu.halt = Halt::Event;
-        return Reply::Leave(0, Leave::Halted);
-    }
-    result.into()
+    if vcpu.halt == Halt::Event { Reply::Leave(0, Leave::Halted) } else { result.into() }
 }
 
-/// Does the call but for the waiting. Its result fits into registers, which that of [`call`] does not.
+/// Does the call but for the halt, and says in the vCPU whether that follows. Its result fits into registers,
+/// which that of [`call`] does not.
 #[inline(never)]
 fn perform(
     vcpu: &mut Vcpu,
@@ -39,12 +34,18 @@ fn perform(
     number: Number,
     arguments: &Arguments,
 ) -> Result<u64, Status> {
+    vcpu.halt = Halt::Interrupt;
     if number == event::WAIT && arguments.0 != 0 {
         timer::arm(vcpu, hardware, arguments.0);
     }
     let (value, end) = decide(vcpu, number, arguments)?;
     if let Some(end) = end {
         vcpu.raise(&end, hardware);
+    }
+    let waits = number == event::WAIT || number == event::SEND && arguments.1 == WAIT;
+    // What is still on its way is seen when the vCPU is about to sleep.
+    if waits && !vcpu.has_event() {
+        vcpu.halt = Halt::Event;
     }
     Ok(value)
 }
