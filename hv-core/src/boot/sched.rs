@@ -5,6 +5,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 use core::sync::atomic::Ordering;
 
 use spin::Mutex;
@@ -68,8 +69,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         mail,
         index: cpu.index as u16,
         queue,
-        places: Vec::new(),
-        free: Vec::new(),
+        places: Vec::with_capacity(vcpus_of(machine)),
+        free: Vec::with_capacity(vcpus_of(machine)),
         alarms: Alarms::default(),
         writes: false,
         count: 0,
@@ -89,7 +90,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         let ran = tsc().saturating_sub(began);
         match leave {
             Leave::Yielded | Leave::Preempted | Leave::Mail => {
-                unit.payload.preempted_at = Some(tsc());
+                unit.payload.preempted_at = NonZeroU64::new(tsc());
                 let mut queue = queue.lock();
                 match leave {
                     Leave::Yielded => queue.give_way(unit, ran),
@@ -102,6 +103,11 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             }
         }
     }
+}
+
+/// How many vCPUs there are: all of them can come to one CPU, which takes no memory for it then.
+fn vcpus_of(machine: &Machine) -> usize {
+    machine.vcpus.load(Ordering::Acquire) as usize
 }
 
 impl Vcpus<'_> {
@@ -163,12 +169,12 @@ impl Vcpus<'_> {
     fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> Leave {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
-            let waited = began.saturating_sub(since);
+            let waited = began.saturating_sub(since.get());
             instance.vcpu.halted_ticks = instance.vcpu.halted_ticks.saturating_add(waited);
         }
         if let Some(since) = instance.preempted_at.take() {
             let steal = &mut instance.vcpu.info.steal;
-            steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since));
+            steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since.get()));
         }
         let number = instance.vcpu.vm.number;
         if self.cpu.last.replace(number) != Some(number) {
@@ -213,7 +219,7 @@ impl Vcpus<'_> {
                 let instance = &mut unit.payload;
                 let home = instance.home;
                 if leave != Leave::Stopped {
-                    if begins(&instance.vcpu, leave) {
+                    if begins(instance.vcpu, leave) {
                         let report = self.visit(instance, Tell(leave)).flatten();
                         *home.report.lock() = report.map(Box::new);
                     }

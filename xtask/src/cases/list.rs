@@ -7,7 +7,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{BARE, BOOT, TestVm, Trial, VM};
 use super::watch::Want;
-use super::{Case, Kind, checks, linux, protocols, smp, switch};
+use super::{Case, Kind, checks, footprint, linux, protocols, smp, switch};
 use crate::machine::{BootPath, Machine};
 
 use Kind::{Boots, Checks, Reads};
@@ -71,7 +71,7 @@ const FINISHED: &[Want] = &[Want::Console(0, "@bench done"), Want::Shutdown(0, 0
 
 /// Every case. They run in this order, so the long ones stand first.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    smp::CASES.iter().chain(switch::CASES).chain(CASES)
+    smp::CASES.iter().chain(switch::CASES).chain(footprint::CASES).chain(CASES)
 }
 
 /// Those of VMs with one vCPU.

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 use hv_core::vm::machine_type::MachineType;
 
 mod checks;
+mod footprint;
 mod host;
 mod linux;
 mod list;
