@@ -5,6 +5,7 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use pv_abi::area::INFO_SIZE;
@@ -16,6 +17,7 @@ use super::machine::{Machine, MakeError};
 use super::make::{Basis, Pages, VcpuPages};
 use crate::host::bundle::Bundle;
 use crate::hw::extension::{self, Extension, State};
+use crate::hw::heap_used;
 use crate::hw::instructions::tsc;
 use crate::hw::local_apic;
 use crate::hw::output;
@@ -36,7 +38,7 @@ use crate::vm::{Features, Gpr, ImageKind, Registers, Vcpu, Vm, desc};
 /// A vCPU as its CPU holds it.
 pub struct Instance {
     /// The vCPU.
-    pub vcpu: Vcpu,
+    pub vcpu: &'static mut Vcpu,
     /// What the vendor keeps for it.
     pub state: State,
     /// Its VM.
@@ -44,9 +46,9 @@ pub struct Instance {
     /// It sleeps, and nothing of its own will wake it.
     pub deep: bool,
     /// The TSC at which it began to wait for an interrupt, until it runs again.
-    pub halted_at: Option<u64>,
+    pub halted_at: Option<NonZeroU64>,
     /// The TSC at which it was preempted, until it runs again.
-    pub preempted_at: Option<u64>,
+    pub preempted_at: Option<NonZeroU64>,
     /// The VM has stopped, and this vCPU sees to what it leaves behind.
     pub cleaning: Option<Box<Cleaning>>,
 }
@@ -153,6 +155,7 @@ impl Home {
         };
         let mut frames = machine.frames.lock();
         let frames = &mut *frames;
+        let before = (frames.free_bytes(), heap_used());
         let rom = rom_place.is_some().then_some(image);
         let pages = Pages::allocate(frames, desc.memory, rom).ok_or_else(no_memory)?;
         let vcpus: Option<Vec<VcpuPages>> =
@@ -161,6 +164,8 @@ impl Home {
         let Pages { ram, rom, .. } = pages;
         let infos =
             (0u32..).zip(&vcpus).map(|(number, pages)| (basis.info_gpa(number), pages.info));
+        let permissions = vendor.permissions(frames, features).ok_or_else(no_memory)?;
+        let before_tables = frames.free_bytes();
         let mut tables = TableMemory(frames);
         let largest = if features.contains(Features::NESTED_1G) {
             3
@@ -189,6 +194,7 @@ impl Home {
         if let Some(gpa) = window {
             map(gpa, ram.start, PAGE, Access::ReadOnly)?;
         }
+        let tables = before_tables.saturating_sub(frames.free_bytes());
         let root = table.root();
         let table: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(table)));
         // The tables stand; a guest sees a read-only half when it has registered its own, and others' pages
@@ -218,6 +224,8 @@ impl Home {
                 vm: vm.number,
                 translations: Translations { table, root, info, seen: Seen::NEVER },
                 apic: pages_of_vcpu.apic,
+                permissions,
+                extended: basis.extended(pages_of_vcpu),
                 rdtscp: machine.rdtscp,
                 apic_access: pages.apic_access,
             };
@@ -242,6 +250,15 @@ impl Home {
         if let Some(place) = machine.peers.get(usize::from(number)) {
             place.call_once(|| vm);
         }
+        drop(vcpus);
+        let taken = before.0.saturating_sub(frames.free_bytes());
+        let contents = ram.length().saturating_add(rom.map_or(0, |rom| rom.length()));
+        defmt::info!(
+            "VM {=u8} takes {=u64} bytes of pages and {=u64} of the heap beside its memory and its nested tables",
+            number,
+            taken.saturating_sub(contents).saturating_sub(tables),
+            heap_used().saturating_sub(before.1)
+        );
         Ok(instances)
     }
 
@@ -388,7 +405,7 @@ impl Instance {
         }
         let start = match startup {
             Startup::Page(page) => {
-                Start::new(Mode::Startup(page), 0u64, Gpr::Rdx, signature(&self.vcpu))
+                Start::new(Mode::Startup(page), 0u64, Gpr::Rdx, signature(self.vcpu))
             }
             Startup::Called { entry, tables, argument } => {
                 Start::new(Mode::Called(tables), entry, Gpr::Rdi, argument)

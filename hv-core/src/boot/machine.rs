@@ -49,6 +49,8 @@ pub struct Machine {
     pub queues: Vec<Mutex<Queue<Instance>>>,
     /// What CPUs tell each other of their queues.
     pub board: Box<Board>,
+    /// All vCPUs.
+    pub vcpus: AtomicU32,
     /// VMs that have not ended.
     pub vms: AtomicU32,
     /// CPUs that have come up.

@@ -54,8 +54,24 @@ pub struct Pages {
 pub struct VcpuPages {
     /// The read-only half of the area.
     pub info: u64,
-    /// The registers of the local APIC.
+    /// The registers of the local APIC, which neither the CPU nor a guest reaches beyond its first 1024 bytes
+    /// (SDM vol. 3, Virtualizing Memory-Mapped APIC Accesses). In the rest is what XSAVE writes, and the [`Vcpu`].
     pub apic: u64,
+}
+
+const _: () = assert!(align_of::<Vcpu>() <= 64);
+
+/// Bytes of FXSAVE and of the header of XSAVE.
+const LEGACY: u32 = 576;
+
+/// Bytes that XSAVE writes for what guests may have, or FXSAVE without it: at most 2,696, up to AVX-512 and PKRU.
+fn extended_size(xsave: bool) -> u64 {
+    let may = xcr0_may(xsave);
+    let ends = (2..63).filter(|&component| may >> component & 1 != 0).map(|component| {
+        let [size, offset, ..] = ThisCpu.cpuid(0xd, component);
+        size.saturating_add(offset)
+    });
+    ends.fold(LEGACY, u32::max).next_multiple_of(64).into()
 }
 
 impl Pages {
@@ -97,6 +113,26 @@ impl VcpuPages {
     /// Takes them; `None` if memory is short.
     pub fn allocate(frames: &mut Frames) -> Option<VcpuPages> {
         Some(VcpuPages { info: zeroed::<VcpuInfo>(frames)?, apic: zeroed_page(frames)? })
+    }
+
+    /// Where what XSAVE writes is.
+    fn extended(self) -> u64 {
+        self.apic.wrapping_add(size_of::<ApicPage>() as u64)
+    }
+
+    /// Puts the vCPU behind what XSAVE writes, which has so many bytes, or on the heap if that leaves no room.
+    fn place(self, vcpu: Vcpu, extended: u64) -> &'static mut Vcpu {
+        let at = self.extended().wrapping_add(extended);
+        if at.wrapping_add(size_of::<Vcpu>() as u64) > self.apic.wrapping_add(PAGE) {
+            return Box::leak(Box::new(vcpu));
+        }
+        let at = at as *mut Vcpu;
+        // SAFETY: it is the vCPU's own page, which is never given back; nothing else is so far behind its start,
+        // where there is room as was just seen. `extended` is a multiple of 64, so it is aligned.
+        unsafe {
+            at.write(vcpu);
+            &mut *at
+        }
     }
 
     /// The registers of the local APIC.
@@ -211,8 +247,23 @@ impl Basis<'_> {
         self.desc.memory.wrapping_add(u64::from(number).wrapping_mul(INFO_SIZE as u64))
     }
 
+    /// Room for the registers that XSAVE knows, of a vCPU that has these pages: for one owner.
+    pub fn extended(&self, pages: VcpuPages) -> &'static mut [u8] {
+        let length = extended_size(self.xsave) as usize;
+        let room = (PAGE as usize).wrapping_sub(size_of::<ApicPage>());
+        // SAFETY: the page has room for so many bytes behind the APIC's registers, at a multiple of 64. It is never
+        // given back, and the caller asks once.
+        unsafe { core::slice::from_raw_parts_mut(pages.extended() as *mut u8, length.min(room)) }
+    }
+
     /// A vCPU of the VM, which has these pages and nobody else.
-    pub fn vcpu(&self, vm: &'static Vm, number: u32, pages: VcpuPages) -> Option<Vcpu> {
+    #[expect(clippy::mut_from_ref, reason = "the vCPU is new")]
+    pub fn vcpu(
+        &self,
+        vm: &'static Vm,
+        number: u32,
+        pages: VcpuPages,
+    ) -> Option<&'static mut Vcpu> {
         let &Basis { desc, features, limits, tsc_hz, xsave, mails, .. } = self;
         // SAFETY: the pages are zeroed, which is a valid `VcpuInfo`, plain data that the guest sees
         // read-only. They are this vCPU's own, the caller says, and never given back.
@@ -238,7 +289,7 @@ impl Basis<'_> {
             timer: TimerRatio { num: NonZeroU32::MIN, den: ratio },
             shortest_period: (tsc_hz / 1_000_000).saturating_mul(SHORTEST_PERIOD_US),
         };
-        Some(Vcpu {
+        let vcpu = Vcpu {
             registers: Registers::default(),
             due: 0,
             slice_due: 0,
@@ -282,7 +333,8 @@ impl Basis<'_> {
             recent: Recent::default(),
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
             vm,
-        })
+        };
+        Some(pages.place(vcpu, extended_size(xsave)))
     }
 }
 

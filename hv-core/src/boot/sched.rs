@@ -5,6 +5,7 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 use core::sync::atomic::Ordering;
 
 use spin::Mutex;
@@ -83,8 +84,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         mail,
         index: cpu.index as u16,
         queue,
-        places: Vec::new(),
-        free: Vec::new(),
+        places: Vec::with_capacity(vcpus_of(machine)),
+        free: Vec::with_capacity(vcpus_of(machine)),
         alarms: Alarms::default(),
         writes: false,
         count: 0,
@@ -114,7 +115,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
         match leave {
             Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
-                unit.payload.preempted_at = Some(tsc());
+                unit.payload.preempted_at = NonZeroU64::new(tsc());
                 if let Leave::YieldedTo(number) = leave {
                     vcpus.preferred = unit.payload.vcpu.vm.posts.get(number as usize);
                 }
@@ -139,6 +140,11 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         busy,
         idle
     );
+}
+
+/// How many vCPUs there are: all of them can come to one CPU, which takes no memory for it then.
+fn vcpus_of(machine: &Machine) -> usize {
+    machine.vcpus.load(Ordering::Acquire) as usize
 }
 
 impl Vcpus<'_> {
@@ -223,12 +229,12 @@ impl Vcpus<'_> {
     fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> Leave {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
-            let waited = began.saturating_sub(since);
+            let waited = began.saturating_sub(since.get());
             instance.vcpu.halted_ticks = instance.vcpu.halted_ticks.saturating_add(waited);
         }
         if let Some(since) = instance.preempted_at.take() {
             let steal = &mut instance.vcpu.info.steal;
-            steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since));
+            steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since.get()));
         }
         let number = instance.vcpu.vm.number;
         if self.cpu.last.replace(number) != Some(number) {
@@ -275,7 +281,7 @@ impl Vcpus<'_> {
                 let instance = &mut unit.payload;
                 let home = instance.home;
                 if leave != Leave::Stopped {
-                    if begins(&instance.vcpu, leave) {
+                    if begins(instance.vcpu, leave) {
                         let report = self.visit(instance, Tell(leave)).flatten();
                         *home.report.lock() = report.map(Box::new);
                     }

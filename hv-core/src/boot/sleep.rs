@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+use core::num::NonZeroU64;
 use core::sync::atomic::Ordering;
 
 use super::home::Unit;
@@ -20,7 +21,7 @@ impl Vcpus<'_> {
     pub(super) fn arrive(&mut self) {
         let Some(arrivals) = self.machine.arrivals.get(usize::from(self.index)) else { return };
         let arrived = core::mem::take(&mut *arrivals.lock());
-        for mut unit in arrived {
+        for unit in arrived {
             self.count = self.count.saturating_add(1);
             unit.payload.vcpu.attend();
             if unit.payload.vcpu.waits_for_startup {
@@ -66,7 +67,9 @@ impl Vcpus<'_> {
             instance.home.asleep.fetch_sub(1, Ordering::SeqCst);
         }
         let vcpu = &mut instance.vcpu;
-        if let Err(leave) = vcpu.take_post() {
+        if vcpu.post.has_notices()
+            && let Err(leave) = vcpu.take_post()
+        {
             return self.left(unit, leave);
         }
         if vcpu.waits_for_startup {
@@ -90,13 +93,13 @@ impl Vcpus<'_> {
             self.places.len().wrapping_sub(1) as u16
         });
         let instance = &mut unit.payload;
-        instance.halted_at.get_or_insert_with(tsc);
+        instance.halted_at = instance.halted_at.or(NonZeroU64::new(tsc()));
         let (home, post) = (instance.home, instance.vcpu.post);
         instance.come_to(self.index);
         post.set_place(Place::Asleep { cpu: self.index, slot });
         let now = tsc();
-        let due = wakes(&mut instance.vcpu, now) && !instance.vcpu.waits_for_startup;
-        let alarm = next(&instance.vcpu, now);
+        let due = wakes(instance.vcpu, now) && !instance.vcpu.waits_for_startup;
+        let alarm = next(instance.vcpu, now);
         if !due && alarm == u64::MAX {
             instance.deep = true;
             let asleep = home.asleep.fetch_add(1, Ordering::SeqCst).saturating_add(1) as usize;
@@ -137,7 +140,7 @@ impl Vcpus<'_> {
     pub(super) fn idle(&mut self) {
         if core::mem::take(&mut self.writes) {
             let asleep = self.places.iter_mut().flatten().map(|unit| &mut unit.payload.vcpu);
-            asleep.for_each(send_output);
+            asleep.for_each(|vcpu| send_output(vcpu));
         }
         let due = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
         halt(self.machine, self.mail, due);

@@ -156,6 +156,7 @@ fn machine(vendor: Extension, clock: Clock, frames: Frames) -> &'static Machine 
         arrivals: cpus.clone().map(|_| Mutex::new(Vec::new())).collect(),
         queues: cpus.map(|cpu| Mutex::new(Queue::new(cpu, 0, slice))).collect(),
         board: Box::new(Board::new()),
+        vcpus: AtomicU32::new(0),
         vms: AtomicU32::new(0),
         online: AtomicU32::new(1),
         go: AtomicU32::new(0),
@@ -220,7 +221,7 @@ fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'s
         let mut allowed = desc.cpus & there;
         let cpus: Vec<u16> = core::iter::from_fn(|| lowest(&mut allowed)).collect();
         let mut named = 0;
-        for mut unit in units {
+        for unit in units {
             let turn = if packed.cpus == ANY_CPU { &mut turn } else { &mut named };
             let cpu = cpus.iter().cycle().nth(turn.checked_rem(cpus.len()).unwrap_or(0));
             *turn = turn.wrapping_add(1);
@@ -241,7 +242,8 @@ fn distribute(machine: &'static Machine, on: &extension::Cpu, bundle: &Bundle<'s
         refuse("the bundle describes no VM");
     }
     // All of them can come to one CPU.
-    machine.queues.iter().for_each(|queue| queue.lock().reserve(all));
+    machine.queues.iter().take(online as usize).for_each(|queue| queue.lock().reserve(all));
+    machine.vcpus.store(all as u32, Ordering::Release);
     machine.vms.store(number.into(), Ordering::Release);
     machine.busy.store(online, Ordering::Release);
 }

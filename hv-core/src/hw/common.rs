@@ -26,8 +26,9 @@ pub struct Common {
 impl Common {
     /// Of a vCPU that has not run.
     pub fn new(made: Made) -> Common {
-        let Made { vm, translations, rdtscp, .. } = made;
-        let live = Live::new(rdtscp);
+        let Made { vm, translations, rdtscp, extended, .. } = made;
+        // SAFETY: what a vCPU is made from vouches for it.
+        let live = unsafe { Live::new(rdtscp, extended) };
         Common { vm, translations, live, tag: Tag::NONE, refused: false }
     }
 

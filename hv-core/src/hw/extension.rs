@@ -112,6 +112,11 @@ impl Extension {
         })
     }
 
+    /// As [`Vendor::permissions`].
+    pub fn permissions(&self, frames: &mut Frames, features: Features) -> Option<u64> {
+        either!(Extension, self, vendor => vendor.permissions(frames, features))
+    }
+
     /// As [`Vendor::make`], on a CPU with the same extension.
     pub fn make(&self, frames: &mut Frames, cpu: &Cpu, made: Made) -> Result<State, MakeError> {
         match (self, cpu) {

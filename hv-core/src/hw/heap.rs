@@ -23,6 +23,11 @@ pub unsafe fn init(range: Range) {
     unsafe { HEAP.0.lock().init(range.start as *mut u8, range.length() as usize) };
 }
 
+/// Bytes that are taken.
+pub fn used() -> u64 {
+    HEAP.0.lock().used() as u64
+}
+
 // SAFETY: `Heap` hands out disjoint blocks of the memory it was given that fit the layout, and the
 // lock makes its calls exclusive; no interrupt handler allocates.
 unsafe impl GlobalAlloc for Locked {

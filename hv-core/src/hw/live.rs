@@ -1,19 +1,11 @@
 //! vCPU state that stays in the CPU while the vCPU runs, whatever the vendor, and is switched with it:
 //! see the state table in the documentation.
 
-extern crate alloc;
-
-use alloc::boxed::Box;
 use core::arch::asm;
 
 use super::instructions::{rdmsr_halves, wrmsr_halves};
 
 const TSC_AUX: u32 = 0xc000_0103;
-
-/// Room for every state component that this version offers (up to AVX-512 and PKRU: 2,696 bytes).
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Extended([u8; 3072]);
 
 /// The saved state of a vCPU that is not on a CPU.
 #[derive(Debug)]
@@ -22,13 +14,18 @@ pub struct Live {
     rdtscp: bool,
     tsc_aux: [u32; 2],
     debug: [u64; 4],
-    extended: Box<Extended>,
+    /// What XSAVE writes.
+    extended: &'static mut [u8],
 }
 
 impl Live {
     /// The state after reset. `rdtscp`: the CPU has RDTSCP, and so TSC_AUX.
-    pub fn new(rdtscp: bool) -> Live {
-        let extended = Box::new(Extended([0; 3072]));
+    ///
+    /// # Safety
+    ///
+    /// `extended` begins at a multiple of 64 and has room for FXSAVE, the header of XSAVE, and every component
+    /// that the guest may have.
+    pub unsafe fn new(rdtscp: bool, extended: &'static mut [u8]) -> Live {
         let mut live = Live { rdtscp, tsc_aux: [0; 2], debug: [0; 4], extended };
         live.reset();
         live
@@ -37,7 +34,7 @@ impl Live {
     /// Brings it to the state after reset.
     pub fn reset(&mut self) {
         (self.tsc_aux, self.debug) = ([0; 2], [0; 4]);
-        let bytes = &mut self.extended.0;
+        let bytes = &mut *self.extended;
         bytes.fill(0);
         // FCW and MXCSR as after FNINIT and reset; with XSAVE, an empty header initializes all.
         for (at, value) in [(0, 0x7f), (1, 0x03), (24, 0x80), (25, 0x1f)] {
@@ -58,7 +55,7 @@ impl Live {
         for (number, &value) in (0..).zip(&self.debug) {
             set_debug_register(number, value);
         }
-        let area = self.extended.0.as_ptr();
+        let area = self.extended.as_ptr();
         // SAFETY: the area is 64-byte aligned, large enough for every component in `all`, and was
         // written by `save` with the same `all` or is the initial one, so XRSTOR finds no bit that
         // XCR0 lacks. The guest's XCR0 was checked. The hypervisor is compiled without vector
@@ -86,7 +83,7 @@ impl Live {
         for (number, value) in (0..).zip(&mut self.debug) {
             *value = debug_register(number);
         }
-        let area = self.extended.0.as_mut_ptr();
+        let area = self.extended.as_mut_ptr();
         // SAFETY: as in `load`.
         unsafe {
             if all != 0 {

@@ -27,7 +27,7 @@ pub mod extension;
 #[cfg(target_os = "none")]
 mod heap;
 #[cfg(target_os = "none")]
-pub use heap::init as init_heap;
+pub use heap::{init as init_heap, used as heap_used};
 #[cfg(target_os = "none")]
 pub mod input;
 #[cfg(target_os = "none")]

@@ -26,6 +26,10 @@ pub struct Made {
     pub translations: Translations,
     /// The page of the local APIC's registers.
     pub apic: u64,
+    /// What [`Vendor::permissions`] made for the VM.
+    pub permissions: u64,
+    /// Room for the registers that XSAVE knows: at a multiple of 64, and enough for all that a guest may have.
+    pub extended: &'static mut [u8],
     /// Whether the CPU has RDTSCP, and so TSC_AUX.
     pub rdtscp: bool,
     /// The page whose accesses mean the local APIC, where the CPU treats them apart.
@@ -108,6 +112,10 @@ pub trait Vendor: Sized + Sync + 'static {
         segments: &HostSegments,
         index: usize,
     ) -> Option<Result<Self::Cpu, &'static str>>;
+
+    /// Makes the maps that let some accesses of a VM with these features pass, and gives their address: its vCPUs
+    /// share them. `None` if memory is short.
+    fn permissions(&self, frames: &mut Frames, features: Features) -> Option<u64>;
 
     /// Makes a vCPU, which must be [`reset`](Vendor::reset) before it runs.
     ///

@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, events, isolation, sched, senders, share, smp, switch};
+use super::{Case, events, footprint, isolation, sched, senders, share, smp, switch};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -80,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         smp::CASES,
         switch::CASES,
+        footprint::CASES,
         share::CASES,
         sched::CASES,
         events::CASES,

@@ -16,6 +16,7 @@ use hv_core::vm::machine_type::MachineType;
 
 mod checks;
 mod events;
+mod footprint;
 mod host;
 mod isolation;
 mod linux;

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-const WORDS: usize = 1024;
+const WORDS: usize = 256;
 
 /// Register offsets in the page. The x2APIC MSR of a register is `0x800 + (offset >> 4)`.
 #[allow(missing_docs)]
@@ -42,10 +42,10 @@ pub mod offset {
 /// The same page can be the virtual-APIC page of VT-x, which the CPU reads and changes while the
 /// guest runs: hence atomics, so that Rust assumes nothing about the contents from one access to
 /// the next.
-#[repr(C, align(4096))]
+#[repr(C, align(1024))]
 pub struct ApicPage([AtomicU32; WORDS]);
 
-const _: () = assert!(size_of::<ApicPage>() == 4096);
+const _: () = assert!(size_of::<ApicPage>() == 1024);
 
 /// One of the three 256-bit vector sets in the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -55,18 +55,6 @@ impl Svm {
         unsafe { core::ptr::write_bytes(iopm as *mut u8, 0xff, IO_MAP) };
         Some(Svm { caps, iopm, timer })
     }
-
-    /// The MSR permission map of a VM with these features.
-    fn msrpm(frames: &mut Frames, features: Features) -> Option<u64> {
-        let page = frames.allocate(MSR_MAP as u64, PAGE)?.start;
-        // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
-        let map = unsafe { &mut *(page as *mut [u8; MSR_MAP]) };
-        match features.contains(Features::MSR_BITMAP) {
-            true => permission::fill(map, table::PASS, table::PASS_READ),
-            false => permission::fill(map, &[], &[]),
-        }
-        Some(page)
-    }
 }
 
 impl Vendor for Svm {
@@ -114,15 +102,25 @@ impl Vendor for Svm {
         Some(Ok(Cpu { host, tags: Tags::new(index, self.caps.asids, by_asid) }))
     }
 
+    fn permissions(&self, frames: &mut Frames, features: Features) -> Option<u64> {
+        let page = frames.allocate(MSR_MAP as u64, PAGE)?.start;
+        // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
+        let map = unsafe { &mut *(page as *mut [u8; MSR_MAP]) };
+        match features.contains(Features::MSR_BITMAP) {
+            true => permission::fill(map, table::PASS, table::PASS_READ),
+            false => permission::fill(map, &[], &[]),
+        }
+        Some(page)
+    }
+
     fn make(&self, frames: &mut Frames, _cpu: &Cpu, made: Made) -> Result<State, MakeError> {
-        let msrpm = Svm::msrpm(frames, made.features).ok_or(MakeError::NoMemory)?;
         let page = zeroed_page(frames).ok_or(MakeError::NoMemory)?;
         // SAFETY: just allocated, zeroed, and never given back.
         let mut vmcb = unsafe { VmcbPage::new(page) }.ok_or(MakeError::NoMemory)?;
         let controls = policy::controls(made.policy, made.features, self.caps.cr4_passes);
         setup::controls(&mut vmcb.control, &controls);
         vmcb.control.iopm = self.iopm;
-        vmcb.control.msrpm = msrpm;
+        vmcb.control.msrpm = made.permissions;
         vmcb.control.nested_cr3 = made.translations.root;
         let lbr = self.caps.features.contains(SvmFeatures::LBR_VIRTUALIZATION);
         vmcb.control.lbr_virtualization = lbr.into();

@@ -52,7 +52,7 @@ pub struct Pages {
     pub apic_access: u64,
     /// Two pages that let every port exit.
     pub io_bitmaps: u64,
-    /// The page of MSR bitmaps, if they are used.
+    /// The MSR bitmaps of the VM, if they are used: a page for xAPIC mode, and behind it one for x2APIC mode.
     pub msr_bitmaps: Option<u64>,
 }
 

@@ -7,12 +7,12 @@ use super::controls::{AccessRights, Entry, Interruptibility, Primary, Secondary}
 use super::exit_reason::{basic, code};
 use super::field::{self, Field, Natural, Segment, VmcsWrite};
 use super::guest::Guest;
-use super::setup;
 use crate::hw::check::{cr0, efer, rflags};
 use crate::hw::common::common_hardware;
 use crate::hw::instructions::{rdmsr, wrmsr};
 use crate::hw::output::OfVm;
 use crate::hw::{live, local_apic, segment};
+use crate::mem::frames::PAGE;
 use crate::vm::hardware::{self as vm, Kept, LiveMsr, Mode};
 use crate::vm::{Event, Features, Hardware};
 
@@ -252,8 +252,9 @@ impl Hardware for Guest<'_> {
             });
         }
         self.vmcs.write(field::SECONDARY_CONTROLS, secondary.bits());
-        if let Some(page) = self.state.pages.msr_bitmaps {
-            setup::pass_x2apic(page, x2apic, &self.state.controls.features);
+        if let Some(pages) = self.state.pages.msr_bitmaps {
+            let page = if x2apic { pages.wrapping_add(PAGE) } else { pages };
+            self.vmcs.write(field::MSR_BITMAPS_ADDRESS, page);
         }
     }
 

@@ -10,16 +10,12 @@ const LAYOUT: Layout = Layout { ranges: &[0, 0xc000_0000], stride: 1, write: 0x4
 /// A page of MSR bitmaps.
 pub type Page = [u8; 4096];
 
-/// Lets the MSRs pass that the policy lets pass.
-pub fn fill(page: &mut Page) {
+/// Lets the MSRs pass that the policy lets pass, and, in x2APIC mode, the registers that the CPU virtualizes.
+pub fn fill(page: &mut Page, x2apic: bool, features: &Features) {
     LAYOUT.fill(page, table::PASS, table::PASS_READ);
     for &msr in table::PASS_READ_OWN {
         LAYOUT.set(page, msr, false, false);
     }
-}
-
-/// Lets the x2APIC registers that the CPU virtualizes pass, in x2APIC mode.
-pub fn pass_x2apic(page: &mut Page, x2apic: bool, features: &Features) {
     let registers = x2apic && features.contains(Features::APIC_REGISTERS);
     let delivery = features.contains(Features::VIRTUAL_INTERRUPTS);
     for msr in apic::MSR_X2APIC {

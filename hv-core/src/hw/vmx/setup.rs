@@ -2,7 +2,6 @@
 
 use super::field::{self, Segment, VmcsWrite};
 use super::guest::Guest;
-use super::msr_bitmap;
 use super::policy::{PLE_GAP, PLE_WINDOW};
 use crate::hw::cpu::HostSegments;
 use crate::hw::instructions::rdmsr;
@@ -38,9 +37,6 @@ pub fn controls(guest: &mut Guest<'_>) {
     if controls.features.contains(Features::IO_BITMAP) {
         v.write(field::IO_BITMAP_A_ADDRESS, pages.io_bitmaps);
         v.write(field::IO_BITMAP_B_ADDRESS, pages.io_bitmaps.wrapping_add(4096));
-    }
-    if let Some(bitmaps) = pages.msr_bitmaps {
-        v.write(field::MSR_BITMAPS_ADDRESS, bitmaps);
     }
     if controls.features.contains(Features::APIC_REGISTERS) {
         v.write(field::VIRTUAL_APIC_ADDRESS, pages.apic);
@@ -113,21 +109,4 @@ pub fn guest(guest: &mut Guest<'_>, start: Start, tsc_offset: u64) {
         guest.keep(register, value);
     }
     guest.apic_changed(false);
-}
-
-/// The vCPU's MSR bitmaps.
-fn bitmaps<'a>(page: u64) -> &'a mut msr_bitmap::Page {
-    // SAFETY: the page belongs to this vCPU, is mapped, and is not in use by the CPU while the
-    // hypervisor runs on it. No reference outlives its caller.
-    unsafe { &mut *(page as *mut msr_bitmap::Page) }
-}
-
-/// Lets the MSRs pass that the policy lets pass.
-pub fn fill_msr_bitmaps(page: u64) {
-    msr_bitmap::fill(bitmaps(page));
-}
-
-/// Lets the x2APIC registers that the CPU virtualizes pass, in x2APIC mode.
-pub fn pass_x2apic(page: u64, x2apic: bool, features: &Features) {
-    msr_bitmap::pass_x2apic(bitmaps(page), x2apic, features);
 }

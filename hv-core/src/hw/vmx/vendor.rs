@@ -10,13 +10,13 @@ use super::enter::Switch;
 use super::ept;
 use super::guest::{Guest, Pages, State};
 use super::live::Live;
+use super::msr_bitmap;
 use super::policy;
 use super::setup;
 use super::vmcs::{Vmcs, VmxOn};
 use crate::hw::common::{Common, on_cpu};
 use crate::hw::cpu::HostSegments;
 use crate::hw::limits::Limits;
-use crate::hw::physical::zeroed_page;
 use crate::hw::tags::{Choice, Flush, Tags};
 use crate::hw::vendor::{self, Made, MakeError, Vendor, Visit};
 use crate::mem::frames::{Frames, PAGE};
@@ -87,16 +87,23 @@ impl Vendor for Vmx {
         )
     }
 
+    fn permissions(&self, frames: &mut Frames, features: Features) -> Option<u64> {
+        if !features.contains(Features::MSR_BITMAP) {
+            return Some(0);
+        }
+        let pages = frames.allocate(PAGE.wrapping_mul(2), PAGE)?.start;
+        for (x2apic, page) in [(false, pages), (true, pages.wrapping_add(PAGE))] {
+            // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
+            let map = unsafe { &mut *(page as *mut msr_bitmap::Page) };
+            msr_bitmap::fill(map, x2apic, &features);
+        }
+        Some(pages)
+    }
+
     fn make(&self, frames: &mut Frames, cpu: &Cpu, made: Made) -> Result<State, MakeError> {
         let controls = policy::controls(made.policy, made.features, &self.caps)
             .map_err(|missing| MakeError::Missing(missing.to_string()))?;
-        let msr_bitmaps = match made.features.contains(Features::MSR_BITMAP) {
-            true => Some(zeroed_page(frames).ok_or(MakeError::NoMemory)?),
-            false => None,
-        };
-        if let Some(page) = msr_bitmaps {
-            setup::fill_msr_bitmaps(page);
-        }
+        let has_bitmaps = made.features.contains(Features::MSR_BITMAP);
         let vmcs = Vmcs::new(frames, &self.caps, &cpu.on).ok_or(MakeError::NoMemory)?;
         Ok(State {
             controls,
@@ -111,7 +118,7 @@ impl Vendor for Vmx {
                 apic: made.apic,
                 apic_access: made.apic_access,
                 io_bitmaps: self.io_bitmaps,
-                msr_bitmaps,
+                msr_bitmaps: has_bitmaps.then_some(made.permissions),
             },
             start: None,
             live: Live::RESET,
