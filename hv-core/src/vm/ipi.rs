@@ -171,6 +171,7 @@ impl Vcpu {
 
     /// Flushes the translations of vCPUs, a bit of the mask for each, and returns those of whom it is not
     /// known at the host's TSC `until` that they have done it.
+    #[inline(never)]
     pub fn flush_all(
         &mut self,
         posts: &[Post],
