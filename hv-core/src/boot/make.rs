@@ -55,11 +55,9 @@ pub struct VcpuPages {
     /// The read-only half of the area.
     pub info: u64,
     /// The registers of the local APIC, which neither the CPU nor a guest reaches beyond its first 1024 bytes
-    /// (SDM vol. 3, Virtualizing Memory-Mapped APIC Accesses). In the rest is what XSAVE writes, and the [`Vcpu`].
+    /// (SDM vol. 3, Virtualizing Memory-Mapped APIC Accesses). In the rest is what XSAVE writes, the [`Post`], and the [`Vcpu`].
     pub apic: u64,
 }
-
-const _: () = assert!(align_of::<Vcpu>() <= 64);
 
 /// Bytes of FXSAVE and of the header of XSAVE.
 const LEGACY: u32 = 576;
@@ -120,17 +118,19 @@ impl VcpuPages {
         self.apic.wrapping_add(size_of::<ApicPage>() as u64)
     }
 
-    /// Puts the vCPU behind what XSAVE writes, which has so many bytes, or on the heap if that leaves no room.
-    fn place(self, vcpu: Vcpu, extended: u64) -> &'static mut Vcpu {
-        let at = self.extended().wrapping_add(extended);
-        if at.wrapping_add(size_of::<Vcpu>() as u64) > self.apic.wrapping_add(PAGE) {
-            return Box::leak(Box::new(vcpu));
+    /// Puts something so many bytes behind where XSAVE writes, or on the heap if there is no room. The caller puts
+    /// nothing else there, and `offset` is a multiple of 64.
+    fn place<T>(self, value: T, offset: u64) -> &'static mut T {
+        const { assert!(align_of::<T>() <= 64) };
+        let at = self.extended().wrapping_add(offset);
+        if at.wrapping_add(size_of::<T>() as u64) > self.apic.wrapping_add(PAGE) {
+            return Box::leak(Box::new(value));
         }
-        let at = at as *mut Vcpu;
-        // SAFETY: it is the vCPU's own page, which is never given back; nothing else is so far behind its start,
-        // where there is room as was just seen. `extended` is a multiple of 64, so it is aligned.
+        let at = at as *mut T;
+        // SAFETY: it is the vCPU's own page, which is never given back; nothing else is there, the caller says, and
+        // there is room, as was just seen. What XSAVE writes begins at a multiple of 64, so it is aligned.
         unsafe {
-            at.write(vcpu);
+            at.write(value);
             &mut *at
         }
     }
@@ -210,8 +210,10 @@ impl Basis<'_> {
         let limit = desc.time_limit_ms.saturating_mul(tsc_hz / 1000);
         let board = Board::new(desc.machine, epoch, desc.memory);
         let wired = board.has_interrupts();
-        let posts: Vec<Post> =
-            (0u32..).zip(vcpus).map(|(id, pages)| Post::new(id, pages.apic())).collect();
+        let post = |(id, pages): (u32, &VcpuPages)| -> &'static Post {
+            pages.place(Post::new(id, pages.apic()), extended_size(self.xsave))
+        };
+        let posts: Vec<&'static Post> = (0u32..).zip(vcpus).map(post).collect();
         Box::leak(Box::new(Vm {
             number,
             name: String::from(desc.name),
@@ -297,7 +299,7 @@ impl Basis<'_> {
             info,
             info_gpa: self.info_gpa(number),
             number,
-            post: vm.posts.get(number as usize)?,
+            post: vm.posts.get(number as usize).copied()?,
             cpu: 0,
             mails,
             startup: None,
@@ -334,7 +336,8 @@ impl Basis<'_> {
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
             vm,
         };
-        Some(pages.place(vcpu, extended_size(xsave)))
+        let behind = extended_size(xsave).wrapping_add(size_of::<Post>() as u64);
+        Some(pages.place(vcpu, behind))
     }
 }
 

@@ -117,7 +117,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
                 unit.payload.preempted_at = NonZeroU64::new(tsc());
                 if let Leave::YieldedTo(number) = leave {
-                    vcpus.preferred = unit.payload.vcpu.vm.posts.get(number as usize);
+                    vcpus.preferred = unit.payload.vcpu.vm.posts.get(number as usize).copied();
                 }
                 let mut queue = queue.lock();
                 match leave {

@@ -103,8 +103,13 @@ fn ring_register(vcpu: &mut Vcpu, gpa: u64) -> Result<u64, Status> {
 
 /// Takes what is in the ring; returns the bytes taken. The work is bounded by the ring's size,
 /// whatever the guest stored as its head.
-pub fn drain(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> u64 {
-    let Some(ring) = vcpu.registered.ring else { return 0 };
+#[inline]
+pub fn drain(vcpu: &mut Vcpu, link: &mut dyn Link) -> u64 {
+    vcpu.registered.ring.map_or(0, |ring| drain_ring(vcpu, link, ring))
+}
+
+#[inline(never)]
+fn drain_ring(vcpu: &mut Vcpu, link: &mut dyn Link, ring: u64) -> u64 {
     let at = |offset: usize| ring.wrapping_add(offset as u64);
     let Ok(head) = vcpu.vm.memory.read_u32(at(offset_of!(ConsoleRing, head))) else { return 0 };
     let tail = vcpu.registered.ring_tail;
@@ -119,8 +124,8 @@ pub fn drain(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> u64 {
     let first = taken.min(CAPACITY.saturating_sub(start));
     let data = offset_of!(ConsoleRing, data);
     // Both parts lie in the page that was RAM when it was registered.
-    let _ = copy_out(vcpu, hardware, at(data.saturating_add(start)), first);
-    let _ = copy_out(vcpu, hardware, at(data), taken.saturating_sub(first));
+    let _ = copy_out(vcpu, link, at(data.saturating_add(start)), first);
+    let _ = copy_out(vcpu, link, at(data), taken.saturating_sub(first));
     let _ = vcpu.vm.memory.write_u32(at(offset_of!(ConsoleRing, tail)), head);
     taken as u64
 }

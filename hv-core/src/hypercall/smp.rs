@@ -52,12 +52,12 @@ pub(super) fn call(
 /// The vCPU with this number.
 fn one(vcpu: &Vcpu, number: u64) -> Result<&'static Post, Status> {
     let number = usize::try_from(number).map_err(|_| Status::InvalidArgument)?;
-    vcpu.vm.posts.get(number).ok_or(Status::InvalidArgument)
+    vcpu.vm.posts.get(number).copied().ok_or(Status::InvalidArgument)
 }
 
 /// The vCPUs that a mask names, from number `first` on: there is one for each of its bits, and none behind
 /// the last.
-fn named(vcpu: &Vcpu, first: u64, mask: u64) -> Result<&'static [Post], Status> {
+fn named(vcpu: &Vcpu, first: u64, mask: u64) -> Result<&'static [&'static Post], Status> {
     let count = u64::BITS.saturating_sub(mask.leading_zeros()) as usize;
     if count == 0 {
         return Ok(&[]);
@@ -101,7 +101,7 @@ fn send(
     if vector < FIRST_VECTOR {
         return Err(Status::InvalidArgument);
     }
-    for (post, bit) in posts.iter().zip(0u32..) {
+    for (&post, bit) in posts.iter().zip(0u32..) {
         if mask >> bit & 1 == 0 {
             continue;
         }

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use super::{Arguments, Reply, UNKNOWN};
 use crate::host::link::Channel;
 use crate::host::report::{CALLS, Mark, MarkCounter};
+use crate::vm::hardware::Link;
 use crate::vm::{Hardware, Options, Vcpu};
 
 pub(super) fn call(
@@ -55,7 +56,8 @@ const MAX_COUNTERS: usize = 128;
 
 /// Puts the counters into the outbox. What a mark costs is not in them: the counters of this exit
 /// are added after it, and to nothing but [`Reason::Mark`].
-fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
+#[inline(never)]
+fn mark(vcpu: &mut Vcpu, link: &mut dyn Link, id: u64, phase: u64) {
     const NONE: MarkCounter = MarkCounter { slot: 0, count: 0, ticks: 0 };
     let mut counters = [NONE; MAX_COUNTERS];
     let exits = vcpu.info.exits.iter().zip(0u64..).filter(|&(_, slot)| slot != Reason::Mark as u64);
@@ -74,12 +76,13 @@ fn mark(vcpu: &mut Vcpu, hardware: &mut impl Hardware, id: u64, phase: u64) {
     if phase == BEGIN {
         // What waits goes out now and this frame with the end's, so that nothing of either falls
         // into the section; it is stamped last.
-        vcpu.send_output(hardware);
+        vcpu.send_output(link);
         let mut outbox = vcpu.vm.outbox.lock();
-        let at = outbox.frame(hardware, Channel::Mark, parts.0, parts.1);
-        outbox.stamp(at, core::mem::offset_of!(Mark, tsc), vcpu.now(hardware));
+        let at = outbox.frame(link, Channel::Mark, parts.0, parts.1);
+        let now = link.tsc().wrapping_add(vcpu.tsc_offset);
+        outbox.stamp(at, core::mem::offset_of!(Mark, tsc), now);
     } else {
-        vcpu.vm.outbox.lock().frame(hardware, Channel::Mark, parts.0, parts.1);
-        vcpu.send_output(hardware);
+        vcpu.vm.outbox.lock().frame(link, Channel::Mark, parts.0, parts.1);
+        vcpu.send_output(link);
     }
 }

@@ -25,7 +25,7 @@ impl Notice {
 
 /// A flush that vCPUs of one VM were asked for. The protocol is that of [`Post::ask_flush`].
 pub struct Flush<'a> {
-    posts: &'a [Post],
+    posts: &'a [&'static Post],
     asked: [u64; 64],
     missing: u64,
 }
@@ -34,7 +34,7 @@ impl<'a> Flush<'a> {
     /// Asks vCPUs, a bit of the mask for each, and interrupts those that run, but for one on the CPU `own`.
     #[inline(never)]
     pub fn ask(
-        posts: &'a [Post],
+        posts: &'a [&'static Post],
         mask: u64,
         mails: &[Mail],
         own: Option<u16>,
@@ -100,7 +100,7 @@ impl Vcpu {
     #[inline(never)]
     pub fn tell_others(&mut self, notice: Notice, link: &mut dyn Link) {
         let posts = self.vm.posts;
-        for post in posts.iter().filter(|post| !core::ptr::eq(*post, self.post)) {
+        for post in posts.iter().filter(|post| !core::ptr::eq(**post, self.post)) {
             self.tell(post, notice, link);
         }
     }
@@ -174,7 +174,7 @@ impl Vcpu {
     #[inline(never)]
     pub fn flush_all(
         &mut self,
-        posts: &[Post],
+        posts: &[&'static Post],
         mask: u64,
         until: u64,
         hardware: &mut impl Hardware,

@@ -105,7 +105,7 @@ impl Vm {
     }
 
     fn end(&self, port: u16, binding: Binding) -> Option<End> {
-        Some(End { post: self.posts.get(usize::from(binding.vcpu))?, port })
+        Some(End { post: self.posts.get(usize::from(binding.vcpu)).copied()?, port })
     }
 
     /// Opens a port, whose events are for `vcpu`, for the VM with number `vm`.

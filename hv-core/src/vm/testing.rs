@@ -513,14 +513,17 @@ impl Setup {
     ) -> Vec<Vcpu> {
         let pages: Vec<&'static ApicPage> =
             (0..count).map(|_| &*Box::leak(Box::new(ApicPage::new()))).collect();
-        let posts: Vec<Post> = (0u32..).zip(&pages).map(|(id, page)| Post::new(id, page)).collect();
+        let posts: Vec<&'static Post> = (0u32..)
+            .zip(&pages)
+            .map(|(id, page)| &*Box::leak(Box::new(Post::new(id, page))))
+            .collect();
         let vm = self.vm(posts.leak(), number, links, peers);
         (0u32..).zip(pages).map(|(number, page)| self.one(vm, number, page, mails)).collect()
     }
 
     fn vm(
         &self,
-        posts: &'static [Post],
+        posts: &'static [&'static Post],
         number: u8,
         links: u64,
         peers: &'static [Once<&'static Vm>],
@@ -594,7 +597,7 @@ impl Setup {
             info,
             info_gpa: INFO_GPA,
             number,
-            post: &vm.posts[number as usize],
+            post: vm.posts[number as usize],
             cpu: number.min(1) as u16,
             mails,
             startup: None,

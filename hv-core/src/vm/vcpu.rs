@@ -76,7 +76,7 @@ pub struct Vm {
     /// Frames for the host.
     pub outbox: Mutex<Outbox>,
     /// What its vCPUs tell each other, by their numbers.
-    pub posts: &'static [Post],
+    pub posts: &'static [&'static Post],
     /// There is somebody who may leave a notice: another vCPU, or a VM that is linked.
     pub is_told: bool,
     /// Whether all of them are to stop.
