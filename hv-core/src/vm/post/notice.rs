@@ -15,7 +15,7 @@ pub enum Notice {
     Init,
     /// A startup IPI with this vector.
     Startup(u8),
-    /// [`Post::ask_start`] was answered by yes.
+    /// [`Post::ask_start`](super::Post::ask_start) was answered by yes.
     Start,
     /// The board is to be looked at.
     Board,
@@ -44,7 +44,7 @@ bitflags! {
     }
 }
 
-/// What was taken from a [`Post`].
+/// What was taken from a [`Post`](super::Post).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// Vectors, a bit for each.

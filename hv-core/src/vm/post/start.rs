@@ -33,7 +33,7 @@ impl Post {
     }
 
     /// Asks the vCPU to start. `false` if it does not wait for that, or has been asked. Otherwise the
-    /// caller leaves [`Notice::Start`].
+    /// caller leaves [`Notice::Start`](super::Notice::Start).
     pub fn ask_start(&self, start: Startup) -> bool {
         let mut starts = self.starts.lock();
         let open = core::mem::take(&mut starts.open);
