@@ -104,12 +104,14 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "an-if0-loop-beside-a-neighbour",
-        about: "it takes four slices at most where those who ask wait for a CPU, too, and another VM goes on",
+        about: "where those who ask wait for a CPU, too, it ends when the scheduler has given all of them a turn, and another VM goes on",
         on: EACH_VENDOR,
         kind: Boots(Trial {
             cpus: 2,
             vms: &[
-                deaf(3, "case=if0-loop bound-us=4000"),
+                // Who waits, waits for two slices at its share, half a CPU, and for five rounds of three slices at most
+                // until CPUs that are apart have met.
+                deaf(3, "case=if0-loop bound-us=19000"),
                 TestVm { line: "case=pattern tag=9 turns=5", slice_us: SLICE_US, ..PATTERN },
             ],
             want: &[
