@@ -81,6 +81,21 @@ pub const MESSAGES: usize = 32;
 #[repr(C, align(64))]
 struct Line(AtomicU32);
 
+impl Line {
+    /// Sets a flag, before this side looks for the last time.
+    fn raise(&self) {
+        self.0.store(1, Ordering::Relaxed);
+        // Either the other side, which looks at the flag after it has changed a counter, sees it, or this side
+        // sees the counter.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Clears a flag, and says whether it was set.
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
+    }
+}
+
 /// A page with a ring of messages from one sender to one receiver. All zeros is an empty ring.
 #[derive(Debug)]
 #[repr(C, align(4096))]
@@ -89,8 +104,11 @@ pub struct RingPage {
     head: Line,
     /// Messages taken so far: the receiver's.
     tail: Line,
-    /// The receiver does not look: it is to be sent an event. The receiver's.
+    /// The receiver does not look: it is to be sent an event. The receiver sets it, and whoever ends the sleep
+    /// clears it, so that each sleep takes one event.
     sleeps: Line,
+    /// The same of a sender that waits for room.
+    waits: Line,
     messages: [[AtomicU64; 8]; MESSAGES],
 }
 
@@ -103,6 +121,7 @@ impl RingPage {
             head: Line(AtomicU32::new(0)),
             tail: Line(AtomicU32::new(0)),
             sleeps: Line(AtomicU32::new(0)),
+            waits: Line(AtomicU32::new(0)),
             messages: [const { [const { AtomicU64::new(0) }; 8] }; MESSAGES],
         }
     }
@@ -146,8 +165,7 @@ impl<'a> Sender<'a> {
     /// [`Full`]: the receiver has taken too little, or says nonsense of it.
     #[inline]
     pub fn send(&mut self, message: &Message, event: impl FnOnce()) -> Result<(), Full> {
-        let used = self.head.wrapping_sub(self.page.tail.0.load(Ordering::Acquire));
-        if used >= MESSAGES as u32 {
+        if self.is_full() {
             return Err(Full);
         }
         for (to, &word) in self.page.message(self.head).iter().zip(message) {
@@ -155,13 +173,34 @@ impl<'a> Sender<'a> {
         }
         self.head = self.head.wrapping_add(1);
         self.page.head.0.store(self.head, Ordering::Release);
-        // Either this sees that the receiver sleeps, or the receiver, which says so before it looks for the
-        // last time, sees the message.
+        // See `Line::raise`.
         fence(Ordering::SeqCst);
-        if self.page.sleeps.0.load(Ordering::Relaxed) != 0 {
+        if self.page.sleeps.take() {
             event();
         }
         Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        let used = self.head.wrapping_sub(self.page.tail.0.load(Ordering::Acquire));
+        used >= MESSAGES as u32
+    }
+
+    /// Says that the sender waits for an event that tells of room. `false` if it must not, since there is some.
+    #[inline]
+    pub fn may_sleep(&self) -> bool {
+        self.page.waits.raise();
+        let full = self.is_full();
+        if !full {
+            self.awake();
+        }
+        full
+    }
+
+    /// Says that it waits no more.
+    #[inline]
+    pub fn awake(&self) {
+        self.page.waits.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -204,14 +243,19 @@ impl<'a> Receiver<'a> {
     /// there is a message.
     #[inline]
     pub fn may_sleep(&self) -> bool {
-        self.page.sleeps.0.store(1, Ordering::Relaxed);
-        // See `send`.
-        fence(Ordering::SeqCst);
+        self.page.sleeps.raise();
         let empty = self.page.head.0.load(Ordering::Relaxed) == self.tail;
         if !empty {
             self.awake();
         }
         empty
+    }
+
+    /// Whether the sender waits for an event that tells of room; it does not from here on, so it is to be sent.
+    /// A receiver asks after [`Receiver::may_sleep`] has said that it may: then no wait is missed.
+    #[inline]
+    pub fn sender_waits(&self) -> bool {
+        self.page.waits.take()
     }
 
     /// Says that it looks by itself again.

@@ -1,6 +1,7 @@
 use std::boxed::Box;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -53,9 +54,24 @@ fn who_sleeps_is_sent_one_event_and_who_has_a_message_does_not_sleep() {
     assert!(receiver.may_sleep());
     let mut events = 0;
     sender.send(&message(3), || events += 1).unwrap();
+    sender.send(&message(4), no_event).unwrap();
     receiver.awake();
     assert_eq!((events, receiver.receive()), (1, Ok(Some(message(3)))));
-    sender.send(&message(4), no_event).unwrap();
+    sender.send(&message(5), no_event).unwrap();
+}
+
+#[test]
+fn a_sender_waits_for_room_and_is_told_once() {
+    let page = RingPage::new();
+    let (mut sender, mut receiver) = (Sender::new(&page), Receiver::new(&page));
+    for n in 0..MESSAGES as u64 {
+        assert!(!sender.may_sleep() && !receiver.sender_waits());
+        sender.send(&message(n), no_event).unwrap();
+    }
+    assert!(sender.may_sleep());
+    assert_eq!(receiver.receive(), Ok(Some(message(0))));
+    assert!(receiver.sender_waits() && !receiver.sender_waits());
+    assert!(!sender.may_sleep());
 }
 
 #[test]
@@ -93,17 +109,24 @@ fn counters_wrap() {
     }
 }
 
-/// A receiver that sleeps whenever it may: were an event lost, it would sleep for ever.
+/// Both sleep whenever they may: were an event lost, one would sleep for ever.
 #[test]
 fn no_event_is_lost_between_two_threads() {
     const COUNT: u64 = 20_000;
+    let sleep = |events: &mpsc::Receiver<()>| {
+        events.recv_timeout(Duration::from_secs(20)).expect("an event");
+    };
     let page: &'static RingPage = Box::leak(Box::default());
     let (event, events) = mpsc::channel();
+    let (room, rooms) = mpsc::channel();
     let sends = thread::spawn(move || {
         let mut sender = Sender::new(page);
         for n in 0..COUNT {
             while sender.send(&message(n), || event.send(()).unwrap()).is_err() {
-                thread::yield_now();
+                if sender.may_sleep() {
+                    sleep(&rooms);
+                    sender.awake();
+                }
             }
         }
     });
@@ -116,8 +139,10 @@ fn no_event_is_lost_between_two_threads() {
                 next += 1;
             }
             None if receiver.may_sleep() => {
-                let limit = std::time::Duration::from_secs(20);
-                events.recv_timeout(limit).expect("an event");
+                if receiver.sender_waits() {
+                    let _ = room.send(());
+                }
+                sleep(&events);
                 receiver.awake();
             }
             None => {}

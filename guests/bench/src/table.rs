@@ -3,7 +3,7 @@
 use guest_kernel::scratch;
 
 use crate::measure::Meter;
-use crate::workloads::{console, cpu, events, memory, mixed, smp, time, turns};
+use crate::workloads::{console, cpu, events, memory, mixed, rings, smp, time, turns};
 
 /// A workload.
 pub struct Workload {
@@ -48,6 +48,11 @@ const fn linked(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64))
     Workload { exists: events::is_linked, ..any(id, name, ops, run) }
 }
 
+/// Linked to another VM and sharing memory with it.
+const fn shared(id: u64, name: &'static str, ops: u64, run: fn(&mut Meter, u64)) -> Workload {
+    Workload { exists: rings::exist, ..any(id, name, ops, run) }
+}
+
 /// Every workload, in the order in which they run.
 pub const WORKLOADS: &[Workload] = &[
     pv(1, "null-hypercall", 1000, cpu::null_hypercall),
@@ -86,6 +91,8 @@ pub const WORKLOADS: &[Workload] = &[
     calls(33, "lock-pv", 10_000, smp::locks::pv),
     calls(34, "event-ping-pong", 1000, events::ping_pong),
     linked(35, "vm-message", 1000, events::message),
+    shared(36, "vm-message-poll", 1000, rings::poll),
+    shared(37, "vm-throughput", 1000, rings::throughput),
     Workload { exists: turns::call, ..any(40, "turn-yield", 1000, turns::turn_yield) },
     Workload { exists: turns::wanted, ..any(41, "turn-wake", 100, turns::turn_wake) },
     Workload { exists: turns::wanted, ..several(42, "turn-rouse", 100, turns::turn_rouse) },

@@ -113,13 +113,13 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Operations of a row of the benchmark guest, and their exits.
-struct Count {
-    ops: u64,
-    exits: u64,
+pub(super) struct Count {
+    pub ops: u64,
+    pub exits: u64,
 }
 
 /// What the row of a workload says in the console of a VM.
-fn counted(console: &str, name: &str) -> Result<Count> {
+pub(super) fn counted(console: &str, name: &str) -> Result<Count> {
     let row = console.lines().find(|line| line.contains(&format!("name={name} ")));
     let row = row.with_context(|| format!("no row {name} in\n{console}"))?;
     let number = |key: &str| -> Result<u64> {
@@ -130,11 +130,16 @@ fn counted(console: &str, name: &str) -> Result<Count> {
 }
 
 /// What the ends of a section, the end of a slice and the first and last event may take in all of a run.
-const SLACK: u64 = 20;
-const OPS: u64 = 1000;
+pub(super) const SLACK: u64 = 20;
+pub(super) const OPS: u64 = 1000;
 
 /// The consoles of VMs that run beside each other.
-fn consoles(stage: &Stage<'_>, cpus: u32, folder: &str, vms: Vec<VmSpec>) -> Result<Vec<String>> {
+pub(super) fn consoles(
+    stage: &Stage<'_>,
+    cpus: u32,
+    folder: &str,
+    vms: Vec<VmSpec>,
+) -> Result<Vec<String>> {
     let plan = stage.lab.plan.with_vms(vms)?;
     let hardware = Hardware { cpus, ..stage.hardware(&plan.vms) };
     let boot = plan.boot(hardware, &stage.folder.join(folder), Duration::from_secs(120))?;
@@ -149,16 +154,20 @@ fn consoles(stage: &Stage<'_>, cpus: u32, folder: &str, vms: Vec<VmSpec>) -> Res
     Ok(consoles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
 }
 
-/// Two VMs, on one CPU and on two, ask and answer by `event.send` with flag 0, and so do two vCPUs of one VM, whose first one's
-/// exits are counted.
-fn costs(stage: &Stage<'_>) -> Result<()> {
-    let vm = |name: &str, workload: &str| VmSpec {
+/// A VM with these workloads of the benchmark guest.
+pub(super) fn vm(name: &str, workload: &str) -> VmSpec {
+    VmSpec {
         name: name.to_owned(),
         command_line: CommandLine(format!("shim=pv workload={workload} ops={OPS}")),
         memory: Memory(16 << 20),
         policy: crate::vmfile::PolicyName(Policy::Pv),
         ..VmSpec::guest("bench")
-    };
+    }
+}
+
+/// Two VMs, on one CPU and on two, ask and answer by `event.send` with flag 0, and so do two vCPUs of one VM, whose first one's
+/// exits are counted.
+fn costs(stage: &Stage<'_>) -> Result<()> {
     for cpus in [1, 2] {
         let asks = VmSpec { links: vec!["answers".to_owned()], ..vm("asks", "vm-message") };
         let vms = vec![asks, vm("answers", "vm-message")];

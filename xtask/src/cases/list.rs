@@ -5,7 +5,7 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, events, footprint, isolation, sched, senders, share, smp, switch};
+use super::{Case, events, footprint, isolation, message, sched, senders, share, smp, switch};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -84,6 +84,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         share::CASES,
         sched::CASES,
         events::CASES,
+        message::CASES,
         isolation::CASES,
         senders::CASES,
         figures::CASES,

@@ -21,6 +21,7 @@ mod host;
 mod isolation;
 mod linux;
 mod list;
+mod message;
 mod outcome;
 mod protocols;
 mod sched;

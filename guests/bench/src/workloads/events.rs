@@ -21,7 +21,7 @@ const BACK: u16 = 3;
 static OVER: AtomicBool = AtomicBool::new(false);
 
 /// The other VM that this one is linked to, the first of several.
-fn other() -> Option<u64> {
+pub(super) fn other() -> Option<u64> {
     let links = event::links().ok().filter(|&links| links != 0)?;
     Some(links.trailing_zeros().into())
 }
@@ -31,21 +31,28 @@ pub fn is_linked() -> bool {
     other().is_some()
 }
 
-fn made(result: Result<(), CallError>) {
+pub(super) fn made(result: Result<(), CallError>) {
     if let Err(error) = result {
         panic!("a call was refused: {error}");
     }
 }
 
 /// Waits for an event.
-fn wait(page: &SharedPage) {
+pub(super) fn wait(page: &SharedPage) {
     while page.events().count() == 0 {
         made(event::wait(0));
     }
 }
 
+/// Waits for one of this port, as an earlier workload's may still come.
+fn wait_for(page: &SharedPage, port: u16) {
+    while page.events().filter(|&came| came == port).count() == 0 {
+        made(event::wait(0));
+    }
+}
+
 /// Sends an event and waits for one, by one call if the other side answers while this one sleeps.
-fn ask(page: &SharedPage, port: u16) {
+pub(super) fn ask(page: &SharedPage, port: u16) {
     made(event::send_and_wait(port));
     wait(page);
 }
@@ -74,16 +81,23 @@ pub fn ping_pong(meter: &mut Meter, ops: u64) {
     end();
 }
 
-/// Joins ports with another VM that does the same. One of them asks after that: it waits for the connection that the
-/// other has made, or for its word that it has seen this one's, as that and a question would be one event.
-fn join(page: &SharedPage, other: u64, asks: bool) {
-    made(event::open(MESSAGE, 0, other));
-    let connected = event::connect(MESSAGE, MESSAGE).is_ok();
+/// Whether this VM is the one of both that asks: it has the lower number.
+pub(super) fn asks(other: u64) -> bool {
+    event::number().is_ok_and(|this| this < other)
+}
+
+/// Joins ports with another VM that does the same; each workload has its own, which the other may have closed late.
+/// One of them asks after that: it waits for the connection that the other has made, or for its word that it has
+/// seen this one's, as that and a question would be one event.
+pub(super) fn join(page: &SharedPage, port: u16, other: u64) {
+    let asks = asks(other);
+    made(event::open(port, 0, other));
+    let connected = event::connect(port, port).is_ok();
     if asks || !connected {
-        wait(page);
+        wait_for(page, port);
     }
     if !asks && !connected {
-        made(event::send(MESSAGE));
+        made(event::send(port));
     }
 }
 
@@ -92,9 +106,8 @@ fn join(page: &SharedPage, other: u64, asks: bool) {
 pub fn message(meter: &mut Meter, ops: u64) {
     let other = other().expect("the workload exists");
     let page = pv::shared();
-    let asks = event::number().is_ok_and(|this| this < other);
-    join(page, other, asks);
-    if asks {
+    join(page, MESSAGE, other);
+    if asks(other) {
         meter.section(ops, || ask(page, MESSAGE));
         made(event::close(MESSAGE));
         return;

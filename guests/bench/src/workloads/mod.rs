@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod events;
 pub mod memory;
 pub mod mixed;
+pub mod rings;
 pub mod smp;
 pub mod time;
 pub mod turns;

@@ -1,0 +1,57 @@
+//! What a message to another VM costs, as a case.
+
+use anyhow::{Result, ensure};
+
+use super::events::{Count, OPS, SLACK, consoles, counted, vm};
+use super::list::EACH_VENDOR;
+use super::{Case, Kind, Stage};
+use crate::vmfile::{Cpus, VmSpec};
+
+/// The cases.
+pub const CASES: &[Case] = &[Case {
+    name: "message-costs",
+    about: "a question and its answer take no exit if both sides poll and two if both sleep; a stream of messages takes fewer than it has, with two CPUs an eighth",
+    on: EACH_VENDOR,
+    kind: Kind::Checks(costs),
+}];
+
+/// On how many CPUs the VMs run, what they do, and the most that both exit for [`OPS`] of it. On one CPU a receiver
+/// that is told runs at once, and finds few messages; on two the ring, of 32, fills meanwhile, and takes three exits.
+const ROWS: &[(u32, &str, u64)] = &[
+    (1, "vm-message", 2 * OPS),
+    (1, "vm-throughput", OPS * 3 / 4),
+    (2, "vm-message", 2 * OPS),
+    (2, "vm-message-poll", 0),
+    (2, "vm-throughput", OPS / 8),
+];
+
+/// Two VMs on one CPU, and on one each, that do one workload after the other.
+fn costs(stage: &Stage<'_>) -> Result<()> {
+    for cpus in [1, 2] {
+        let rows = || ROWS.iter().filter(|row| row.0 == cpus);
+        let names: Vec<_> = rows().map(|row| row.1).collect();
+        let on = |cpu: u32| VmSpec {
+            cpus: Cpus(1 << (cpu % cpus)),
+            may_share: true,
+            ..vm(["asks", "answers"][cpu as usize], &names.join(","))
+        };
+        let asks = VmSpec { links: vec!["answers".to_owned()], ..on(0) };
+        let said = consoles(stage, cpus, &format!("on-{cpus}"), vec![asks, on(1)])?;
+        for (_, name, most) in rows() {
+            let [asks, answers] = [counted(&said[0], name)?, counted(&said[1], name)?];
+            check(name, [asks, answers], *most)
+                .map_err(|error| error.context(format!("{cpus} CPUs")))?;
+        }
+    }
+    Ok(())
+}
+
+fn check(name: &str, both: [Count; 2], most: u64) -> Result<()> {
+    let [ops, exits] = [both.each_ref().map(|c| c.ops), both.each_ref().map(|c| c.exits)];
+    ensure!(ops == [OPS; 2], "{name}: {ops:?} operations done");
+    ensure!(
+        exits.iter().sum::<u64>() <= most + SLACK,
+        "{name}: {exits:?} exits, the limit is {most} and {SLACK}"
+    );
+    Ok(())
+}
