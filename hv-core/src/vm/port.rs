@@ -211,7 +211,8 @@ impl Vm {
             held
         });
         let mut links = self.links;
-        while let Some(other) = lowest(&mut links).and_then(|number| self.peer(number.into())) {
+        while let Some(number) = lowest(&mut links) {
+            let Some(other) = self.peer(number.into()) else { continue };
             // With the lock, whoever was about to open one has done it, or will see that the VM has ended.
             let _held = other.ports.changes.lock();
             for port in 0..PORTS {

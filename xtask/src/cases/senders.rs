@@ -1,9 +1,10 @@
 //! What it costs to reach many vCPUs at once.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hv_core::vm::Policy;
 
 use super::checks::small;
+use super::events::{Count, counted};
 use super::list::EACH_VENDOR;
 use super::{Case, Kind, Stage, outcome};
 use crate::vmfile::{PolicyName, Vcpus, VmSpec};
@@ -43,8 +44,8 @@ fn exit_once(stage: &Stage<'_>) -> Result<()> {
         let [vm] = outcome::run(stage, &n.to_string(), n, [vm(n, &line)])?;
         let console = vm.finished("@bench done rows=3")?.console();
         for name in workloads {
-            let exits = exits(&console, name).with_context(|| format!("no row of {name}"))?;
-            let per_op = exits as f64 / OPS as f64;
+            let Count { ops, exits } = counted(&console, name)?;
+            let per_op = exits as f64 / ops as f64;
             ensure!(
                 (1.0..1.0 + BESIDE).contains(&per_op),
                 "{per_op} exits of the sender for {name} with {n} vCPUs"
@@ -52,12 +53,6 @@ fn exit_once(stage: &Stage<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The exits that the guest counted for a workload.
-fn exits(console: &str, name: &str) -> Option<u64> {
-    let row = console.lines().find(|line| line.contains(&format!(" name={name} ")))?;
-    row.split_once(" exits=")?.1.split(' ').next()?.parse().ok()
 }
 
 fn let_be(stage: &Stage<'_>) -> Result<()> {
