@@ -87,7 +87,6 @@ impl Vcpus<'_> {
         let ran = tsc().saturating_sub(began);
         if done {
             self.queue.lock().leave(&mut unit, ran);
-            self.count = self.count.saturating_sub(1);
             home.cleaned(self.machine, unit);
         } else {
             self.queue.lock().put_back(unit, ran);

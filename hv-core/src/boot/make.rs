@@ -16,10 +16,11 @@ use spin::{Mutex, Once};
 use crate::device::apic::{ApicPage, Config, TimerRatio, VirtualApic};
 use crate::device::board::Board;
 use crate::device::uart::Uart;
-use crate::emulate::cpuid::{self, CpuidModel, Facts, XCR0_KNOWN};
+use crate::emulate::cpuid::{self, CpuidModel, Facts};
 use crate::emulate::msr::{CpuFacts, MsrState};
 use crate::emulate::recent::Recent;
 use crate::hw::Cpuid;
+use crate::hw::cpu;
 use crate::hw::instructions::{ThisCpu, rdmsr, tsc, wrmsr};
 use crate::hw::limits::Limits;
 use crate::hw::physical::zeroed_page;
@@ -296,6 +297,7 @@ impl Basis<'_> {
             due: 0,
             slice_due: 0,
             horizon: 0,
+            far: 0,
             info,
             info_gpa: self.info_gpa(number),
             number,
@@ -329,8 +331,7 @@ impl Basis<'_> {
             exited: 0,
             // The guest's TSC starts at 0.
             tsc_offset: vm.started.wrapping_neg(),
-            contended: false,
-            slice_end: 0,
+            slice_end: u64::MAX,
             halted_ticks: 0,
             recent: Recent::default(),
             profile: desc.options.contains(Options::PROFILE).then(Profile::new),
@@ -357,9 +358,5 @@ fn microcode() -> u64 {
 
 /// XCR0 bits that guests may set here; 0 without XSAVE.
 fn xcr0_may(xsave: bool) -> u64 {
-    if !xsave {
-        return 0;
-    }
-    let [eax, _, _, edx] = ThisCpu.cpuid(0xd, 0);
-    (u64::from(edx) << 32 | u64::from(eax)) & XCR0_KNOWN
+    if xsave { cpu::xcr0_may(&ThisCpu) } else { 0 }
 }

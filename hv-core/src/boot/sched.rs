@@ -13,13 +13,12 @@ use spin::Mutex;
 use super::finish::Report;
 use super::home::{Instance, Unit};
 use super::machine::Machine;
-use super::sleep::waits;
 use crate::host::report::Cause;
 use crate::hw::extension;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
 use crate::hw::vendor::Visit;
-use crate::sched::{Alarms, Queue};
+use crate::sched::{Alarms, Member, Queue};
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
 use crate::vm::post::{Mail, Notice, Place, Post, Then, lowest};
@@ -34,6 +33,18 @@ pub struct Cpu {
     pub index: usize,
     /// The VM that ran last.
     pub last: Option<u8>,
+    /// The state of a vCPU is in this CPU.
+    pub occupied: bool,
+}
+
+impl Cpu {
+    /// Takes the state of a vCPU from this CPU, if it is there. `moves`: the vCPU may go to another.
+    #[inline]
+    fn put_away(&mut self, machine: &Machine, instance: &mut Instance, moves: bool) {
+        let Instance { vcpu, state, .. } = instance;
+        self.occupied &= !state.is_loaded();
+        machine.vendor.put_away(&mut self.on, state, vcpu, moves);
+    }
 }
 
 /// What a CPU has done. Nobody else writes it or reads it, until the CPU says it at the end.
@@ -64,10 +75,16 @@ pub(super) struct Vcpus<'a> {
     pub(super) alarms: Alarms,
     /// One of those that sleep may have written something that is not sent.
     pub(super) writes: bool,
-    /// This is the only CPU, and so many vCPUs are there; 0 where there are others.
-    pub(super) count: usize,
+    /// The one of them whose state is still in the CPU.
+    pub(super) resting: Option<u16>,
+    /// Who ran last, if it wants to go on: for how long it has run, and whether others go first. It is in no queue.
+    pub(super) last: Option<(Unit, u64, bool)>,
+    /// Who woke up when nobody wanted to run, and the ticks that it may. It is in no queue.
+    pub(super) woken: Option<(Unit, u64)>,
     /// There are other CPUs, to which vCPUs can move.
     pub(super) shares: bool,
+    /// Others may want to run beside the one that runs.
+    pub(super) others: bool,
     /// Whom the one that ran last would have run next.
     preferred: Option<&'static Post>,
     account: Account,
@@ -88,42 +105,49 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         free: Vec::with_capacity(vcpus_of(machine)),
         alarms: Alarms::default(),
         writes: false,
-        count: 0,
+        resting: None,
+        last: None,
+        woken: None,
+        others: false,
         shares: machine.online.load(Ordering::Acquire) > 1,
         preferred: None,
         account: Account::default(),
         cpu,
     };
     vcpus.arrive();
+    let mut now = tsc();
     while machine.vms.load(Ordering::Acquire) != 0 {
         vcpus.read_mail();
-        vcpus.wake_due(tsc());
-        let Some((mut unit, left)) = vcpus.decide() else {
-            let since = tsc();
+        vcpus.wake_due(now);
+        let next = match vcpus.last.take() {
+            Some((unit, ran, gives_way)) => Some(vcpus.turn(unit, ran, gives_way)),
+            None => vcpus.next(),
+        };
+        let began = now;
+        let Some((mut unit, left)) = next else {
             vcpus.idle();
-            vcpus.account.idle = vcpus.account.idle.wrapping_add(tsc().wrapping_sub(since));
+            now = tsc();
+            vcpus.account.idle = vcpus.account.idle.wrapping_add(now.wrapping_sub(began));
             continue;
         };
-        let began = tsc();
         if unit.payload.cleaning.is_some() {
             vcpus.clean(unit, began, left);
+            now = tsc();
             continue;
         }
         let leave = vcpus.run(&mut unit.payload, began, left);
-        let ran = tsc().saturating_sub(began);
+        now = tsc();
+        let ran = now.saturating_sub(began);
         vcpus.account.turns = vcpus.account.turns.wrapping_add(1);
         vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
         match leave {
             Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
-                unit.payload.preempted_at = NonZeroU64::new(tsc());
+                unit.payload.preempted_at = NonZeroU64::new(now);
                 if let Leave::YieldedTo(number) = leave {
                     vcpus.preferred = unit.payload.vcpu.vm.posts.get(number as usize).copied();
                 }
-                let mut queue = queue.lock();
-                match leave {
-                    Leave::Yielded | Leave::YieldedTo(_) => queue.give_way(unit, ran),
-                    _ => queue.put_back(unit, ran),
-                }
+                let gives_way = matches!(leave, Leave::Yielded | Leave::YieldedTo(_));
+                vcpus.last = Some((unit, ran, gives_way));
             }
             leave => {
                 queue.lock().leave(&mut unit, ran);
@@ -148,6 +172,58 @@ fn vcpus_of(machine: &Machine) -> usize {
 }
 
 impl Vcpus<'_> {
+    /// Who runs next and for how many ticks, where the one that ran last does not want to go on.
+    #[inline]
+    fn next(&mut self) -> Option<(Unit, u64)> {
+        let Some(woken) = self.woken.take() else { return self.decide() };
+        if self.shares {
+            let idle = self.queue.lock().publish(&self.machine.board);
+            self.call(idle);
+        }
+        Some(woken)
+    }
+
+    /// The one that ran last has run so long and wants to go on, perhaps behind others: who runs next, and for how
+    /// many ticks.
+    #[inline]
+    fn turn(&mut self, mut unit: Unit, ran: u64, gives_way: bool) -> (Unit, u64) {
+        let preferred = self.preferred.take();
+        if let Some(post) = preferred {
+            self.fetch(post);
+        }
+        if self.shares {
+            self.help();
+        }
+        let mut queue = self.queue.lock();
+        queue.settle(&mut unit, ran, gives_way);
+        let preferred = preferred.and_then(|post| queue.prefer(self.index.into(), &is(post)));
+        let next = queue.turn(unit, preferred, |unit| self.put_away(unit));
+        let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
+        self.others = self.shares || !queue.is_empty();
+        drop(queue);
+        self.call(idle);
+        next
+    }
+
+    /// A vCPU goes where others may take it from, or leaves: its state does not stay here.
+    #[inline]
+    pub(super) fn put_away(&mut self, unit: &mut Member<Instance>) {
+        let moves = self.shares && unit.affinity() & !(1 << (self.index & 63)) != 0;
+        self.cpu.put_away(self.machine, &mut unit.payload, moves);
+    }
+
+    /// Another's state is to come to this CPU: that of whoever has it here goes.
+    #[inline(never)]
+    fn make_room(&mut self) {
+        let slot = self.resting.take().map(usize::from);
+        let resting = slot.and_then(|slot| self.places.get_mut(slot)?.as_mut());
+        let last = self.last.as_mut().map(|(unit, ..)| unit);
+        let woken = self.woken.as_mut().map(|(unit, _)| unit);
+        for unit in [resting, last, woken].into_iter().flatten() {
+            self.cpu.put_away(self.machine, &mut unit.payload, false);
+        }
+    }
+
     /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
     #[inline(never)]
     fn decide(&mut self) -> Option<(Unit, u64)> {
@@ -162,16 +238,23 @@ impl Vcpus<'_> {
             let picked = preferred
                 .and_then(|post| queue.prefer(self.index.into(), &is(post)))
                 .or_else(|| queue.pick());
-            let mut idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
+            let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
+            self.others = self.shares || !queue.is_empty();
             drop(queue);
-            while let Some(cpu) = lowest(&mut idle) {
-                self.machine.call(cpu.into());
-            }
+            self.call(idle);
             if picked.is_some() || !self.shares {
                 return picked;
             }
         }
         None
+    }
+
+    /// Has idle CPUs, a bit for each, look for work.
+    #[inline]
+    fn call(&self, mut idle: u64) {
+        while let Some(cpu) = lowest(&mut idle) {
+            self.machine.call(cpu.into());
+        }
     }
 
     /// Takes this one, if it waits for another CPU and may come.
@@ -211,21 +294,33 @@ impl Vcpus<'_> {
 
     /// A vCPU wants to run: here, or where nobody does.
     #[inline(never)]
-    pub(super) fn join(&mut self, unit: Unit) {
+    pub(super) fn join(&mut self, mut unit: Unit) {
         let here = usize::from(self.index);
         let cpu = match self.shares {
             true => self.machine.board.place(here, unit.affinity()),
             false => here,
         };
+        if cpu == here && self.woken.is_none() {
+            // Nobody else may want to run: then it need not go where others take it from.
+            let begins = self.queue.lock().begin(&mut unit);
+            if let Some(left) = begins {
+                self.others = self.shares;
+                self.woken = Some((unit, left));
+                return;
+            }
+        }
+        self.put_away(&mut unit);
         let queue = self.machine.queues.get(cpu).unwrap_or(self.queue);
         queue.lock().join(unit);
-        if cpu != here {
+        if cpu == here {
+            self.others = true;
+        } else {
             self.machine.call(cpu);
         }
     }
 
     /// Runs a vCPU until it leaves.
-    #[inline(never)]
+    #[inline]
     fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> Leave {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
@@ -241,20 +336,24 @@ impl Vcpus<'_> {
             self.machine.speculation.at_switch();
         }
         // One that runs alone looks once a slice for others that it could help.
-        let others = self.shares || !self.queue.lock().is_empty();
+        let others = self.others;
         let yield_at = self.yield_at(others.then(|| began.saturating_add(left)));
-        let (machine, mail) = (self.machine, self.mail);
-        let alone = !self.shares && self.count == 1;
         instance.vcpu.post.set_place(Place::Running(self.index));
-        let turn = Turn { yield_at, alone: alone.then_some((machine, mail)) };
+        let turn = Turn { yield_at: yield_at.unwrap_or(u64::MAX), began };
         let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
     }
 
-    /// Puts a vCPU on this CPU, with all of its state, for the time of `visit`.
-    #[inline(never)]
+    /// Puts a vCPU on this CPU, with all of its state, and does `visit`.
+    #[inline]
     fn visit<T: Visit>(&mut self, instance: &mut Instance, visit: T) -> Option<T::Answer> {
+        if !instance.state.is_loaded() {
+            if self.cpu.occupied {
+                self.make_room();
+            }
+            self.cpu.occupied = true;
+        }
         let Instance { vcpu, state, .. } = instance;
         self.machine.vendor.with_guest(&mut self.cpu.on, state, vcpu, visit)
     }
@@ -268,6 +367,7 @@ impl Vcpus<'_> {
                 self.join(unit)
             }
             Leave::Init => {
+                self.put_away(&mut unit);
                 unit.payload.init();
                 match unit.payload.vcpu.startup.take() {
                     Some(page) => {
@@ -288,9 +388,10 @@ impl Vcpus<'_> {
                     let link = &mut output::Host { vm: home.vm.number };
                     instance.vcpu.tell_others(Notice::Stop, link);
                 }
-                match home.stop(self.machine, unit) {
-                    Some(first) => self.join(first),
-                    None => self.count = self.count.saturating_sub(1),
+                // The CPU of the last one goes on with it.
+                self.cpu.put_away(self.machine, &mut unit.payload, true);
+                if let Some(first) = home.stop(self.machine, unit) {
+                    self.join(first);
                 }
             }
         }
@@ -299,31 +400,22 @@ impl Vcpus<'_> {
 
 /// A turn of a vCPU: it runs until it leaves.
 struct Turn {
-    /// The TSC at which it makes room.
-    yield_at: Option<u64>,
-    /// It has its CPU for itself: there it may halt without leaving it.
-    alone: Option<(&'static Machine, &'static Mail)>,
+    /// The TSC at which it makes room; `u64::MAX` for never.
+    yield_at: u64,
+    /// The TSC.
+    began: u64,
 }
 
 impl Visit for Turn {
     type Answer = Leave;
 
+    #[inline]
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Leave {
-        vcpu.contended = self.yield_at.is_some();
-        vcpu.slice_end = self.yield_at.unwrap_or(u64::MAX);
-        loop {
-            vcpu.attend();
-            vcpu.info.steal.preempted = 0;
-            let leave = run(vcpu, guest);
-            vcpu.info.steal.preempted = 1;
-            match self.alone {
-                Some((machine, mail)) if leave == Leave::Halted && waits(machine, mail, vcpu) => {
-                    // The halt has used the timer of the CPU.
-                    guest.serve_host();
-                }
-                _ => return leave,
-            }
-        }
+        vcpu.begin_slice(self.yield_at, self.began);
+        vcpu.info.steal.preempted = 0;
+        let leave = run(vcpu, guest);
+        vcpu.info.steal.preempted = 1;
+        leave
     }
 }
 

@@ -22,12 +22,12 @@ impl Vcpus<'_> {
         let Some(arrivals) = self.machine.arrivals.get(usize::from(self.index)) else { return };
         let arrived = core::mem::take(&mut *arrivals.lock());
         for unit in arrived {
-            self.count = self.count.saturating_add(1);
             unit.payload.vcpu.attend();
             if unit.payload.vcpu.waits_for_startup {
                 self.sleep(unit);
             } else {
                 self.queue.lock().join(unit);
+                self.others = true;
             }
         }
     }
@@ -61,6 +61,9 @@ impl Vcpus<'_> {
         let Some(mut unit) = place.and_then(Option::take) else { return };
         self.free.push(slot);
         self.alarms.remove(slot);
+        if self.resting == Some(slot) {
+            self.resting = None;
+        }
         let instance = &mut unit.payload;
         instance.vcpu.post.set_place(Place::Queued);
         if core::mem::take(&mut instance.deep) {
@@ -74,14 +77,16 @@ impl Vcpus<'_> {
         }
         if vcpu.waits_for_startup {
             match vcpu.startup.take() {
-                Some(page) => instance.start_up(&self.machine.vendor, page),
+                Some(page) => {
+                    self.put_away(&mut unit);
+                    unit.payload.start_up(&self.machine.vendor, page);
+                }
                 None if tsc() < vcpu.vm.time_limit => return self.sleep(unit),
                 None => {}
             }
         } else if !wakes(vcpu, tsc()) {
             return self.sleep(unit);
         }
-        unit.payload.vcpu.attend();
         self.join(unit);
     }
 
@@ -117,6 +122,9 @@ impl Vcpus<'_> {
         }
         let send_at = instance.vcpu.send_at;
         self.writes |= send_at != u64::MAX;
+        if unit.payload.state.is_loaded() {
+            self.resting = Some(slot);
+        }
         if let Some(place) = self.places.get_mut(usize::from(slot)) {
             *place = Some(unit);
         }
@@ -162,7 +170,11 @@ fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
     if now >= vcpu.send_at {
         vcpu.send_output(link);
     }
-    vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit
+    let wakes = vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit;
+    if wakes {
+        vcpu.look_at_events();
+    }
+    wakes
 }
 
 /// Sends what a vCPU that sleeps has written.
@@ -181,22 +193,4 @@ fn halt(machine: &Machine, mail: &Mail, due: u64) {
         let now = tsc();
         machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now);
     }
-}
-
-/// Waits with a halted vCPU that has its CPU for itself: what is in the CPU of it stays there. `false` if
-/// nothing of its own is left that could end the halt, or the CPU is told something.
-pub(super) fn waits(machine: &Machine, mail: &Mail, vcpu: &mut Vcpu) -> bool {
-    let since = tsc();
-    let mut now = since;
-    while !wakes(vcpu, now) {
-        let due = next(vcpu, now);
-        if due == u64::MAX || mail.waits() {
-            return false;
-        }
-        send_output(vcpu);
-        halt(machine, mail, due);
-        now = tsc();
-    }
-    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(now.saturating_sub(since));
-    true
 }

@@ -110,5 +110,5 @@ extern "C" fn enter(machine: &'static Machine) -> ! {
     if index >= running {
         instructions::stop();
     }
-    run_cpu(machine, Cpu { on, index, last: None })
+    run_cpu(machine, Cpu { on, index, last: None, occupied: false })
 }

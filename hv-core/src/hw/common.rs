@@ -17,6 +17,8 @@ pub struct Common {
     pub translations: Translations,
     /// What stays in the CPU while it runs.
     pub live: Live,
+    /// That is in the CPU, where it stays until another vCPU needs its place.
+    pub loaded: bool,
     /// The tag of its translations.
     pub tag: Tag,
     /// The last entry was refused, by the CPU or by the checker: there was no exit.
@@ -29,7 +31,18 @@ impl Common {
         let Made { vm, translations, rdtscp, extended, .. } = made;
         // SAFETY: what a vCPU is made from vouches for it.
         let live = unsafe { Live::new(rdtscp, extended) };
-        Common { vm, translations, live, tag: Tag::NONE, refused: false }
+        Common { vm, translations, live, loaded: false, tag: Tag::NONE, refused: false }
+    }
+
+    /// Takes what stays in the CPU from there, and says whether it was there. `changes`: the guest may have set XCR0
+    /// without an exit.
+    #[inline]
+    pub fn put_away(&mut self, vcpu: &mut Vcpu, changes: bool) -> bool {
+        let loaded = core::mem::take(&mut self.loaded);
+        if loaded {
+            vcpu.xcr0 = self.live.save(vcpu.xcr0, vcpu.xcr0_may, changes);
+        }
+        loaded
     }
 
     /// The guest starts anew: old translations must not outlive the one that made them.
@@ -45,13 +58,15 @@ pub trait HasCommon: Backend {
 }
 
 /// Does what is to be done with a guest that is on this CPU but for what any vendor leaves in the CPU.
+#[inline]
 pub fn on_cpu<T: Visit>(vcpu: &mut Vcpu, guest: &mut impl HasCommon, visit: T) -> T::Answer {
     // What setting up costs is no exit's.
     guest.set_counts((vcpu.info.vmreads, vcpu.info.vmwrites));
-    guest.common().live.load(vcpu.xcr0, vcpu.xcr0_may);
-    let answer = visit.visit(vcpu, guest);
-    vcpu.xcr0 = guest.common().live.save(vcpu.xcr0_may);
-    answer
+    let common = guest.common();
+    if !core::mem::replace(&mut common.loaded, true) {
+        common.live.load(vcpu.xcr0, vcpu.xcr0_may);
+    }
+    visit.visit(vcpu, guest)
 }
 
 /// Methods of [`Hardware`](crate::vm::Hardware) for a guest whose state has a [`Common`], and that

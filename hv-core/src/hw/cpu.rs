@@ -13,7 +13,9 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::live::set_xcr0;
 use super::{Cpuid, exceptions};
+use crate::emulate::cpuid::XCR0_KNOWN;
 
 /// Size of the stack for NMI, #DF and #MC in bytes.
 const IST_STACK: usize = 4096;
@@ -86,12 +88,21 @@ pub fn init() -> HostSegments {
     }
 }
 
-/// Turns XSAVE on for the guests' sake, if the CPU has it; says whether it has.
+/// Turns XSAVE on for the guests' sake, if the CPU has it, with all that they may have; says whether it has.
 pub fn enable_xsave(cpuid: &impl Cpuid) -> bool {
     let there = cpuid.cpuid(1, 0)[2] & 1 << 26 != 0;
     if there {
-        // SAFETY: the CPU has XSAVE; the hypervisor uses no state that it switches.
-        unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE)) };
+        // SAFETY: the CPU has XSAVE, and these components; the hypervisor uses no state that it switches.
+        unsafe {
+            Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE));
+            set_xcr0(xcr0_may(cpuid));
+        }
     }
     there
+}
+
+/// XCR0 bits that guests may set, on a CPU that has XSAVE.
+pub fn xcr0_may(cpuid: &impl Cpuid) -> u64 {
+    let [eax, _, _, edx] = cpuid.cpuid(0xd, 0);
+    (u64::from(edx) << 32 | u64::from(eax)) & XCR0_KNOWN
 }

@@ -55,6 +55,12 @@ impl State {
         either!(State, self, state => &mut state.common)
     }
 
+    /// Whether what stays in a CPU of the vCPU is there.
+    #[inline]
+    pub fn is_loaded(&self) -> bool {
+        either!(State, self, state => state.common.loaded)
+    }
+
     /// Brings what stays in the CPU while the vCPU runs to its state after reset.
     pub fn power_up(&mut self) {
         self.common().live.reset();
@@ -152,6 +158,20 @@ impl Extension {
                 svm.with_guest(cpu, state, vcpu, visit)
             }
             _ => None,
+        }
+    }
+
+    /// As [`Vendor::put_away`]; everything here is of the same extension.
+    #[inline]
+    pub fn put_away(&self, cpu: &mut Cpu, state: &mut State, vcpu: &mut Vcpu, moves: bool) {
+        match (self, cpu, state) {
+            (Extension::Vmx(vmx), Cpu::Vmx(cpu), State::Vmx(state)) => {
+                vmx.put_away(cpu, state, vcpu, moves);
+            }
+            (Extension::Svm(svm), Cpu::Svm(cpu), State::Svm(state)) => {
+                svm.put_away(cpu, state, vcpu, moves);
+            }
+            _ => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use super::instructions::{rdmsr_halves, wrmsr_halves};
+use super::instructions::wrmsr_halves;
 
 const TSC_AUX: u32 = 0xc000_0103;
 
@@ -45,11 +45,13 @@ impl Live {
     }
 
     /// Puts the state into this CPU. `all`: every component that a guest may have, switched by XRSTOR
-    /// whatever XCR0 says, which may change while they hold values; 0 where there is no XSAVE.
+    /// whatever XCR0 says, which may change while they hold values; 0 where there is no XSAVE. XCR0 has all of
+    /// them then, as [`enable_xsave`](super::cpu::enable_xsave) and [`Live::save`] leave it.
+    #[inline]
     pub fn load(&self, xcr0: u64, all: u64) {
         if self.rdtscp {
-            // SAFETY: the MSR comes with RDTSCP; its value was legal when it was read or checked. The
-            // hypervisor does not use it.
+            // SAFETY: the MSR comes with RDTSCP; its value was legal when it was checked. The hypervisor does
+            // not use it.
             unsafe { wrmsr_halves(TSC_AUX, self.tsc_aux) };
         }
         for (number, &value) in (0..).zip(&self.debug) {
@@ -65,37 +67,41 @@ impl Live {
             // guest must not stay.
             asm!("fninit", options(nomem, nostack));
             if all != 0 {
-                set_xcr0(all);
                 asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
-                set_xcr0(xcr0);
+                if xcr0 != all {
+                    set_xcr0(xcr0);
+                }
             } else {
                 asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
             }
         }
     }
 
-    /// Takes the state from this CPU, and returns the guest's XCR0.
-    pub fn save(&mut self, all: u64) -> u64 {
-        if self.rdtscp {
-            // SAFETY: as in `load`.
-            self.tsc_aux = unsafe { rdmsr_halves(TSC_AUX) };
-        }
+    /// Takes the state from this CPU, and returns the guest's XCR0: `xcr0` unless it `changes` that without an exit.
+    #[inline]
+    pub fn save(&mut self, xcr0: u64, all: u64, changes: bool) -> u64 {
         for (number, value) in (0..).zip(&mut self.debug) {
             *value = debug_register(number);
         }
         let area = self.extended.as_mut_ptr();
         // SAFETY: as in `load`.
         unsafe {
-            if all != 0 {
-                let xcr0 = xcr0();
-                set_xcr0(all);
-                asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
-                xcr0
-            } else {
+            if all == 0 {
                 asm!("fxsave64 [{}]", in(reg) area, options(nostack));
-                1
+                return xcr0;
             }
+            let xcr0 = if changes { get_xcr0() } else { xcr0 };
+            if xcr0 != all {
+                set_xcr0(all);
+            }
+            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            xcr0
         }
+    }
+
+    /// TSC_AUX was written.
+    pub fn set_tsc_aux(&mut self, value: u64) {
+        self.tsc_aux = [value as u32, (value >> 32) as u32];
     }
 }
 
@@ -116,7 +122,7 @@ pub unsafe fn set_xcr0(value: u64) {
 /// # Safety
 ///
 /// The CPU has XSAVE and CR4.OSXSAVE is on.
-pub unsafe fn xcr0() -> u64 {
+pub unsafe fn get_xcr0() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: as the caller vouches.
     unsafe {

@@ -132,7 +132,8 @@ pub trait Vendor: Sized + Sync + 'static {
     /// Brings the vCPU to its start.
     fn reset(&self, state: &mut Self::State, start: Start, tsc_offset: u64);
 
-    /// Puts a vCPU on this CPU for the time of `visit`, with all of its state. `None` if the CPU refuses it.
+    /// Puts a vCPU on this CPU, with all of its state, and does `visit`. Its state stays there until the vCPU is
+    /// [put away](Vendor::put_away), which it has to be before another's comes. `None` if the CPU refuses it.
     fn with_guest<T: Visit>(
         &self,
         cpu: &mut Self::Cpu,
@@ -140,4 +141,13 @@ pub trait Vendor: Sized + Sync + 'static {
         vcpu: &mut Vcpu,
         visit: T,
     ) -> Option<T::Answer>;
+
+    /// Takes the state of a vCPU from this CPU, if it is there. `moves`: the vCPU may go to another CPU.
+    fn put_away(
+        &self,
+        cpu: &mut Self::Cpu,
+        state: &mut Self::State,
+        vcpu: &mut Vcpu,
+        moves: bool,
+    );
 }

@@ -95,6 +95,30 @@ impl<T> Line<T> {
         eligible.or_else(|| Line::pop(&mut a.ahead, &mut b.ahead)).map(|entry| entry.member)
     }
 
+    /// As [`first_of`](Line::first_of), if it comes before this member, which would be the last of those with its
+    /// time.
+    #[inline]
+    pub fn before(
+        a: &mut Line<T>,
+        b: &mut Line<T>,
+        member: &Member<T>,
+        now: u64,
+    ) -> Option<Box<Member<T>>> {
+        let eligible = ahead(member.start(), now) <= 0;
+        let others = !a.eligible.is_empty() || !b.eligible.is_empty();
+        let (a, b, time) = match (eligible, others) {
+            (true, false) => return None,
+            (true, true) => (&mut a.eligible, &mut b.eligible, member.deadline()),
+            (false, true) => return Line::pop(&mut a.eligible, &mut b.eligible).map(|e| e.member),
+            (false, false) => (&mut a.ahead, &mut b.ahead, member.start()),
+        };
+        let first = a.peek().max(b.peek())?;
+        if ahead(first.time, time) > 0 {
+            return None;
+        }
+        Line::pop(a, b).map(|entry| entry.member)
+    }
+
     fn pop(a: &mut Heap<T>, b: &mut Heap<T>) -> Option<Entry<T>> {
         if a.peek() > b.peek() { a.pop() } else { b.pop() }
     }

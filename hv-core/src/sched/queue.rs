@@ -123,22 +123,74 @@ impl<T> Queue<T> {
         Some((member, left))
     }
 
-    /// The one that was picked has run so long and wants to go on.
-    #[inline(never)]
-    pub fn put_back(&mut self, mut member: Box<Member<T>>, ticks: u64) {
-        self.charge(&mut member, ticks);
+    /// As [`join`](Queue::join) where nobody else wants to run, and [`pick`](Queue::pick) at once: the ticks that it
+    /// may. `None`, and nothing done, if somebody does.
+    #[inline]
+    pub fn begin(&mut self, member: &mut Member<T>) -> Option<u64> {
+        if self.members != 0 {
+            return None;
+        }
+        self.fresh = true;
+        let _kept = member.wake();
+        member.enter(self.time, self.shift, 0);
+        self.count(member);
+        Some(member.left())
+    }
+
+    /// The one that was picked has run so long and wants to go on; if it `gives_way`, it is as if it had used its
+    /// slice up. [`turn`](Queue::turn) says who goes on.
+    #[inline]
+    pub fn settle(&mut self, member: &mut Member<T>, ticks: u64, gives_way: bool) {
+        let ticks = if gives_way { ticks.max(member.left()) } else { ticks };
+        self.charge(member, ticks);
         if member.left() == 0 {
             member.ask();
         }
+    }
+
+    /// Who runs next, and the ticks that it may: whom [`prefer`](Queue::prefer) found, or the first in turn, which may
+    /// be the one that has run. If it is another, `put_away` sees that one before it can be taken.
+    #[inline]
+    pub fn turn(
+        &mut self,
+        mut member: Box<Member<T>>,
+        preferred: Option<(Box<Member<T>>, u64)>,
+        put_away: impl FnOnce(&mut Member<T>),
+    ) -> (Box<Member<T>>, u64) {
+        let next = preferred.or_else(|| self.first_before(&member));
+        match next {
+            Some(next) => {
+                put_away(&mut member);
+                self.insert(member);
+                next
+            }
+            None => {
+                let left = member.left();
+                (member, left)
+            }
+        }
+    }
+
+    #[inline]
+    fn first_before(&mut self, member: &Member<T>) -> Option<(Box<Member<T>>, u64)> {
+        self.staying.advance(self.time);
+        self.movable.advance(self.time);
+        let next = Line::before(&mut self.staying, &mut self.movable, member, self.time)?;
+        let left = next.left();
+        Some((next, left))
+    }
+
+    /// The one that was picked has run so long and wants to go on.
+    #[inline(never)]
+    pub fn put_back(&mut self, mut member: Box<Member<T>>, ticks: u64) {
+        self.settle(&mut member, ticks, false);
         self.insert(member);
     }
 
-    /// The one that was picked has run so long, and wants others to run: it is as if it had used its slice up.
-    #[inline(never)]
+    /// The same, where it wants others to run: it is as if it had used its slice up.
+    #[cfg(test)]
     pub fn give_way(&mut self, mut member: Box<Member<T>>, ticks: u64) {
-        let whole = ticks.max(member.left());
-        self.charge(&mut member, whole);
-        member.ask();
+        self.settle(&mut member, ticks, true);
         self.insert(member);
     }
 

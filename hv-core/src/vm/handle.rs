@@ -106,7 +106,7 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         }
         // Whoever loops waits for another, which may be waiting for this CPU.
         Exit::Pause
-            if vcpu.contended && vcpu.vm.features.contains(Features::PAUSE_LOOP_EXITING) =>
+            if vcpu.contended() && vcpu.vm.features.contains(Features::PAUSE_LOOP_EXITING) =>
         {
             Outcome::AdvanceAndLeave(Leave::Yielded)
         }

@@ -18,6 +18,8 @@ pub enum Left {
     Outcome(Outcome),
     /// The instruction is complete; something is due.
     Attend,
+    /// The instruction is complete; the vCPU leaves.
+    Leave(Leave),
     /// Nothing of an exit, which has been counted; everything is to be looked at.
     Look,
 }
@@ -45,6 +47,10 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
         Outcome::Advance => {
             let call = core::mem::take(&mut frame.vcpu.call);
             finish(frame.vcpu, frame.hardware, &mut frame.left, exit.reason(), call)
+        }
+        Outcome::AdvanceAndLeave(leave) if frame.hardware.advance_plainly() => {
+            *frame.left = Left::Leave(leave);
+            false
         }
         outcome => {
             *frame.left = Left::Outcome(outcome);
@@ -109,7 +115,7 @@ fn finish_late(
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     vcpu.post.end_wait();
     let now = hardware.tsc();
-    let mut now = match attend(vcpu, hardware, now) {
+    let mut now = match come_back(vcpu, hardware, now) {
         Ok(now) => now,
         Err(leave) => {
             console::drain(vcpu, hardware);
@@ -141,6 +147,10 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
             Left::Attend => {
                 profile::count(vcpu, hardware, None);
                 Ok(())
+            }
+            &Left::Leave(leave) => {
+                profile::count(vcpu, hardware, None);
+                break leave;
             }
             Left::All => {
                 let exit = hardware.exit(vcpu);
@@ -224,6 +234,24 @@ fn count(vcpu: &mut Vcpu, hardware: &mut impl Backend, reason: Reason, call: u32
     info.entered = now.wrapping_add(vcpu.tsc_offset);
 }
 
+/// What may be due before the first entry since the vCPU left the CPU. Its control block is as it was, so only what
+/// others have left or what is due makes work. Returns the TSC when all is done.
+#[inline(always)]
+fn come_back(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64, Leave> {
+    // What is left from here on finds that the vCPU runs, and comes with an interrupt.
+    let due = now >= vcpu.due;
+    if due && vcpu.due != EVENTS || vcpu.post.has_notices() {
+        return attend(vcpu, hardware, now);
+    }
+    hardware.sync_translations(&vcpu.vm.generation);
+    vcpu.settle_flush(hardware);
+    if !due {
+        return Ok(now);
+    }
+    events(vcpu, hardware);
+    Ok(hardware.tsc())
+}
+
 /// Everything that may be due before an entry, and when the next thing is. Returns the TSC when all is done.
 #[inline(never)]
 fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64, Leave> {
@@ -238,7 +266,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     if vcpu.post.has_notices() {
         vcpu.take_post()?;
     }
-    if vcpu.contended && now >= vcpu.slice_end {
+    if now >= vcpu.slice_end {
         return Err(Leave::Preempted);
     }
     if vcpu.has_mail() {
@@ -371,6 +399,8 @@ impl Vcpu {
         expire_timer(self, now);
         if now >= self.board_due {
             self.settle_board(link, now);
+            // When the board is due again, the vCPU has to exit.
+            self.attend();
         }
         if virtual_delivery {
             self.apic.resume_software();

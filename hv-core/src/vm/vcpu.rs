@@ -137,6 +137,8 @@ pub struct Vcpu {
     pub slice_due: u64,
     /// The same, the local APIC's timer left out.
     pub horizon: u64,
+    /// The same, the end of the slice left out as well.
+    pub far: u64,
     /// The read-only half of the area; the accounting is kept in it.
     pub info: &'static mut VcpuInfo,
     /// Where it is mapped once the guest has registered its own half, as a guest-physical address.
@@ -201,9 +203,7 @@ pub struct Vcpu {
     pub exited: u64,
     /// Added to the host's TSC, modulo 2^64, gives the guest's.
     pub tsc_offset: u64,
-    /// Others wait for this CPU: the slice counts.
-    pub contended: bool,
-    /// The host's TSC at which the slice is over.
+    /// The host's TSC at which the slice is over; `u64::MAX` if nobody waits for its CPU.
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
     pub halted_ticks: u64,
@@ -232,16 +232,28 @@ impl Vcpu {
     pub fn renew_horizon(&mut self, now: u64) {
         let vm = self.vm;
         let far = now.saturating_add(vm.ticks(HORIZON_US));
-        self.horizon = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
-        if self.contended {
-            self.horizon = self.horizon.min(self.slice_end);
-        }
+        self.far = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
+        self.begin_slice(self.slice_end, now);
+    }
+
+    /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest; `u64::MAX` if
+    /// nobody waits for it.
+    #[inline]
+    pub fn begin_slice(&mut self, slice_end: u64, now: u64) {
+        self.slice_end = slice_end;
+        self.horizon = self.far.min(slice_end);
         // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
         // have to wait for this.
-        if vm.is_told {
-            self.horizon = self.horizon.min(now.saturating_add(vm.slice));
+        if self.vm.is_told {
+            self.horizon = self.horizon.min(now.saturating_add(self.vm.slice));
         }
         self.follow_timer(now);
+    }
+
+    /// Whether others wait for its CPU.
+    #[inline]
+    pub fn contended(&self) -> bool {
+        self.slice_end != u64::MAX
     }
 
     /// As [`Vcpu::follow_timer`], where the timer is due at the guest's TSC `deadline`, which is ahead.
@@ -379,6 +391,7 @@ impl Vcpu {
     pub fn output_waits(&mut self, link: &dyn Link) {
         if self.send_at == u64::MAX {
             self.send_at = link.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
+            self.far = self.far.min(self.send_at);
             self.horizon = self.horizon.min(self.send_at);
             self.due = self.due.min(self.send_at);
         }

@@ -105,8 +105,11 @@ impl Hardware for Guest<'_> {
     fn set_live_msr(&mut self, msr: LiveMsr, value: u64) {
         match live(&mut self.state.vmcb.save, msr) {
             Some(field) => *field = value,
-            // SAFETY: as above; the hypervisor does not use it, and the caller has checked the value.
-            None => unsafe { wrmsr(msr as u32, value) },
+            None => {
+                self.state.common.live.set_tsc_aux(value);
+                // SAFETY: as above; the hypervisor does not use it, and the caller has checked the value.
+                unsafe { wrmsr(msr as u32, value) }
+            }
         }
     }
 
@@ -277,7 +280,7 @@ impl Hardware for Guest<'_> {
     fn changed_xcr0(&mut self) -> Option<u64> {
         // QEMU 7.2 does not know the intercept of XSETBV.
         // SAFETY: it is asked for vCPUs that have XSAVE; CR4.OSXSAVE is set wherever it exists.
-        Some(unsafe { live::xcr0() })
+        Some(unsafe { live::get_xcr0() })
     }
 
     fn debug_register(&mut self, number: u8) -> u64 {

@@ -147,19 +147,26 @@ impl Vendor for Svm {
         vcpu: &mut Vcpu,
         visit: T,
     ) -> Option<T::Answer> {
-        // It may have run elsewhere since.
-        state.vmcb.control.clean = 0;
-        live::set_cr2(state.vmcb.save.cr2);
+        if !state.common.loaded {
+            // It may have run elsewhere since.
+            state.vmcb.control.clean = 0;
+            live::set_cr2(state.vmcb.save.cr2);
+        }
         let next_rip = self.caps.features.contains(SvmFeatures::NEXT_RIP);
         let (caps, timer) = (&self.caps, self.timer);
         let mut guest = Guest { state, cpu, caps, timer, armed: 0, next_rip };
         guest.tag(false);
         let result = on_cpu(vcpu, &mut guest, visit);
-        timer.disarm();
         // A flush of every ASID that no VMRUN has done is still owed to those who get one next.
         if guest.state.vmcb.control.tlb_control == TLB_FLUSH_ALL {
             guest.cpu.tags.forget();
         }
         Some(result)
+    }
+
+    #[inline]
+    fn put_away(&self, _cpu: &mut Cpu, state: &mut State, vcpu: &mut Vcpu, _moves: bool) {
+        // QEMU 7.2 does not know the intercept of XSETBV.
+        state.common.put_away(vcpu, true);
     }
 }

@@ -15,13 +15,6 @@ pub struct Switch {
     host_rsp: u64,
 }
 
-impl Switch {
-    /// The VMCS has been cleared: HOST_RSP must be set again.
-    pub fn reset(&mut self) {
-        *self = Switch::default();
-    }
-}
-
 /// Enters the guest. At each exit [`quick_exit`] may answer and let the guest go on; the function
 /// returns at the first exit for which it does not, with every general register saved, or, `false`,
 /// if the CPU refused to enter (VMfail).

@@ -29,11 +29,11 @@ pub struct State {
     pub common: Common,
     /// The EPT pointer.
     pub eptp: u64,
-    /// The VPID; not 0.
+    /// The VPID as it stands in the VMCS; 0 for not yet.
     pub vpid: u16,
     /// The number of the CPU whose state an exit loads, and one more; 0 for none.
     pub host: usize,
-    /// Its VMCS, unless it is current.
+    /// Its VMCS, unless a [`Guest`] has it.
     pub vmcs: Option<Vmcs>,
     /// Pages that its controls point to.
     pub pages: Pages,
@@ -108,9 +108,12 @@ impl Guest<'_> {
     }
 
     /// Gives the guest this VPID, with no translation under any if `flush`.
+    #[inline]
     pub(super) fn tag(&mut self, vpid: u16, flush: bool) {
-        self.state.vpid = vpid;
-        self.vmcs.write(field::VIRTUAL_PROCESSOR_IDENTIFIER, vpid);
+        if vpid != self.state.vpid {
+            self.state.vpid = vpid;
+            self.vmcs.write(field::VIRTUAL_PROCESSOR_IDENTIFIER, vpid);
+        }
         if flush {
             self.invvpid(2, 0);
         }

@@ -78,7 +78,7 @@ impl Vendor for Vmx {
         segments: &HostSegments,
         index: usize,
     ) -> Option<Result<Cpu, &'static str>> {
-        let on = VmxOn::enter(frames, &self.caps)?;
+        let on = VmxOn::enter(frames, &self.caps, index)?;
         let refused = "the CPU refused VMXON: virtualization may be in use by firmware";
         let tags = Tags::new(index, VPIDS, true);
         Some(
@@ -140,7 +140,6 @@ impl Vendor for Vmx {
         visit: T,
     ) -> Option<T::Answer> {
         let vmcs = state.vmcs.take()?.activate(&mut cpu.on).ok()?;
-        state.switch.reset();
         let timer_shift = self.caps.preemption_timer_shift;
         let mut guest = Guest { vmcs, state, caps: &self.caps, timer_shift };
         if guest.has(Features::VPID) {
@@ -155,11 +154,22 @@ impl Vendor for Vmx {
             setup::controls(&mut guest);
             setup::guest(&mut guest, start, tsc_offset);
         }
-        guest.state.live.load();
+        if !guest.state.common.loaded {
+            guest.state.live.load();
+        }
         let result = on_cpu(vcpu, &mut guest, visit);
-        guest.state.live.save();
         let Guest { vmcs, state, .. } = guest;
-        state.vmcs = Some(vmcs.deactivate());
+        state.vmcs = Some(vmcs.release());
         Some(result)
+    }
+
+    #[inline]
+    fn put_away(&self, cpu: &mut Cpu, state: &mut State, vcpu: &mut Vcpu, moves: bool) {
+        if state.common.put_away(vcpu, false) {
+            state.live.save();
+        }
+        if moves && let Some(vmcs) = &mut state.vmcs {
+            vmcs.clear(&mut cpu.on);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`VmxOn`] exists on a CPU that is in VMX operation. [`Vmcs::activate`] makes a VMCS current and
 //! borrows that CPU, so there is one current VMCS at most, and only [`ActiveVmcs`] can read and
-//! write. [`ActiveVmcs::deactivate`] clears it, so that its data is in memory and it may move.
+//! write. From then on the VMCS is active on that CPU, which may have its data, and comes to no other
+//! before [`Vmcs::clear`] (SDM vol. 3, Software Use of Virtual-Machine Control Structures).
 
 use core::arch::asm;
 use core::cell::Cell;
@@ -15,7 +16,12 @@ use crate::hw::physical::zeroed_page;
 use crate::mem::frames::Frames;
 
 /// A CPU in VMX operation.
-pub struct VmxOn(());
+pub struct VmxOn {
+    /// Its number, and one more.
+    number: usize,
+    /// The address of the current VMCS; 0 for none.
+    current: u64,
+}
 
 /// A VMX instruction failed; the CPU gives no more detail without a current VMCS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +52,17 @@ fn region(frames: &mut Frames, caps: &Capabilities) -> Option<u64> {
 }
 
 impl VmxOn {
-    /// Enters VMX operation on this CPU, whose region lives as long as the machine. `None` if
-    /// memory is short.
+    /// Enters VMX operation on this CPU, whose number is `index` and whose region lives as long as the
+    /// machine. `None` if memory is short.
     ///
     /// # Errors
     ///
     /// [`VmFail`] if the CPU refuses.
-    pub fn enter(frames: &mut Frames, caps: &Capabilities) -> Option<Result<VmxOn, VmFail>> {
+    pub fn enter(
+        frames: &mut Frames,
+        caps: &Capabilities,
+        index: usize,
+    ) -> Option<Result<VmxOn, VmFail>> {
         use x86_64::registers::control::{Cr0, Cr4};
         let region = region(frames, caps)?;
         if let Some(control) = caps.feature_control_to_write() {
@@ -65,33 +75,60 @@ impl VmxOn {
         Some(unsafe {
             Cr0::write_raw(Cr0::read_raw() | caps.cr0_must);
             Cr4::write_raw(Cr4::read_raw() | caps.cr4_must);
-            vmx_operand!("vmxon", region).map(|()| VmxOn(()))
+            vmx_operand!("vmxon", region)
+                .map(|()| VmxOn { number: index.wrapping_add(1), current: 0 })
         })
     }
 }
 
-/// A VMCS that is current on no CPU.
+/// A VMCS.
 #[derive(Debug)]
-pub struct Vmcs(u64);
+pub struct Vmcs {
+    address: u64,
+    /// The CPU on which it is active, as in [`VmxOn`]; 0 if it is clear.
+    cpu: usize,
+}
 
 impl Vmcs {
     /// A clear VMCS, or `None` if memory is short.
     pub fn new(frames: &mut Frames, caps: &Capabilities, _on: &VmxOn) -> Option<Vmcs> {
         let page = region(frames, caps)?;
         // SAFETY: this CPU is in VMX operation, and the page holds the revision.
-        unsafe { vmx_operand!("vmclear", page) }.ok().map(|()| Vmcs(page))
+        unsafe { vmx_operand!("vmclear", page) }.ok().map(|()| Vmcs { address: page, cpu: 0 })
     }
 
     /// Makes it current on this CPU.
     ///
     /// # Errors
     ///
-    /// [`VmFail`], which a VMCS made by [`Vmcs::new`] never gives.
-    pub fn activate(self, _on: &mut VmxOn) -> Result<ActiveVmcs<'_>, VmFail> {
-        // SAFETY: the borrow of `VmxOn` shows VMX operation and that no other VMCS is current here;
-        // owning `self` shows that it is current nowhere else.
-        unsafe { vmx_operand!("vmptrld", self.0) }?;
+    /// [`VmFail`] if it is active on another.
+    #[inline]
+    pub fn activate(mut self, on: &mut VmxOn) -> Result<ActiveVmcs<'_>, VmFail> {
+        if self.cpu != on.number && self.cpu != 0 {
+            return Err(VmFail);
+        }
+        if on.current != self.address {
+            // SAFETY: the borrow of `VmxOn` shows VMX operation, and that nobody uses the VMCS that was
+            // current; this one is a VMCS, and no other CPU has it.
+            unsafe { vmx_operand!("vmptrld", self.address) }?;
+            on.current = self.address;
+        }
+        self.cpu = on.number;
         Ok(ActiveVmcs { vmcs: self, reads: Cell::new(0), writes: Cell::new(0), _on: PhantomData })
+    }
+
+    /// Takes it from this CPU, if it is active here: its data is in memory, and it may go to another.
+    pub fn clear(&mut self, on: &mut VmxOn) {
+        if self.cpu != on.number {
+            return;
+        }
+        // SAFETY: the borrow of `VmxOn` shows VMX operation, and that nobody uses the VMCS; VMCLEAR writes its
+        // data back. It fails for no address that VMPTRLD took.
+        let _ = unsafe { vmx_operand!("vmclear", self.address) };
+        self.cpu = 0;
+        if on.current == self.address {
+            on.current = 0;
+        }
     }
 }
 
@@ -105,11 +142,9 @@ pub struct ActiveVmcs<'cpu> {
 }
 
 impl ActiveVmcs<'_> {
-    /// Takes it from this CPU.
-    pub fn deactivate(self) -> Vmcs {
-        // SAFETY: in VMX operation, as the lifetime shows; VMCLEAR writes the VMCS's data back. It
-        // fails for no address that VMPTRLD took.
-        let _ = unsafe { vmx_operand!("vmclear", self.vmcs.0) };
+    /// Gives it back, active on this CPU.
+    #[inline]
+    pub fn release(self) -> Vmcs {
         self.vmcs
     }
 

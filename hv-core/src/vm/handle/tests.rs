@@ -202,7 +202,7 @@ fn a_loop_of_pauses_gives_way_if_somebody_waits() {
         (without, true, Outcome::Advance),
     ] {
         let mut v = Setup { features, ..Setup::default() }.vcpu();
-        v.contended = contended;
+        v.slice_end = if contended { STARTED + 1 } else { u64::MAX };
         assert_eq!(handle(&mut v, &mut Fake::new(), Exit::Pause), outcome, "{contended}");
         assert_eq!(v.reason, pv_abi::exit::Reason::Pause);
     }

@@ -362,14 +362,12 @@ fn what_waits_for_the_host_is_sent_in_time() {
 #[test]
 fn the_slice_counts_only_while_others_wait() {
     let (mut v, mut h) = vcpu();
-    v.slice_end = STARTED + 1_000;
     h.then(|_, h| {
         h.pass(2_000);
         Exit::Pause
     });
     h.then(|_, _| Exit::Pause);
     go(&mut v, &mut h);
-    v.contended = true;
     v.attend();
     v.slice_end = STARTED + 5_000;
     h.then_quick(|_, h| {
