@@ -14,7 +14,8 @@ use crate::hw::output::{self, Text};
 use crate::vm::Hardware;
 use crate::vm::hardware::{Backend, Kept};
 use crate::vm::profile::Profile;
-use crate::vm::{Gpr, Leave, Vcpu, Vm};
+use crate::vm::exit::Ending;
+use crate::vm::{Gpr, Vcpu, Vm};
 
 /// Bytes of the text of a report.
 const TEXT: usize = 1024;
@@ -26,10 +27,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// What `leave` means, of a vCPU that is on this CPU; `None` if it is no end.
+    /// What a vCPU that is on this CPU has to tell of the end; `None` if it has left for another reason.
     #[inline(never)]
-    pub fn of(leave: Leave, vcpu: &Vcpu, guest: &mut impl Backend) -> Option<Report> {
-        let Leave::Ended { cause, code, address, message } = leave else { return None };
+    pub fn of(vcpu: &Vcpu, guest: &mut impl Backend) -> Option<Report> {
+        let Ending { cause, code, address, message } = vcpu.ending?;
         let mut text = Text::new();
         text.push(message.as_bytes());
         if cause == Cause::EntryFailure {

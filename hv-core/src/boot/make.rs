@@ -302,6 +302,7 @@ impl Basis<'_> {
             info_gpa: self.info_gpa(number),
             number,
             post: vm.posts.get(number as usize).copied()?,
+            ending: None,
             cpu: 0,
             mails,
             startup: None,

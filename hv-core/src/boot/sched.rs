@@ -342,7 +342,10 @@ impl Vcpus<'_> {
         let turn = Turn { yield_at: yield_at.unwrap_or(u64::MAX), began };
         let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
-        leave.unwrap_or(Leave::ended(Cause::EntryFailure, 0, "the CPU refused the control block"))
+        leave.unwrap_or_else(|| {
+            let message = "the CPU refused the control block";
+            instance.vcpu.ends(Cause::EntryFailure, 0, message)
+        })
     }
 
     /// Puts a vCPU on this CPU, with all of its state, and does `visit`.
@@ -377,12 +380,12 @@ impl Vcpus<'_> {
                     None => self.sleep(unit),
                 }
             }
-            Leave::Stopped | Leave::Reset | Leave::Ended { .. } => {
+            Leave::Stopped | Leave::Reset | Leave::Ended => {
                 let instance = &mut unit.payload;
                 let home = instance.home;
                 if leave != Leave::Stopped {
                     if begins(instance.vcpu, leave) {
-                        let report = self.visit(instance, Tell(leave)).flatten();
+                        let report = self.visit(instance, Tell).flatten();
                         *home.report.lock() = report.map(Box::new);
                     }
                     let link = &mut output::Host { vm: home.vm.number };
@@ -420,13 +423,13 @@ impl Visit for Turn {
 }
 
 /// Makes the report of an end.
-struct Tell(Leave);
+struct Tell;
 
 impl Visit for Tell {
     type Answer = Option<Report>;
 
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Option<Report> {
-        Report::of(self.0, vcpu, guest)
+        Report::of(vcpu, guest)
     }
 }
 
@@ -438,11 +441,12 @@ fn is(post: &Post) -> impl Fn(&Instance) -> bool {
 /// The VM of this vCPU stops if it did not already: whether `leave` is the first to say why.
 #[inline(never)]
 fn begins(vcpu: &Vcpu, leave: Leave) -> bool {
+    let cause = vcpu.ending.map(|ending| ending.cause);
     let may_reset = vcpu.vm.options.contains(Options::MAY_RESET);
     let then = match leave {
         Leave::Reset => Then::Reset,
         // The board of a PC answers the shutdown of its CPU by a reset.
-        Leave::Ended { cause: Cause::TripleFault, .. } if may_reset => Then::Reset,
+        Leave::Ended if may_reset && cause == Some(Cause::TripleFault) => Then::Reset,
         _ => Then::End,
     };
     vcpu.vm.stop.begin(then) && then == Then::End

@@ -11,7 +11,6 @@ use super::sched::Vcpus;
 use crate::host::report::Cause;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
-use crate::vm::exit::Leave;
 use crate::vm::post::{Mail, Place};
 use crate::vm::{Features, Vcpu};
 
@@ -33,11 +32,15 @@ impl Vcpus<'_> {
     }
 
     /// Sees to those that others have told something, and to those that have come.
-    #[inline(never)]
+    #[inline]
     pub(super) fn read_mail(&mut self) {
-        if !self.mail.waits() {
-            return;
+        if self.mail.waits() {
+            self.take_mail();
         }
+    }
+
+    #[inline(never)]
+    fn take_mail(&mut self) {
         let mail = self.mail;
         if mail.take(|slot| self.wake(slot)) {
             self.arrive();
@@ -117,7 +120,8 @@ impl Vcpus<'_> {
                     _ => "every vCPU waits for an interrupt that nothing can raise",
                 };
                 self.free.push(slot);
-                return self.left(unit, Leave::ended(Cause::HaltedForEver, 0, message));
+                let leave = unit.payload.vcpu.ends(Cause::HaltedForEver, 0, message);
+                return self.left(unit, leave);
             }
         }
         let send_at = instance.vcpu.send_at;

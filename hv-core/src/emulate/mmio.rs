@@ -7,6 +7,7 @@ use crate::device::scratch::Scratch;
 use crate::device::{apic, ioapic, scratch};
 use crate::host::report::Cause;
 use crate::mem::frames::PAGE;
+use crate::vm::exit::Ending;
 use crate::vm::{Hardware, Leave, Outcome, Vcpu};
 
 /// What is at an address that is no RAM.
@@ -94,12 +95,12 @@ pub fn device_write(
             vcpu.write_io_apic(offset, value as u32, hardware);
             Ok(())
         }
-        Device::Info(_) => Err(Leave::Ended {
+        Device::Info(_) => Err(vcpu.ends_at(Ending {
             cause: Cause::BadMemory,
             code: WRITE,
             address: gpa,
             message: "the guest wrote to the half of the area that is the hypervisor's",
-        }),
+        })),
         Device::Scratch(page, offset) => {
             page.write(offset, size, value);
             Ok(())

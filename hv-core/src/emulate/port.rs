@@ -150,17 +150,17 @@ fn settle(vcpu: &mut Vcpu, link: &mut dyn Link) {
 }
 
 /// How an instruction ends that asked for this.
-fn power(vcpu: &Vcpu, effect: Effect) -> Outcome {
+fn power(vcpu: &mut Vcpu, effect: Effect) -> Outcome {
     let leave = match effect {
         // Address bit 20 always counts: software that wants it masked is older than the CPUs that run
         // this.
         Effect::None | Effect::A20(_) | Effect::Sci => return Outcome::Advance,
-        Effect::PowerOff => Leave::ended(Cause::Shutdown, 0, ""),
-        Effect::Exit(code) => Leave::ended(Cause::Shutdown, code.into(), ""),
+        Effect::PowerOff => vcpu.ends(Cause::Shutdown, 0, ""),
+        Effect::Exit(code) => vcpu.ends(Cause::Shutdown, code.into(), ""),
         Effect::Reset | Effect::Init if vcpu.vm.options.contains(Options::MAY_RESET) => {
             Leave::Reset
         }
-        Effect::Reset | Effect::Init => Leave::ended(
+        Effect::Reset | Effect::Init => vcpu.ends(
             Cause::Shutdown,
             0,
             "the guest reset its machine, and its description does not let it start again",

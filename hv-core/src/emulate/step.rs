@@ -12,9 +12,9 @@ use crate::host::report::Cause;
 use crate::mem::frames::PAGE;
 use crate::mem::paging::Access;
 use crate::mem::walk::{Fetched, MAX_LENGTH};
-use crate::vm::exit::{NestedFault, PortAccess};
+use crate::vm::exit::{Ending, NestedFault, PortAccess};
 use crate::vm::hardware::{Kept, Mode};
-use crate::vm::{Hardware, Leave, Outcome, Vcpu};
+use crate::vm::{Hardware, Outcome, Vcpu};
 
 #[cfg(test)]
 mod tests;
@@ -62,10 +62,10 @@ fn any(
                 }
             }
             let guest = Guest::new(vcpu, hardware, mode, None);
-            run(guest, &instruction).unwrap_or_else(|| unsupported(fetched, gpa))
+            run(guest, &instruction).unwrap_or_else(|| unsupported(vcpu, fetched, gpa))
         }
         Err(DecodeError::NeedBytes) => fetch_on(vcpu, hardware, mode, rip, gpa),
-        Err(DecodeError::Invalid) => unsupported(fetched, gpa),
+        Err(DecodeError::Invalid) => unsupported(vcpu, fetched, gpa),
     }
 }
 
@@ -81,7 +81,7 @@ pub fn port_string(vcpu: &mut Vcpu, hardware: &mut impl Hardware, asked: PortAcc
             let guest = Guest::new(vcpu, hardware, mode, Some(asked));
             run(guest, &instruction).unwrap_or(Outcome::Resume)
         }
-        Err(DecodeError::NeedBytes) => Outcome::Leave(Leave::ended(
+        Err(DecodeError::NeedBytes) => Outcome::Leave(vcpu.ends(
             Cause::Unsupported,
             0,
             "the instruction that exited cannot be fetched again",
@@ -109,7 +109,7 @@ pub fn fetch_again(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
             return Outcome::Inject(event);
         }
     }
-    Outcome::Leave(Leave::ended(
+    Outcome::Leave(vcpu.ends(
         Cause::Unsupported,
         0,
         "the instruction that exited cannot be fetched again, or is not what the exit says",
@@ -213,8 +213,9 @@ fn fetch_on(
         match decode::decode(so_far, mode, rip) {
             Ok(instruction) => {
                 let guest = Guest::new(vcpu, hardware, mode, None);
-                let unknown = || unsupported(&Fetched::by_cpu(so_far), gpa);
-                return run(guest, &instruction).unwrap_or_else(unknown);
+                let outcome = run(guest, &instruction);
+                let unknown = || unsupported(vcpu, &Fetched::by_cpu(so_far), gpa);
+                return outcome.unwrap_or_else(unknown);
             }
             Err(DecodeError::NeedBytes) => {}
             Err(DecodeError::Invalid) => break,
@@ -224,11 +225,11 @@ fn fetch_on(
 }
 
 #[cold]
-fn unsupported(fetched: &Fetched, gpa: u64) -> Outcome {
-    Outcome::Leave(Leave::Ended {
+fn unsupported(vcpu: &mut Vcpu, fetched: &Fetched, gpa: u64) -> Outcome {
+    Outcome::Leave(vcpu.ends_at(Ending {
         cause: Cause::Unsupported,
         code: fetched.as_slice().iter().take(8).rfold(0, |code, &b| code << 8 | u64::from(b)),
         address: gpa,
         message: "an instruction that accesses memory where there is no RAM is not emulated (code: its bytes)",
-    })
+    }))
 }

@@ -4,20 +4,24 @@
 use pv_abi::exit::Reason;
 
 use crate::emulate::{cpuid, msr};
-use crate::hypercall;
+use crate::hypercall::{self, Quick};
 use crate::vm::Gpr;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::Backend;
-use crate::vm::run::{Frame, answer, finish};
+use crate::vm::run::{Frame, answer, finish, leave_behind};
 
 /// A hypercall, whose length is known.
 #[inline(always)]
 pub fn hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
     let Frame { vcpu, hardware, left } = &mut *frame;
     let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
-    match hypercall::null(vcpu, hardware) {
-        Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
-        None => any_hypercall(frame),
+    match hypercall::quick(vcpu, hardware) {
+        Quick::Done(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
+        Quick::Leave(slot, leave) => {
+            (vcpu.reason, vcpu.call) = (Reason::Hypercall, slot);
+            leave_behind(hardware, left, leave)
+        }
+        Quick::Other => any_hypercall(frame),
     }
 }
 

@@ -60,20 +60,38 @@ fn is_legal(vcpu: &Vcpu, hardware: &mut impl Hardware) -> bool {
     vcpu.may_call && hardware.is_long_kernel()
 }
 
-/// The null call: its price is that of the convention, so it takes no detour. Returns its slot, or
-/// `None`, and nothing done, if it is another call or not a legal one.
+/// How a [`quick`] call ends; with the counter that it is counted in.
+pub enum Quick {
+    /// It is complete.
+    Done(u32),
+    /// It is complete, and the vCPU leaves.
+    Leave(u32, Leave),
+    /// It is another call, or not a legal one: nothing was done.
+    Other,
+}
+
+/// The null call, whose price is that of the convention, and the yield, whose price is that of a turn: they take no
+/// detour.
 #[inline(always)]
-pub fn null(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<u32> {
+pub fn quick(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Quick {
     const { assert!(Status::Success as u64 == 0) };
-    let is_null = vcpu.registers.get(Gpr::Rax) == call::base::NOP.0
+    let number = vcpu.registers.get(Gpr::Rax);
+    let is_null = number == call::base::NOP.0;
+    let is_quick = (is_null || number == call::sched::YIELD.0)
         && vcpu.registers.get(Gpr::R9) == 0
         && is_legal(vcpu, hardware);
-    if !is_null {
-        return None;
+    if !is_quick {
+        return Quick::Other;
     }
     vcpu.registers.set(Gpr::Rax, 0);
     vcpu.registers.set(Gpr::Rdx, 0);
-    Some(const { slot(call::base::NOP) })
+    if is_null {
+        Quick::Done(const { slot(call::base::NOP) })
+    } else if vcpu.contended() {
+        Quick::Leave(const { slot(call::sched::YIELD) }, Leave::Yielded)
+    } else {
+        Quick::Done(const { slot(call::sched::YIELD) })
+    }
 }
 
 /// A hypercall.

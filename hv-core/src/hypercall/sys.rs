@@ -16,7 +16,7 @@ pub(super) fn call(
 ) -> Reply {
     match number {
         sys::SHUTDOWN if first > 255 => Reply::Error(Status::InvalidArgument),
-        sys::SHUTDOWN => Reply::Never(Leave::ended(Cause::Shutdown, first, "")),
+        sys::SHUTDOWN => Reply::Never(vcpu.ends(Cause::Shutdown, first, "")),
         sys::RESET if vcpu.vm.options.contains(Options::MAY_RESET) => Reply::Never(Leave::Reset),
         sys::RESET => Reply::Error(Status::Denied),
         sys::CRASH => {
@@ -33,7 +33,7 @@ pub(super) fn call(
             // follows it.
             console::drain(vcpu, hardware);
             let _ = console::copy_out(vcpu, hardware, first, length as usize);
-            Reply::Never(Leave::ended(Cause::Crash, 0, "the guest reported a crash"))
+            Reply::Never(vcpu.ends(Cause::Crash, 0, "the guest reported a crash"))
         }
         _ => UNKNOWN,
     }

@@ -127,7 +127,8 @@ fn until(v: &mut Vcpu, h: &mut Fake, now: u64) {
         Exit::TimeSlice
     });
     h.then(|_, _| Exit::Pause);
-    assert!(matches!(go(v, h), Leave::Ended { cause: Cause::EntryFailure, .. }));
+    assert_eq!(go(v, h), Leave::Ended);
+    assert_eq!(v.ending.unwrap().cause, Cause::EntryFailure);
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn only_64_bit_code_at_cpl_0_can_call() {
             prepare(&mut v, number, &[AREA]);
             v.registers.set(Gpr::Rdx, 7);
             let before = (v.registers, snapshot(&mut v, &mut h));
-            assert_eq!(null(&mut v, &mut h), None, "{what}");
+            assert!(matches!(quick(&mut v, &mut h), Quick::Other), "{what}");
             assert_eq!(hypercall(&mut v, &mut h), Outcome::UNDEFINED, "{what}");
             assert!(before == (v.registers, snapshot(&mut v, &mut h)), "{what}: something changed");
             assert_eq!(v.call, 0, "{what}: it counts in no call slot");
@@ -170,7 +171,7 @@ fn reserved_comes_before_everything() {
         assert_eq!(refused(&mut v, &mut h, Number(number | 1 << 63), &[]), Status::Reserved);
         v.registers.set(Gpr::R9, 1 << 63);
         prepare(&mut v, Number(number), &[]);
-        assert_eq!(null(&mut v, &mut h), None);
+        assert!(matches!(quick(&mut v, &mut h), Quick::Other));
         assert_eq!(refused(&mut v, &mut h, Number(number), &[]), Status::Reserved);
         v.registers.set(Gpr::R9, 0);
     }
@@ -239,19 +240,35 @@ fn a_call_preserves_every_register_but_rax_and_rdx() {
 }
 
 #[test]
-fn the_short_way_of_the_null_call_answers_as_the_long_one() {
+fn the_short_way_answers_as_the_long_one() {
+    for (number, contended) in [(base::NOP, false), (base::NOP, true), (sched::YIELD, true)] {
+        let (mut v, mut h) = vcpu();
+        v.slice_end = if contended { STARTED + 1 } else { u64::MAX };
+        prepare(&mut v, number, &[1, 2, 3]);
+        let mut expected = v.registers;
+        expected.set(Gpr::Rax, 0);
+        expected.set(Gpr::Rdx, 0);
+        let (slot, quick) = match quick(&mut v, &mut h) {
+            Quick::Done(slot) => (slot, Outcome::Advance),
+            Quick::Leave(slot, leave) => (slot, Outcome::AdvanceAndLeave(leave)),
+            Quick::Other => panic!("{number:?} is a quick one"),
+        };
+        assert_eq!(v.registers, expected);
+        prepare(&mut v, number, &[1, 2, 3]);
+        assert_eq!(hypercall(&mut v, &mut h), quick);
+        assert_eq!((v.registers, v.call), (expected, slot));
+    }
     let (mut v, mut h) = vcpu();
-    prepare(&mut v, base::NOP, &[1, 2, 3]);
-    let mut expected = v.registers;
-    expected.set(Gpr::Rax, 0);
-    expected.set(Gpr::Rdx, 0);
-    let quick = null(&mut v, &mut h).unwrap();
-    assert_eq!(v.registers, expected);
-    prepare(&mut v, base::NOP, &[1, 2, 3]);
-    assert_eq!(hypercall(&mut v, &mut h), Outcome::Advance);
-    assert_eq!((v.registers, v.call), (expected, quick));
     prepare(&mut v, base::PROBE, &[]);
-    assert_eq!(null(&mut v, &mut h), None);
+    assert!(matches!(quick(&mut v, &mut h), Quick::Other));
+}
+
+#[test]
+fn a_yield_for_which_nobody_waits_goes_on() {
+    let (mut v, mut h) = vcpu();
+    prepare(&mut v, sched::YIELD, &[]);
+    assert!(matches!(quick(&mut v, &mut h), Quick::Done(_)));
+    assert_eq!(v.registers.get(Gpr::Rax), 0);
 }
 
 #[test]
@@ -449,7 +466,7 @@ fn a_timer_that_the_guest_stops_by_its_lvt_entry_is_not_armed() {
             let _ = v.apply(effect, h);
             Exit::Pause
         });
-        assert!(matches!(go(&mut v, &mut h), Leave::Ended { .. }));
+        assert_eq!(go(&mut v, &mut h), Leave::Ended);
         assert_eq!(armed(&v), 0, "a guest that believes it stores a deadline that nobody reads");
     }
 }
@@ -837,7 +854,8 @@ fn the_machine_ends_when_the_guest_says_so() {
     let (mut v, mut h) = vcpu();
     for code in [0, 7, 255] {
         let leave = ends(&mut v, &mut h, sys::SHUTDOWN, &[code]);
-        assert!(matches!(leave, Leave::Ended { cause: Cause::Shutdown, code: c, .. } if c == code));
+        let ending = v.ending.unwrap();
+        assert_eq!((leave, ending.cause, ending.code), (Leave::Ended, Cause::Shutdown, code));
     }
     for code in [256, u64::MAX] {
         assert_eq!(refused(&mut v, &mut h, sys::SHUTDOWN, &[code]), Status::InvalidArgument);
@@ -859,14 +877,12 @@ fn a_crash_brings_its_message() {
     }
     v.vm.memory.write(0x100, b"oops").unwrap();
     let leave = ends(&mut v, &mut h, sys::CRASH, &[0x100, 4]);
-    assert!(matches!(leave, Leave::Ended { cause: Cause::Crash, .. }));
+    assert_eq!((leave, v.ending.unwrap().cause), (Leave::Ended, Cause::Crash));
     assert_eq!(h.console(&mut v), "oops");
     for gpa in [0, RAM, u64::MAX] {
         let leave = ends(&mut v, &mut h, sys::CRASH, &[gpa, 0]);
-        assert!(
-            matches!(leave, Leave::Ended { cause: Cause::Crash, .. }),
-            "the address is ignored"
-        );
+        let cause = v.ending.unwrap().cause;
+        assert_eq!((leave, cause), (Leave::Ended, Cause::Crash), "the address is ignored");
     }
     assert_eq!(h.console(&mut v), "oops");
 }
@@ -940,7 +956,7 @@ fn a_mark_is_not_counted_and_its_exits_are() {
             Exit::TripleFault
         });
         let leave = go(&mut v, &mut h);
-        assert!(matches!(leave, Leave::Ended { cause: Cause::TripleFault, .. }));
+        assert_eq!((leave, v.ending.unwrap().cause), (Leave::Ended, Cause::TripleFault));
         // A mark of an unknown phase is an ordinary call.
         assert_eq!(v.exits() - before.0, 2);
         assert_eq!(v.info.entered - before.0, 2, "what the last mark returned");

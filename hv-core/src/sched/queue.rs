@@ -223,15 +223,18 @@ impl<T> Queue<T> {
     }
 
     /// All together have had so much more, in units of the weight.
-    #[inline(never)]
+    #[inline]
     fn pass(&mut self, had: i64) {
-        let (sum, weight) = (self.rest.saturating_add(had), self.weight.cast_signed());
-        let whole = sum.checked_div_euclid(weight).unwrap_or(0);
-        self.rest = if weight == 0 { 0 } else { sum.wrapping_sub(whole.wrapping_mul(weight)) };
-        self.time = self.time.wrapping_add(whole.cast_unsigned());
+        let (sum, weight) = (self.rest.saturating_add(had), self.weight);
+        let (whole, rest) = match u64::try_from(sum) {
+            Ok(sum) => (sum.checked_div(weight), sum.checked_rem(weight)),
+            Err(_) => back(sum, weight),
+        };
+        self.rest = rest.unwrap_or(0).cast_signed();
+        self.time = self.time.wrapping_add(whole.unwrap_or(0));
     }
 
-    #[inline(never)]
+    #[inline]
     pub(super) fn insert(&mut self, member: Box<Member<T>>) {
         self.number = self.number.wrapping_add(1);
         let elsewhere = member.affinity() & !bit(self.cpu);
@@ -239,4 +242,12 @@ impl<T> Queue<T> {
         let line = if elsewhere == 0 { &mut self.staying } else { &mut self.movable };
         line.insert(member, self.time, self.number);
     }
+}
+
+/// How far a negative sum goes, rounded down, and the rest, which is less than the weight and not negative.
+#[cold]
+fn back(sum: i64, weight: u64) -> (Option<u64>, Option<u64>) {
+    let weight = weight.cast_signed();
+    let (whole, rest) = (sum.checked_div_euclid(weight), sum.checked_rem_euclid(weight));
+    (whole.map(i64::cast_unsigned), rest.map(i64::cast_unsigned))
 }

@@ -151,24 +151,21 @@ pub enum Leave {
     Reset,
     /// Its VM stops, and another of its vCPUs says why.
     Stopped,
-    /// Its VM is at its end.
-    Ended {
-        /// Why.
-        cause: Cause,
-        /// The exit code of a shutdown, or detail.
-        code: u64,
-        /// The guest-physical address concerned, or 0.
-        address: u64,
-        /// A text for the user.
-        message: &'static str,
-    },
+    /// Its VM is at its end, as [`Vcpu::ending`](super::Vcpu::ending) says.
+    Ended,
 }
 
-impl Leave {
-    /// The VM ends for a cause that needs no more words than these.
-    pub const fn ended(cause: Cause, code: u64, message: &'static str) -> Leave {
-        Leave::Ended { cause, code, address: 0, message }
-    }
+/// Why a VM is at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub cause: Cause,
+    /// The exit code of a shutdown, or detail.
+    pub code: u64,
+    /// The guest-physical address concerned, or 0.
+    pub address: u64,
+    /// A text for the user.
+    pub message: &'static str,
 }
 
 /// What is left to do after an exit has been handled.

@@ -1,7 +1,7 @@
 //! One exit, one answer.
 
 use super::event::combine;
-use super::exit::{Exit, Leave, NestedFault, Outcome};
+use super::exit::{Ending, Exit, Leave, NestedFault, Outcome};
 use super::hardware::{Kept, LiveMsr};
 use super::vcpu::Halt;
 use super::{Combined, Event, EventKind, Features, Gpr, Hardware, Vcpu};
@@ -115,28 +115,28 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
         Exit::Rdpmc => msr::rdpmc(vcpu, hardware),
         // CPUID says that these do not exist.
         Exit::VirtInstruction | Exit::Mwait | Exit::Random => Outcome::UNDEFINED,
-        Exit::TripleFault => Outcome::Leave(Leave::ended(
+        Exit::TripleFault => Outcome::Leave(vcpu.ends(
             Cause::TripleFault,
             0,
             "the guest had an exception that it could not deliver",
         )),
-        Exit::TaskSwitch => unsupported("hardware task switches are not emulated"),
-        Exit::DescriptorTable => unsupported("descriptor-table accesses were not asked to exit"),
-        Exit::Reset => unsupported("an INIT, SIPI or SMI reached the guest"),
-        Exit::NestedMisconfig { gpa } => Outcome::Leave(Leave::Ended {
+        Exit::TaskSwitch => unsupported(vcpu, "hardware task switches are not emulated"),
+        Exit::DescriptorTable => unsupported(vcpu, "descriptor-table accesses were not asked to exit"),
+        Exit::Reset => unsupported(vcpu, "an INIT, SIPI or SMI reached the guest"),
+        Exit::NestedMisconfig { gpa } => Outcome::Leave(vcpu.ends_at(Ending {
             cause: Cause::Unsupported,
             code: 0,
             address: gpa,
             message: "the CPU rejects an entry of the nested page table: a fault of the hypervisor",
-        }),
-        Exit::EntryFailure => Outcome::Leave(Leave::ended(Cause::EntryFailure, 0, "")),
+        })),
+        Exit::EntryFailure => Outcome::Leave(vcpu.ends(Cause::EntryFailure, 0, "")),
         Exit::Undecoded => step::fetch_again(vcpu, hardware),
-        Exit::Other => unsupported("an exit that this hypervisor does not know"),
+        Exit::Other => unsupported(vcpu, "an exit that this hypervisor does not know"),
     }
 }
 
-fn unsupported(message: &'static str) -> Outcome {
-    Outcome::Leave(Leave::ended(Cause::Unsupported, 0, message))
+fn unsupported(vcpu: &mut Vcpu, message: &'static str) -> Outcome {
+    Outcome::Leave(vcpu.ends(Cause::Unsupported, 0, message))
 }
 
 fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
@@ -150,7 +150,7 @@ fn halt(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Outcome {
         && vcpu.vm.posts.len() == 1
         && (hardware.nmi_blocked() || !vcpu.nmi_may_come())
     {
-        return Outcome::Leave(Leave::ended(
+        return Outcome::Leave(vcpu.ends(
             Cause::HaltedForEver,
             0,
             "HLT with interrupts disabled, and no NMI can come",
@@ -181,12 +181,12 @@ fn delivery_fault(vcpu: &mut Vcpu, hardware: &mut impl Hardware, fault: NestedFa
             }
         }
     }
-    Outcome::Leave(Leave::Ended {
+    Outcome::Leave(vcpu.ends_at(Ending {
         cause: Cause::BadMemory,
         code: u64::from(fault.access),
         address: fault.gpa,
         message: "an event was delivered by way of memory where there is no RAM",
-    })
+    }))
 }
 
 /// Delivers an exception that an instruction raised, or that was intercepted, together with what
@@ -196,7 +196,7 @@ pub fn inject(vcpu: &mut Vcpu, hardware: &mut impl Hardware, event: Event) -> Re
     let event = match combine(pending, event) {
         Combined::Deliver(event) => event,
         Combined::TripleFault => {
-            return Err(Leave::ended(
+            return Err(vcpu.ends(
                 Cause::TripleFault,
                 u64::from(event.vector),
                 "an exception while a double fault was being delivered",

@@ -238,11 +238,11 @@ impl Vcpu {
     }
 
     /// INIT has reached the vCPU. The first is where the VM begins: there is nothing behind its reset.
-    pub fn init(&self) -> Leave {
+    pub fn init(&mut self) -> Leave {
         if self.number == 0 {
             let message =
                 "the first vCPU was sent INIT, which leads to a firmware that is not there";
-            return Leave::ended(Cause::HaltedForEver, 0, message);
+            return self.ends(Cause::HaltedForEver, 0, message);
         }
         Leave::Init
     }

@@ -48,15 +48,22 @@ pub fn answer<B: Backend>(frame: &mut Frame<'_, B>, exit: Exit) -> bool {
             let call = core::mem::take(&mut frame.vcpu.call);
             finish(frame.vcpu, frame.hardware, &mut frame.left, exit.reason(), call)
         }
-        Outcome::AdvanceAndLeave(leave) if frame.hardware.advance_plainly() => {
-            *frame.left = Left::Leave(leave);
-            false
-        }
+        Outcome::AdvanceAndLeave(leave) => leave_behind(frame.hardware, frame.left, leave),
         outcome => {
             *frame.left = Left::Outcome(outcome);
             false
         }
     }
+}
+
+/// Completes the instruction, behind which the vCPU leaves: `false`.
+#[inline(always)]
+pub fn leave_behind(hardware: &mut impl Backend, left: &mut Left, leave: Leave) -> bool {
+    *left = match hardware.advance_plainly() {
+        true => Left::Leave(leave),
+        false => Left::Outcome(Outcome::AdvanceAndLeave(leave)),
+    };
+    false
 }
 
 /// Completes the instruction, counts the exit, and says whether the guest may go on.
@@ -130,7 +137,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         let set = hardware.set_slice(vcpu.slice_due.max(now), now);
         let mut left = if set { Left::All } else { Left::Look };
         if set && !hardware.enter(vcpu, &mut left) {
-            break Leave::ended(Cause::EntryFailure, 0, "");
+            break vcpu.ends(Cause::EntryFailure, 0, "");
         }
         let ended = match &left {
             Left::Look => {
@@ -257,7 +264,7 @@ fn come_back(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u
 fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64, Leave> {
     let vm = vcpu.vm;
     if now >= vm.time_limit {
-        return Err(Leave::ended(
+        return Err(vcpu.ends(
             Cause::TimeLimit,
             0,
             "the VM ran longer than its description allows",
@@ -297,7 +304,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     if vm.options.intersects(Options::CHECK_ENTRIES | Options::PROFILE) {
         vcpu.attend();
         if vm.options.contains(Options::CHECK_ENTRIES) && !hardware.check() {
-            return Err(Leave::ended(Cause::EntryFailure, 0, ""));
+            return Err(vcpu.ends(Cause::EntryFailure, 0, ""));
         }
     }
     Ok(done)

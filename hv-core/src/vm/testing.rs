@@ -599,6 +599,7 @@ impl Setup {
             info_gpa: INFO_GPA,
             number,
             post: vm.posts[number as usize],
+            ending: None,
             cpu: number.min(1) as u16,
             mails,
             startup: None,

@@ -11,13 +11,16 @@ use pv_abi::exit::{Reason, SLOTS};
 use spin::{Mutex, Once};
 
 use super::desc;
+use super::exit::Ending;
 use super::hardware::{Kept, Link};
 use super::outbox::Outbox;
 use super::port::Ports;
 use super::post::{Mail, Post, Startup, Stop};
 use super::profile::Profile;
 use super::share::Share;
-use super::{Event, Features, Gpr, Hardware, MachineType, Options, Outcome, Policy, Registers};
+use super::{
+    Event, Features, Gpr, Hardware, Leave, MachineType, Options, Outcome, Policy, Registers,
+};
 use crate::device::apic::{ApicPage, Effect, Mode, VirtualApic};
 use crate::device::board::Board;
 use crate::device::scratch::Scratch;
@@ -25,6 +28,7 @@ use crate::device::uart::Uart;
 use crate::emulate::cpuid::CpuidModel;
 use crate::emulate::msr::MsrState;
 use crate::emulate::recent::Recent;
+use crate::host::report::Cause;
 use crate::host::stat::{Moment, Stat};
 use crate::mem::guest::GuestMemory;
 use crate::mem::tlb::Generation;
@@ -147,6 +151,8 @@ pub struct Vcpu {
     pub number: u32,
     /// What others tell it.
     pub post: &'static Post,
+    /// Why its VM is at its end, if it has left for that.
+    pub ending: Option<Ending>,
     /// The number of the CPU that it is on.
     pub cpu: u16,
     /// Where the CPUs are told which vCPUs are woken, by their numbers.
@@ -216,6 +222,19 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
+    /// The VM ends for this cause, with this code or detail.
+    #[cold]
+    pub fn ends(&mut self, cause: Cause, code: u64, message: &'static str) -> Leave {
+        self.ends_at(Ending { cause, code, address: 0, message })
+    }
+
+    /// The VM ends like this.
+    #[cold]
+    pub fn ends_at(&mut self, ending: Ending) -> Leave {
+        self.ending = Some(ending);
+        Leave::Ended
+    }
+
     /// Makes the next entry look at everything first.
     #[inline(always)]
     pub fn attend(&mut self) {
@@ -318,6 +337,7 @@ impl Vcpu {
     /// the guest's registrations survives.
     pub fn reset(&mut self, now: u64) {
         self.unregister();
+        self.ending = None;
         self.apic.power_up();
         self.post.set_mode(self.apic.mode());
         let _ = self.post.take();
