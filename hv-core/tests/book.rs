@@ -46,6 +46,9 @@ fn msrs() -> String {
         };
         let treatment = match row.treatment {
             Treatment::Pass => "passes".to_owned(),
+            Treatment::PassSwitched => {
+                "passes under AMD-V, else reads pass, writes are emulated".to_owned()
+            }
             Treatment::PassRead => "reads pass, writes are emulated".to_owned(),
             Treatment::PassReadOwn => "reads pass under VT-x, else it is emulated".to_owned(),
             Treatment::Emulate => "emulated".to_owned(),

@@ -12,9 +12,9 @@ use crate::host::stat::{Moment, Stat};
 use crate::hw::instructions::tsc;
 use crate::hw::output::{self, Text};
 use crate::vm::Hardware;
+use crate::vm::exit::Ending;
 use crate::vm::hardware::{Backend, Kept};
 use crate::vm::profile::Profile;
-use crate::vm::exit::Ending;
 use crate::vm::{Gpr, Vcpu, Vm};
 
 /// Bytes of the text of a report.

@@ -31,8 +31,8 @@ pub struct Cpu {
     pub on: extension::Cpu,
     /// The CPU's number.
     pub index: usize,
-    /// The VM that ran last.
-    pub last: Option<u8>,
+    /// The number of the VM that ran last, and one more; 0 for none.
+    pub last: u16,
     /// The state of a vCPU is in this CPU.
     pub occupied: bool,
 }
@@ -191,11 +191,13 @@ impl Vcpus<'_> {
         if let Some(post) = preferred {
             self.fetch(post);
         }
-        if self.shares {
-            self.help();
-        }
         let mut queue = self.queue.lock();
         queue.settle(&mut unit, ran, gives_way);
+        if self.shares {
+            drop(queue);
+            self.help();
+            queue = self.queue.lock();
+        }
         let preferred = preferred.and_then(|post| queue.prefer(self.index.into(), &is(post)));
         let next = queue.turn(unit, preferred, |unit| self.put_away(unit));
         let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
@@ -331,8 +333,9 @@ impl Vcpus<'_> {
             let steal = &mut instance.vcpu.info.steal;
             steal.stolen = steal.stolen.wrapping_add(began.saturating_sub(since.get()));
         }
-        let number = instance.vcpu.vm.number;
-        if self.cpu.last.replace(number) != Some(number) {
+        let number = u16::from(instance.vcpu.vm.number).wrapping_add(1);
+        if self.cpu.last != number {
+            self.cpu.last = number;
             self.machine.speculation.at_switch();
         }
         // One that runs alone looks once a slice for others that it could help.

@@ -110,5 +110,5 @@ extern "C" fn enter(machine: &'static Machine) -> ! {
     if index >= running {
         instructions::stop();
     }
-    run_cpu(machine, Cpu { on, index, last: None, occupied: false })
+    run_cpu(machine, Cpu { on, index, last: 0, occupied: false })
 }

@@ -129,7 +129,7 @@ fn bring_up(
 
     distribute(machine, &on, &bundle);
     machine.go.store(machine.busy.load(Ordering::Acquire), Ordering::Release);
-    run_cpu(machine, Cpu { on, index: 0, last: None, occupied: false })
+    run_cpu(machine, Cpu { on, index: 0, last: 0, occupied: false })
 }
 
 /// What all CPUs share. Out of line: what it is made from would stay on this CPU's stack for ever.

@@ -33,13 +33,13 @@ impl Layout {
         }
     }
 
-    /// Lets everything exit but all accesses to the MSRs of `pass` and reads of those of `pass_read`.
-    pub fn fill(&self, map: &mut [u8], pass: &[u32], pass_read: &[u32]) {
+    /// Lets everything exit but all accesses to the MSRs of the lists `pass` and reads of those of `pass_read`.
+    pub fn fill(&self, map: &mut [u8], pass: &[&[u32]], pass_read: &[&[u32]]) {
         map.fill(0xff);
-        for &msr in pass {
+        for &msr in pass.iter().copied().flatten() {
             self.set(map, msr, true, false);
         }
-        for &msr in pass.iter().chain(pass_read) {
+        for &msr in pass.iter().chain(pass_read).copied().flatten() {
             self.set(map, msr, false, false);
         }
     }
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn what_does_not_pass_exits() {
         let mut map = [0; 4096];
-        LAYOUT.fill(&mut map, &[0xc000_0101, 0x4000_0000], &[0x10]);
+        LAYOUT.fill(&mut map, &[&[0xc000_0101], &[0x4000_0000]], &[&[0x10]]);
         let mut expected = [0xff; 4096];
         expected[0x840] = 0b1111_0011;
         expected[0x004] = 0b1111_1110;
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_map_that_is_too_short_is_left_alone() {
         let mut map = [0xff; 1];
-        LAYOUT.fill(&mut map, &[0xc000_0101, 0x1b], &[]);
+        LAYOUT.fill(&mut map, &[&[0xc000_0101, 0x1b]], &[]);
         assert_eq!(map, [0xff]);
     }
 }

@@ -143,11 +143,5 @@ pub trait Vendor: Sized + Sync + 'static {
     ) -> Option<T::Answer>;
 
     /// Takes the state of a vCPU from this CPU, if it is there. `moves`: the vCPU may go to another CPU.
-    fn put_away(
-        &self,
-        cpu: &mut Self::Cpu,
-        state: &mut Self::State,
-        vcpu: &mut Vcpu,
-        moves: bool,
-    );
+    fn put_away(&self, cpu: &mut Self::Cpu, state: &mut Self::State, vcpu: &mut Vcpu, moves: bool);
 }

@@ -47,18 +47,34 @@ type Fits<'a, T> = &'a dyn Fn(&Member<T>) -> bool;
 /// Those that may start, by their deadlines, and the others, by when they may start.
 #[derive(Debug)]
 pub(super) struct Line<T> {
+    /// The only one, with its number: two take turns at no more cost than a look at each other.
+    only: Option<(u64, Box<Member<T>>)>,
     eligible: Heap<T>,
     ahead: Heap<T>,
+}
+
+/// Whose turn is sooner: who may start before who may not, and then by time.
+type Rank = (bool, u64, u64);
+
+fn is_sooner(a: Rank, b: Rank) -> bool {
+    let by_time = ahead(a.1, b.1).cmp(&0).then_with(|| ahead(a.2, b.2).cmp(&0));
+    a.0.cmp(&b.0).then(by_time).is_lt()
 }
 
 impl<T> Line<T> {
     pub fn new(capacity: usize) -> Line<T> {
         let heap = || BinaryHeap::with_capacity(capacity);
-        Line { eligible: heap(), ahead: heap() }
+        Line { only: None, eligible: heap(), ahead: heap() }
     }
 
     pub fn len(&self) -> usize {
-        self.eligible.len().saturating_add(self.ahead.len())
+        let many = self.eligible.len().saturating_add(self.ahead.len());
+        many.saturating_add(self.only.is_some().into())
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.only.is_none() && self.eligible.is_empty() && self.ahead.is_empty()
     }
 
     #[cfg(test)]
@@ -72,27 +88,68 @@ impl<T> Line<T> {
     }
 
     /// At virtual time `now`; `number` counts those that have come.
+    #[inline]
     pub fn insert(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
-        let eligible = ahead(member.start(), now) <= 0;
-        let time = if eligible { member.deadline() } else { member.start() };
-        let heap = if eligible { &mut self.eligible } else { &mut self.ahead };
+        if self.is_empty() {
+            self.only = Some((number, member));
+        } else {
+            self.insert_among(member, now, number);
+        }
+    }
+
+    #[inline(never)]
+    fn insert_among(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
+        if let Some((number, only)) = self.only.take() {
+            self.place(only, now, number);
+        }
+        self.place(member, now, number);
+    }
+
+    fn place(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
+        let (behind, time, _) = rank(&member, now, number);
+        let heap = if behind { &mut self.ahead } else { &mut self.eligible };
         heap.push(Entry { time, number, member });
     }
 
     /// Lets those start whose time has come.
-    pub fn advance(&mut self, now: u64) {
+    #[inline(never)]
+    fn advance(&mut self, now: u64) {
         while let Some(first) = self.ahead.peek()
             && ahead(first.time, now) <= 0
             && let Some(Entry { number, member, .. }) = self.ahead.pop()
         {
-            self.insert(member, now, number);
+            self.place(member, now, number);
         }
     }
 
+    /// That of the first.
+    fn rank(&self, now: u64) -> Option<Rank> {
+        if let Some((number, only)) = &self.only {
+            return Some(rank(only, now, *number));
+        }
+        let eligible = self.eligible.peek().map(|entry| (false, entry.time, entry.number));
+        eligible.or_else(|| self.ahead.peek().map(|entry| (true, entry.time, entry.number)))
+    }
+
+    fn pop(&mut self) -> Option<Box<Member<T>>> {
+        if let Some((_, only)) = self.only.take() {
+            return Some(only);
+        }
+        let entry = self.eligible.pop().or_else(|| self.ahead.pop());
+        entry.map(|entry| entry.member)
+    }
+
     /// The first of both lines. If nobody may start, it is who may soonest.
-    pub fn first_of(a: &mut Line<T>, b: &mut Line<T>) -> Option<Box<Member<T>>> {
-        let eligible = Line::pop(&mut a.eligible, &mut b.eligible);
-        eligible.or_else(|| Line::pop(&mut a.ahead, &mut b.ahead)).map(|entry| entry.member)
+    #[inline]
+    pub fn first_of(a: &mut Line<T>, b: &mut Line<T>, now: u64) -> Option<Box<Member<T>>> {
+        match (a.is_empty(), b.is_empty()) {
+            (true, true) => return None,
+            (false, true) if a.only.is_some() => return a.pop(),
+            (true, false) if b.only.is_some() => return b.pop(),
+            _ => {}
+        }
+        let (line, _) = Line::sooner(a, b, now)?;
+        line.pop()
     }
 
     /// As [`first_of`](Line::first_of), if it comes before this member, which would be the last of those with its
@@ -104,36 +161,74 @@ impl<T> Line<T> {
         member: &Member<T>,
         now: u64,
     ) -> Option<Box<Member<T>>> {
-        let eligible = ahead(member.start(), now) <= 0;
-        let others = !a.eligible.is_empty() || !b.eligible.is_empty();
-        let (a, b, time) = match (eligible, others) {
-            (true, false) => return None,
-            (true, true) => (&mut a.eligible, &mut b.eligible, member.deadline()),
-            (false, true) => return Line::pop(&mut a.eligible, &mut b.eligible).map(|e| e.member),
-            (false, false) => (&mut a.ahead, &mut b.ahead, member.start()),
+        let line = match (a.is_empty(), b.is_empty()) {
+            (true, true) => return None,
+            (false, true) if a.only.is_some() => a,
+            (true, false) if b.only.is_some() => b,
+            _ => return Line::before_of_many(a, b, member, now),
         };
-        let first = a.peek().max(b.peek())?;
-        if ahead(first.time, time) > 0 {
-            return None;
-        }
-        Line::pop(a, b).map(|entry| entry.member)
+        let first = line.only.as_ref().map(|(_, only)| &**only)?;
+        let comes = match (first.may_start(now), member.may_start(now)) {
+            (true, true) => ahead(first.deadline(), member.deadline()) <= 0,
+            (false, false) => ahead(first.start(), member.start()) <= 0,
+            (first, _) => first,
+        };
+        if comes { line.pop() } else { None }
     }
 
-    fn pop(a: &mut Heap<T>, b: &mut Heap<T>) -> Option<Entry<T>> {
-        if a.peek() > b.peek() { a.pop() } else { b.pop() }
+    #[inline(never)]
+    fn before_of_many(
+        a: &mut Line<T>,
+        b: &mut Line<T>,
+        member: &Member<T>,
+        now: u64,
+    ) -> Option<Box<Member<T>>> {
+        let (line, first) = Line::sooner(a, b, now)?;
+        let (behind, time, _) = rank(member, now, 0);
+        // Of two with the same time the first is who waits.
+        if is_sooner((behind, time, first.2), first) { None } else { line.pop() }
+    }
+
+    /// The line whose first is the first of both, and the rank of that.
+    #[inline(never)]
+    fn sooner<'a>(
+        a: &'a mut Line<T>,
+        b: &'a mut Line<T>,
+        now: u64,
+    ) -> Option<(&'a mut Line<T>, Rank)> {
+        a.advance(now);
+        b.advance(now);
+        match (a.rank(now), b.rank(now)) {
+            (Some(first), Some(second)) if is_sooner(second, first) => Some((b, second)),
+            (Some(first), _) => Some((a, first)),
+            (None, Some(second)) => Some((b, second)),
+            (None, None) => None,
+        }
     }
 
     /// The first that fits. It costs as much as there are members only if the very first does not.
     #[inline(never)]
     pub fn take(&mut self, fits: Fits<'_, T>) -> Option<Box<Member<T>>> {
+        if let Some((_, only)) = &self.only {
+            return if fits(only) { self.pop() } else { None };
+        }
         let entry = take(&mut self.eligible, fits).or_else(|| take(&mut self.ahead, fits));
         entry.map(|entry| entry.member)
     }
 
     /// All CPUs that one of them may run on.
     pub fn cpus(&self) -> u64 {
-        let all = self.eligible.iter().chain(&self.ahead);
-        all.fold(0, |cpus, entry| cpus | entry.member.affinity())
+        let all = self.eligible.iter().chain(&self.ahead).map(|entry| &entry.member);
+        let only = self.only.iter().map(|(_, only)| only);
+        all.chain(only).fold(0, |cpus, member| cpus | member.affinity())
+    }
+}
+
+/// Where a member stands, of those with the same time by its number.
+fn rank<T>(member: &Member<T>, now: u64, number: u64) -> Rank {
+    match member.may_start(now) {
+        true => (false, member.deadline(), number),
+        false => (true, member.start(), number),
     }
 }
 

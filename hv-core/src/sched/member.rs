@@ -81,6 +81,11 @@ impl<T> Member<T> {
         self.start.time
     }
 
+    /// Whether it has had no more than its share at this time.
+    pub(super) fn may_start(&self, time: u64) -> bool {
+        ahead(self.start.time, time) <= 0
+    }
+
     /// The virtual time at which it must have had what it asks for.
     pub(super) fn deadline(&self) -> u64 {
         self.start.after(self.left, self.weight).time

@@ -83,7 +83,7 @@ impl<T> Queue<T> {
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.staying.is_empty() && self.movable.is_empty()
     }
 
     /// Somebody wants to run, for the first time or because it woke up. Of its share, what it did not use while it
@@ -101,9 +101,7 @@ impl<T> Queue<T> {
     /// [`give_way`](Queue::give_way) or [`leave`](Queue::leave).
     #[inline(never)]
     pub fn pick(&mut self) -> Option<(Box<Member<T>>, u64)> {
-        self.staying.advance(self.time);
-        self.movable.advance(self.time);
-        let member = Line::first_of(&mut self.staying, &mut self.movable)?;
+        let member = Line::first_of(&mut self.staying, &mut self.movable, self.time)?;
         let left = member.left();
         Some((member, left))
     }
@@ -173,8 +171,6 @@ impl<T> Queue<T> {
 
     #[inline]
     fn first_before(&mut self, member: &Member<T>) -> Option<(Box<Member<T>>, u64)> {
-        self.staying.advance(self.time);
-        self.movable.advance(self.time);
         let next = Line::before(&mut self.staying, &mut self.movable, member, self.time)?;
         let left = next.left();
         Some((next, left))

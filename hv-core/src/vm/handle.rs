@@ -121,7 +121,9 @@ fn rare(vcpu: &mut Vcpu, hardware: &mut impl Hardware, exit: Exit) -> Outcome {
             "the guest had an exception that it could not deliver",
         )),
         Exit::TaskSwitch => unsupported(vcpu, "hardware task switches are not emulated"),
-        Exit::DescriptorTable => unsupported(vcpu, "descriptor-table accesses were not asked to exit"),
+        Exit::DescriptorTable => {
+            unsupported(vcpu, "descriptor-table accesses were not asked to exit")
+        }
         Exit::Reset => unsupported(vcpu, "an INIT, SIPI or SMI reached the guest"),
         Exit::NestedMisconfig { gpa } => Outcome::Leave(vcpu.ends_at(Ending {
             cause: Cause::Unsupported,

@@ -118,7 +118,7 @@ fn finish_late(
 }
 
 /// Runs the vCPU until it leaves.
-#[inline(never)]
+#[inline]
 pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
     vcpu.post.end_wait();
     let now = hardware.tsc();

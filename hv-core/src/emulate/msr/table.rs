@@ -6,6 +6,9 @@ pub enum Treatment {
     /// Reads and writes reach the CPU, where the policy lets MSRs pass: it switches the MSR with the
     /// vCPU, and only the guest sees the value.
     Pass,
+    /// As [`Treatment::Pass`] where the CPU switches the MSR itself: AMD-V. On VT-x as [`Treatment::PassRead`], so
+    /// that a turn need not read what is written once.
+    PassSwitched,
     /// Reads reach the CPU, writes are checked.
     PassRead,
     /// As [`Treatment::PassRead`] where the CPU adds the guest's offset to the TSC in RDMSR too, and
@@ -54,7 +57,7 @@ const fn amd(msr: u32, reads: u64, why: &'static str) -> Row {
 /// The performance counters that every CPU of AMD's design has.
 pub const PERFORMANCE: core::ops::RangeInclusive<u32> = 0xc001_0000..=0xc001_0007;
 
-use Treatment::{Constant, Emulate, Ignore, Pass, PassRead, PassReadOwn};
+use Treatment::{Constant, Emulate, Ignore, Pass, PassRead, PassReadOwn, PassSwitched};
 
 /// The table, in the order of the numbers.
 pub const ROWS: &[Row] = &[
@@ -83,7 +86,7 @@ pub const ROWS: &[Row] = &[
     row(0x800, 0x8ff, Emulate, "x2APIC registers: the virtual local APIC's, in x2APIC mode"),
     row(0xda0, 0xda0, Emulate, "XSS: there with XSAVES, 0"),
     row(0xc000_0080, 0xc000_0080, PassReadOwn, "EFER: no SVME"),
-    row(0xc000_0081, 0xc000_0084, Pass, "STAR, LSTAR, CSTAR, FMASK"),
+    row(0xc000_0081, 0xc000_0084, PassSwitched, "STAR, LSTAR, CSTAR, FMASK"),
     row(0xc000_0100, 0xc000_0102, Pass, "FS.BASE, GS.BASE, KERNEL_GS_BASE"),
     row(0xc000_0103, 0xc000_0103, Emulate, "TSC_AUX: there with RDTSCP"),
     Row {
@@ -120,11 +123,19 @@ const fn list<const N: usize>(treatment: Treatment) -> [u32; N] {
 }
 
 const fn same(a: Treatment, b: Treatment) -> bool {
-    matches!((a, b), (Pass, Pass) | (PassRead, PassRead) | (PassReadOwn, PassReadOwn))
+    matches!(
+        (a, b),
+        (Pass, Pass)
+            | (PassSwitched, PassSwitched)
+            | (PassRead, PassRead)
+            | (PassReadOwn, PassReadOwn)
+    )
 }
 
 /// MSRs that a guest may read and write without an exit where the policy lets them pass.
-pub const PASS: &[u32] = &list::<10>(Pass);
+pub const PASS: &[u32] = &list::<6>(Pass);
+/// The same on AMD-V; on VT-x as [`PASS_READ`].
+pub const PASS_SWITCHED: &[u32] = &list::<4>(PassSwitched);
 /// MSRs that a guest may read, and not write, without an exit.
 pub const PASS_READ: &[u32] = &list::<1>(PassRead);
 /// As [`PASS_READ`], on VT-x.

@@ -3,8 +3,8 @@ use std::vec::Vec;
 use pv_abi::area::VcpuInfo;
 
 use super::*;
-use crate::vm::exit::{Ending, Leave};
 use crate::vm::exit::Exit;
+use crate::vm::exit::{Ending, Leave};
 use crate::vm::handle::handle;
 use crate::vm::testing::{CR0_LONG, Fake, INFO_GPA, RAM, vcpu, with_timer};
 use crate::vm::{Event, Gpr};

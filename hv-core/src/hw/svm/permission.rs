@@ -10,8 +10,8 @@ pub const IO_MAP: usize = 12288;
 /// The MSR permission map.
 const LAYOUT: Layout = Layout { ranges: &[0, 0xc000_0000, 0xc001_0000], stride: 2, write: 1 };
 
-/// Lets everything exit but all accesses to the MSRs of `pass` and reads of those of `pass_read`.
-pub fn fill(map: &mut [u8; MSR_MAP], pass: &[u32], pass_read: &[u32]) {
+/// Lets everything exit but all accesses to the MSRs of the lists `pass` and reads of those of `pass_read`.
+pub fn fill(map: &mut [u8; MSR_MAP], pass: &[&[u32]], pass_read: &[&[u32]]) {
     LAYOUT.fill(map, pass, pass_read);
 }
 

@@ -107,7 +107,9 @@ impl Vendor for Svm {
         // SAFETY: just allocated, mapped, and never given back; any bytes make a map.
         let map = unsafe { &mut *(page as *mut [u8; MSR_MAP]) };
         match features.contains(Features::MSR_BITMAP) {
-            true => permission::fill(map, table::PASS, table::PASS_READ),
+            true => {
+                permission::fill(map, &[table::PASS, table::PASS_SWITCHED], &[table::PASS_READ])
+            }
             false => permission::fill(map, &[], &[]),
         }
         Some(page)

@@ -91,8 +91,9 @@ impl Hardware for Guest<'_> {
     }
 
     fn set_live_msr(&mut self, msr: LiveMsr, value: u64) {
-        if msr == LiveMsr::TscAux {
-            self.state.common.live.set_tsc_aux(value);
+        match msr {
+            LiveMsr::TscAux => self.state.common.live.set_tsc_aux(value),
+            _ => self.state.live.set(msr, value),
         }
         // SAFETY: as above; the hypervisor itself uses none of them, and the caller has checked the
         // value.

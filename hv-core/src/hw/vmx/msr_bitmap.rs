@@ -12,10 +12,8 @@ pub type Page = [u8; 4096];
 
 /// Lets the MSRs pass that the policy lets pass, and, in x2APIC mode, the registers that the CPU virtualizes.
 pub fn fill(page: &mut Page, x2apic: bool, features: &Features) {
-    LAYOUT.fill(page, table::PASS, table::PASS_READ);
-    for &msr in table::PASS_READ_OWN {
-        LAYOUT.set(page, msr, false, false);
-    }
+    let read = [table::PASS_READ, table::PASS_READ_OWN, table::PASS_SWITCHED];
+    LAYOUT.fill(page, &[table::PASS], &read);
     let registers = x2apic && features.contains(Features::APIC_REGISTERS);
     let delivery = features.contains(Features::VIRTUAL_INTERRUPTS);
     for msr in apic::MSR_X2APIC {

@@ -9,7 +9,7 @@ use super::controls::Entry;
 use super::enter::Switch;
 use super::ept;
 use super::guest::{Guest, Pages, State};
-use super::live::Live;
+use super::live::{Live, Syscall};
 use super::msr_bitmap;
 use super::policy;
 use super::setup;
@@ -51,6 +51,8 @@ pub struct Cpu {
     segments: HostSegments,
     /// Its number, and one more.
     number: usize,
+    /// The MSRs of SYSCALL as they are in it.
+    syscall: Syscall,
 }
 
 impl Vendor for Vmx {
@@ -82,8 +84,14 @@ impl Vendor for Vmx {
         let refused = "the CPU refused VMXON: virtualization may be in use by firmware";
         let tags = Tags::new(index, VPIDS, true);
         Some(
-            on.map(|on| Cpu { on, tags, segments: *segments, number: index.wrapping_add(1) })
-                .map_err(|_| refused),
+            on.map(|on| Cpu {
+                on,
+                tags,
+                segments: *segments,
+                number: index.wrapping_add(1),
+                syscall: Syscall::of_this_cpu(),
+            })
+            .map_err(|_| refused),
         )
     }
 
@@ -155,7 +163,7 @@ impl Vendor for Vmx {
             setup::guest(&mut guest, start, tsc_offset);
         }
         if !guest.state.common.loaded {
-            guest.state.live.load();
+            guest.state.live.load(&mut cpu.syscall);
         }
         let result = on_cpu(vcpu, &mut guest, visit);
         let Guest { vmcs, state, .. } = guest;
@@ -166,7 +174,7 @@ impl Vendor for Vmx {
     #[inline]
     fn put_away(&self, cpu: &mut Cpu, state: &mut State, vcpu: &mut Vcpu, moves: bool) {
         if state.common.put_away(vcpu, false) {
-            state.live.save();
+            state.live.save(&mut cpu.syscall);
         }
         if moves && let Some(vmcs) = &mut state.vmcs {
             vmcs.clear(&mut cpu.on);

@@ -1,5 +1,7 @@
 //! One CPU.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A CPU with a clock of its own, whose vCPUs run until their slices are over. There is one more than there
@@ -214,5 +216,74 @@ fn weights_out_of_range_are_brought_into_it() {
             cpu.turn(SLICE);
         }
         assert!(cpu.had[0] > 0 && cpu.had[1] > 0);
+    }
+}
+
+/// What happens next to the one that runs.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    GoesOn,
+    GivesWay,
+    Leaves,
+    Joins,
+}
+
+proptest! {
+    /// One that goes on is put back and the first is picked, whether it is done in one step or in two.
+    #[test]
+    fn a_turn_is_a_return_and_a_choice(
+        weights in prop::collection::vec(1u32..4096, 1..6),
+        steps in prop::collection::vec(
+            (prop_oneof![Just(Next::GoesOn), Just(Next::GivesWay), Just(Next::Leaves), Just(Next::Joins)], 0..2 * SLICE),
+            0..200,
+        ),
+    ) {
+        let mut cpus = [Cpu::new(&weights), Cpu::new(&weights)];
+        let mut running = cpus.each_mut().map(|cpu| cpu.queue.pick());
+        let mut away = [Vec::new(), Vec::new()];
+        for (next, ticks) in steps {
+            for two in [false, true] {
+                let (cpu, away) = (&mut cpus[usize::from(two)], &mut away[usize::from(two)]);
+                let now = &mut running[usize::from(two)];
+                *now = match (now.take(), next) {
+                    (Some((mut member, _)), Next::Leaves) => {
+                        cpu.queue.leave(&mut member, ticks);
+                        away.push(member);
+                        cpu.queue.pick()
+                    }
+                    (now, Next::Joins) => {
+                        let mut begins = None;
+                        if let Some(mut member) = away.pop() {
+                            let left = if two { None } else { cpu.queue.begin(&mut member) };
+                            match left {
+                                Some(left) => begins = Some((member, left)),
+                                None => cpu.queue.join(member),
+                            }
+                        }
+                        now.or(begins).or_else(|| cpu.queue.pick())
+                    }
+                    (Some((member, _)), Next::GoesOn) if two => {
+                        cpu.queue.put_back(member, ticks);
+                        cpu.queue.pick()
+                    }
+                    (Some((member, _)), _) if two => {
+                        cpu.queue.give_way(member, ticks);
+                        cpu.queue.pick()
+                    }
+                    (Some((mut member, _)), next) => {
+                        cpu.queue.settle(&mut member, ticks, matches!(next, Next::GivesWay));
+                        let number = member.payload;
+                        let mut put_away = None;
+                        let next = cpu.queue.turn(member, None, |member| put_away = Some(member.payload));
+                        prop_assert_eq!(put_away, (next.0.payload != number).then_some(number));
+                        Some(next)
+                    }
+                    (None, _) => cpu.queue.pick(),
+                };
+            }
+            let seen = running.each_ref().map(|now| now.as_ref().map(|(member, left)| (member.payload, *left)));
+            prop_assert_eq!(seen[0], seen[1]);
+            prop_assert_eq!(cpus[0].queue.len(), cpus[1].queue.len());
+        }
     }
 }

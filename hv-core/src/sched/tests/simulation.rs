@@ -48,6 +48,8 @@ pub struct Seen {
 struct Cpu {
     queue: Queue<usize>,
     running: Option<(Box<Member<usize>>, u64)>,
+    /// Who woke up where nobody wanted to run, and the ticks that it may.
+    woken: Option<(Box<Member<usize>>, u64)>,
     /// Counts decisions, so that an event of an earlier one is known.
     decision: u64,
 }
@@ -79,7 +81,7 @@ impl Machine {
             Some(Box::new(Member::new(number, vcpu.weight, SLICE, vcpu.affinity)))
         };
         let queue = |cpu| Queue::new(cpu, vcpus.len(), SLICE);
-        let cpu = |cpu| Cpu { queue: queue(cpu), running: None, decision: 0 };
+        let cpu = |cpu| Cpu { queue: queue(cpu), running: None, woken: None, decision: 0 };
         let mut machine = Machine {
             now: 0,
             seen: vec![Seen::default(); vcpus.len()],
@@ -160,17 +162,21 @@ impl Machine {
     }
 
     fn wake(&mut self, number: usize) {
-        let Some(member) = self.asleep[number].take() else { return };
+        let Some(mut member) = self.asleep[number].take() else { return };
         let cpu = self.board.place(self.seen[number].last, member.affinity());
-        self.cpus[cpu].queue.join(member);
+        match self.cpus[cpu].queue.begin(&mut member) {
+            Some(left) => self.cpus[cpu].woken = Some((member, left)),
+            None => self.cpus[cpu].queue.join(member),
+        }
         let seen = &mut self.seen[number];
         (seen.waits, seen.since, seen.woke) = (Some(cpu), self.now, true);
         seen.work = self.vcpus[number].work;
         self.decide(cpu);
     }
 
-    fn stop(&mut self, cpu: usize) {
-        let Some((mut member, began)) = self.cpus[cpu].running.take() else { return };
+    /// The one that runs there has, until now; it, if it wants to go on.
+    fn stop(&mut self, cpu: usize) -> Option<Box<Member<usize>>> {
+        let (mut member, began) = self.cpus[cpu].running.take()?;
         let (number, ran) = (member.payload, self.now - began);
         let queue = &mut self.cpus[cpu].queue;
         let seen = &mut self.seen[number];
@@ -180,10 +186,11 @@ impl Machine {
             queue.leave(&mut member, ran);
             self.asleep[number] = Some(member);
             self.at(self.now + self.vcpus[number].sleep, Event::Wakes(number));
-        } else {
-            (seen.waits, seen.since) = (Some(cpu), self.now);
-            queue.put_back(member, ran);
+            return None;
         }
+        (seen.waits, seen.since) = (Some(cpu), self.now);
+        queue.settle(&mut member, ran, false);
+        Some(member)
     }
 
     fn pull(&mut self, cpu: usize) -> bool {
@@ -202,11 +209,15 @@ impl Machine {
 
     fn decide(&mut self, cpu: usize) {
         self.decisions += 1;
-        self.stop(cpu);
+        let mut last = self.stop(cpu);
         self.pull(cpu);
         let (member, left) = loop {
-            let picked = self.cpus[cpu].queue.pick();
-            let mut called = self.cpus[cpu].queue.publish(&self.board);
+            let of = &mut self.cpus[cpu];
+            let picked = match last.take() {
+                Some(last) => Some(of.queue.turn(last, None, |_| {})),
+                None => of.woken.take().or_else(|| of.queue.pick()),
+            };
+            let mut called = of.queue.publish(&self.board);
             while called != 0 {
                 let other = called.trailing_zeros() as usize;
                 called &= called - 1;
