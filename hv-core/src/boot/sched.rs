@@ -13,6 +13,7 @@ use spin::Mutex;
 use super::finish::Report;
 use super::home::{Instance, Unit};
 use super::machine::Machine;
+use super::sleep::Resting;
 use crate::host::report::Cause;
 use crate::hw::extension;
 use crate::hw::instructions::tsc;
@@ -39,8 +40,14 @@ pub struct Cpu {
 
 impl Cpu {
     /// Takes the state of a vCPU from this CPU, if it is there. `moves`: the vCPU may go to another.
-    #[inline]
+    #[inline(never)]
     fn put_away(&mut self, machine: &Machine, instance: &mut Instance, moves: bool) {
+        self.put_away_here(machine, instance, moves);
+    }
+
+    /// The same, with no call.
+    #[inline(always)]
+    fn put_away_here(&mut self, machine: &Machine, instance: &mut Instance, moves: bool) {
         let Instance { vcpu, state, .. } = instance;
         self.occupied &= !state.is_loaded();
         machine.vendor.put_away(&mut self.on, state, vcpu, moves);
@@ -75,8 +82,8 @@ pub(super) struct Vcpus<'a> {
     pub(super) alarms: Alarms,
     /// One of those that sleep may have written something that is not sent.
     pub(super) writes: bool,
-    /// The one of them whose state is still in the CPU.
-    pub(super) resting: Option<u16>,
+    /// The one of them whose state is still in the CPU; it has no other place.
+    pub(super) resting: Option<Resting>,
     /// Who ran last, if it wants to go on: for how long it has run, and whether others go first. It is in no queue.
     pub(super) last: Option<(Unit, u64, bool)>,
     /// Who woke up when nobody wanted to run, and the ticks that it may. It is in no queue.
@@ -199,7 +206,10 @@ impl Vcpus<'_> {
             queue = self.queue.lock();
         }
         let preferred = preferred.and_then(|post| queue.prefer(self.index.into(), &is(post)));
-        let next = queue.turn(unit, preferred, |unit| self.put_away(unit));
+        let next = queue.turn(unit, preferred, |unit| {
+            let moves = self.moves(unit);
+            self.cpu.put_away_here(self.machine, &mut unit.payload, moves);
+        });
         let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
         self.others = self.shares || !queue.is_empty();
         drop(queue);
@@ -210,18 +220,26 @@ impl Vcpus<'_> {
     /// A vCPU goes where others may take it from, or leaves: its state does not stay here.
     #[inline]
     pub(super) fn put_away(&mut self, unit: &mut Member<Instance>) {
-        let moves = self.shares && unit.affinity() & !(1 << (self.index & 63)) != 0;
+        let moves = self.moves(unit);
         self.cpu.put_away(self.machine, &mut unit.payload, moves);
+    }
+
+    /// Whether it may go to another CPU.
+    #[inline]
+    fn moves(&self, unit: &Member<Instance>) -> bool {
+        self.shares && unit.affinity() & !(1 << (self.index & 63)) != 0
     }
 
     /// Another's state is to come to this CPU: that of whoever has it here goes.
     #[inline(never)]
     fn make_room(&mut self) {
-        let slot = self.resting.take().map(usize::from);
-        let resting = slot.and_then(|slot| self.places.get_mut(slot)?.as_mut());
+        if let Some(mut resting) = self.resting.take() {
+            self.cpu.put_away(self.machine, &mut resting.unit.payload, false);
+            self.lay_down(resting);
+        }
         let last = self.last.as_mut().map(|(unit, ..)| unit);
         let woken = self.woken.as_mut().map(|(unit, _)| unit);
-        for unit in [resting, last, woken].into_iter().flatten() {
+        for unit in [last, woken].into_iter().flatten() {
             self.cpu.put_away(self.machine, &mut unit.payload, false);
         }
     }
@@ -368,7 +386,7 @@ impl Vcpus<'_> {
     #[inline(never)]
     pub(super) fn left(&mut self, mut unit: Unit, leave: Leave) {
         match leave {
-            Leave::Halted => self.sleep(unit),
+            Leave::Halted => self.sleep(unit, tsc()),
             Leave::Preempted | Leave::Yielded | Leave::YieldedTo(_) | Leave::Mail => {
                 self.join(unit)
             }
@@ -380,7 +398,7 @@ impl Vcpus<'_> {
                         unit.payload.start_up(&self.machine.vendor, page);
                         self.join(unit);
                     }
-                    None => self.sleep(unit),
+                    None => self.sleep(unit, tsc()),
                 }
             }
             Leave::Stopped | Leave::Reset | Leave::Ended => {

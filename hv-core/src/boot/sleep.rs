@@ -14,6 +14,15 @@ use crate::hw::output;
 use crate::vm::post::{Mail, Place};
 use crate::vm::{Features, Vcpu};
 
+/// One that sleeps.
+pub(super) struct Resting {
+    pub(super) unit: Unit,
+    /// Its number among them.
+    slot: u16,
+    /// The TSC at which it has something to do by itself.
+    due: u64,
+}
+
 impl Vcpus<'_> {
     /// Takes the vCPUs that have come.
     #[inline(never)]
@@ -23,7 +32,7 @@ impl Vcpus<'_> {
         for unit in arrived {
             unit.payload.vcpu.attend();
             if unit.payload.vcpu.waits_for_startup {
-                self.sleep(unit);
+                self.sleep(unit, tsc());
             } else {
                 self.queue.lock().join(unit);
                 self.others = true;
@@ -41,8 +50,8 @@ impl Vcpus<'_> {
 
     #[inline(never)]
     fn take_mail(&mut self) {
-        let mail = self.mail;
-        if mail.take(|slot| self.wake(slot)) {
+        let (mail, now) = (self.mail, tsc());
+        if mail.take(|slot| self.rouse(slot, now)) {
             self.arrive();
         }
     }
@@ -50,23 +59,32 @@ impl Vcpus<'_> {
     /// Wakes those for which something is due by themselves at the TSC `now`.
     #[inline]
     pub(super) fn wake_due(&mut self, now: u64) {
+        if let Some(Resting { unit, slot, .. }) = self.resting.take_if(|resting| resting.due <= now)
+        {
+            self.wake(unit, slot, now);
+        }
         while let Some((due, slot)) = self.alarms.first()
             && due <= now
         {
-            self.wake(slot);
+            self.rouse(slot, now);
         }
     }
 
-    /// A vCPU that sleeps may have something to do.
+    /// A vCPU that sleeps here may have something to do.
     #[inline(never)]
-    pub(super) fn wake(&mut self, slot: u16) {
+    fn rouse(&mut self, slot: u16, now: u64) {
         let place = self.places.get_mut(usize::from(slot));
-        let Some(mut unit) = place.and_then(Option::take) else { return };
-        self.free.push(slot);
-        self.alarms.remove(slot);
-        if self.resting == Some(slot) {
-            self.resting = None;
+        if let Some(Resting { unit, .. }) = self.resting.take_if(|resting| resting.slot == slot) {
+            self.wake(unit, slot, now);
+        } else if let Some(unit) = place.and_then(Option::take) {
+            self.alarms.remove(slot);
+            self.wake(unit, slot, now);
         }
+    }
+
+    /// A vCPU that slept may have something to do.
+    fn wake(&mut self, mut unit: Unit, slot: u16, now: u64) {
+        self.free.push(slot);
         let instance = &mut unit.payload;
         instance.vcpu.post.set_place(Place::Queued);
         if core::mem::take(&mut instance.deep) {
@@ -84,28 +102,30 @@ impl Vcpus<'_> {
                     self.put_away(&mut unit);
                     unit.payload.start_up(&self.machine.vendor, page);
                 }
-                None if tsc() < vcpu.vm.time_limit => return self.sleep(unit),
+                None if now < vcpu.vm.time_limit => return self.sleep(unit, now),
                 None => {}
             }
-        } else if !wakes(vcpu, tsc()) {
-            return self.sleep(unit);
+        } else if !wakes(vcpu, now) {
+            return self.sleep(unit, now);
         }
         self.join(unit);
     }
 
-    /// A vCPU has nothing to do.
+    /// A vCPU has nothing to do at the TSC `now`.
     #[inline(never)]
-    pub(super) fn sleep(&mut self, mut unit: Unit) {
+    pub(super) fn sleep(&mut self, mut unit: Unit, now: u64) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len().wrapping_sub(1) as u16
         });
         let instance = &mut unit.payload;
-        instance.halted_at = instance.halted_at.or(NonZeroU64::new(tsc()));
+        instance.halted_at = instance.halted_at.or(NonZeroU64::new(now));
         let (home, post) = (instance.home, instance.vcpu.post);
         instance.come_to(self.index);
         post.set_place(Place::Asleep { cpu: self.index, slot });
-        let now = tsc();
+        if home.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
+            instance.vcpu.apic.resume_software();
+        }
         let due = wakes(instance.vcpu, now) && !instance.vcpu.waits_for_startup;
         let alarm = next(instance.vcpu, now);
         if !due && alarm == u64::MAX {
@@ -126,17 +146,25 @@ impl Vcpus<'_> {
         }
         let send_at = instance.vcpu.send_at;
         self.writes |= send_at != u64::MAX;
-        if unit.payload.state.is_loaded() {
-            self.resting = Some(slot);
+        let resting = Resting { unit, slot, due: alarm.min(send_at) };
+        if resting.unit.payload.state.is_loaded() {
+            self.resting = Some(resting);
+        } else {
+            self.lay_down(resting);
         }
+        // What came before it was known to sleep has brought no mail.
+        if due || post.waits() {
+            self.rouse(slot, now);
+        }
+    }
+
+    /// One that sleeps has no state in this CPU.
+    #[inline(never)]
+    pub(super) fn lay_down(&mut self, Resting { unit, slot, due }: Resting) {
         if let Some(place) = self.places.get_mut(usize::from(slot)) {
             *place = Some(unit);
         }
-        self.alarms.set(slot, alarm.min(send_at));
-        // What came before it was known to sleep has brought no mail.
-        if due || post.waits() {
-            self.wake(slot);
-        }
+        self.alarms.set(slot, due);
     }
 
     /// The TSC at which the one that runs makes room: at the end of its slice if others wait, or when the
@@ -151,11 +179,13 @@ impl Vcpus<'_> {
     #[inline(never)]
     pub(super) fn idle(&mut self) {
         if core::mem::take(&mut self.writes) {
-            let asleep = self.places.iter_mut().flatten().map(|unit| &mut unit.payload.vcpu);
-            asleep.for_each(|vcpu| send_output(vcpu));
+            let resting = self.resting.iter_mut().map(|resting| &mut resting.unit);
+            let asleep = self.places.iter_mut().flatten().chain(resting);
+            asleep.for_each(|unit| send_output(unit.payload.vcpu));
         }
-        let due = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
-        halt(self.machine, self.mail, due);
+        let alarm = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
+        let resting = self.resting.as_ref().map_or(u64::MAX, |resting| resting.due);
+        halt(self.machine, self.mail, alarm.min(resting));
     }
 }
 
@@ -168,13 +198,12 @@ fn next(vcpu: &Vcpu, now: u64) -> u64 {
 /// Whether a vCPU that sleeps has something to do at the TSC `now`, its time limit included.
 #[inline(never)]
 fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
-    let delivers = vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS);
     let link = &mut output::Host { vm: vcpu.vm.number };
     // What a VM has written is sent in time, whoever runs.
     if now >= vcpu.send_at {
         vcpu.send_output(link);
     }
-    let wakes = vcpu.wakes(link, now, delivers) || now >= vcpu.vm.time_limit;
+    let wakes = vcpu.wakes(link, now) || now >= vcpu.vm.time_limit;
     if wakes {
         vcpu.look_at_events();
     }

@@ -162,7 +162,7 @@ impl Extension {
     }
 
     /// As [`Vendor::put_away`]; everything here is of the same extension.
-    #[inline]
+    #[inline(always)]
     pub fn put_away(&self, cpu: &mut Cpu, state: &mut State, vcpu: &mut Vcpu, moves: bool) {
         match (self, cpu, state) {
             (Extension::Vmx(vmx), Cpu::Vmx(cpu), State::Vmx(state)) => {

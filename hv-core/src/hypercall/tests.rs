@@ -807,22 +807,22 @@ fn an_interrupt_ends_a_halt_whether_or_not_it_can_be_taken() {
     let (mut v, mut h) = with_area();
     store_deadline(&v, 9_000);
     let _ = make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
-    assert!(!v.wakes(&mut h, STARTED + 8_999, false));
-    assert!(v.wakes(&mut h, STARTED + 9_000, false), "RFLAGS.IF is clear");
+    assert!(!v.wakes(&mut h, STARTED + 8_999));
+    assert!(v.wakes(&mut h, STARTED + 9_000), "RFLAGS.IF is clear");
     // One below the priority does not.
     let (mut v, _) = with_area();
     let _ = v.apic.write_cr8(5);
     let _ = v.apic.post(0x5f, Trigger::Edge);
-    assert!(!v.wakes(&mut h, STARTED, false));
+    assert!(!v.wakes(&mut h, STARTED));
     let _ = v.apic.post(0x60, Trigger::Edge);
-    assert!(v.wakes(&mut h, STARTED, false));
+    assert!(v.wakes(&mut h, STARTED));
     // Neither does a masked timer, but an NMI.
     let (mut v, mut h) = with_area();
     let _ = v.apic.mmio_write(0x320, 2 << 17 | 1 << 16 | 0x40, 0);
     let _ = make(&mut v, &mut h, sched::HALT_UNTIL, &[9_000, 0]);
-    assert!(!v.wakes(&mut h, STARTED + 10_000, false));
+    assert!(!v.wakes(&mut h, STARTED + 10_000));
     v.nmi = true;
-    assert!(v.wakes(&mut h, STARTED + 10_000, false));
+    assert!(v.wakes(&mut h, STARTED + 10_000));
 }
 
 #[test]
@@ -831,7 +831,7 @@ fn a_halted_guest_whose_interrupt_has_ended_by_the_flag_wakes_for_the_next() {
     inject_with_flag(&mut v, &mut h, 0x50);
     swap_flag(&v);
     let _ = v.apic.post(0x51, Trigger::Edge);
-    assert!(v.wakes(&mut h, STARTED, false));
+    assert!(v.wakes(&mut h, STARTED));
 }
 
 #[test]

@@ -47,8 +47,8 @@ type Fits<'a, T> = &'a dyn Fn(&Member<T>) -> bool;
 /// Those that may start, by their deadlines, and the others, by when they may start.
 #[derive(Debug)]
 pub(super) struct Line<T> {
-    /// The only one, with its number: two take turns at no more cost than a look at each other.
-    only: Option<(u64, Box<Member<T>>)>,
+    /// The only one: two take turns at no more cost than a look at each other.
+    only: Option<Box<Member<T>>>,
     eligible: Heap<T>,
     ahead: Heap<T>,
 }
@@ -87,26 +87,26 @@ impl<T> Line<T> {
         self.ahead.reserve(more);
     }
 
-    /// At virtual time `now`; `number` counts those that have come.
+    /// At virtual time `now`.
     #[inline]
-    pub fn insert(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
+    pub fn insert(&mut self, member: Box<Member<T>>, now: u64) {
         if self.is_empty() {
-            self.only = Some((number, member));
+            self.only = Some(member);
         } else {
-            self.insert_among(member, now, number);
+            self.insert_among(member, now);
         }
     }
 
     #[inline(never)]
-    fn insert_among(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
-        if let Some((number, only)) = self.only.take() {
-            self.place(only, now, number);
+    fn insert_among(&mut self, member: Box<Member<T>>, now: u64) {
+        if let Some(only) = self.only.take() {
+            self.place(only, now);
         }
-        self.place(member, now, number);
+        self.place(member, now);
     }
 
-    fn place(&mut self, member: Box<Member<T>>, now: u64, number: u64) {
-        let (behind, time, _) = rank(&member, now, number);
+    fn place(&mut self, member: Box<Member<T>>, now: u64) {
+        let (behind, time, number) = rank(&member, now);
         let heap = if behind { &mut self.ahead } else { &mut self.eligible };
         heap.push(Entry { time, number, member });
     }
@@ -116,23 +116,23 @@ impl<T> Line<T> {
     fn advance(&mut self, now: u64) {
         while let Some(first) = self.ahead.peek()
             && ahead(first.time, now) <= 0
-            && let Some(Entry { number, member, .. }) = self.ahead.pop()
+            && let Some(Entry { member, .. }) = self.ahead.pop()
         {
-            self.place(member, now, number);
+            self.place(member, now);
         }
     }
 
     /// That of the first.
     fn rank(&self, now: u64) -> Option<Rank> {
-        if let Some((number, only)) = &self.only {
-            return Some(rank(only, now, *number));
+        if let Some(only) = &self.only {
+            return Some(rank(only, now));
         }
         let eligible = self.eligible.peek().map(|entry| (false, entry.time, entry.number));
         eligible.or_else(|| self.ahead.peek().map(|entry| (true, entry.time, entry.number)))
     }
 
     fn pop(&mut self) -> Option<Box<Member<T>>> {
-        if let Some((_, only)) = self.only.take() {
+        if let Some(only) = self.only.take() {
             return Some(only);
         }
         let entry = self.eligible.pop().or_else(|| self.ahead.pop());
@@ -167,7 +167,7 @@ impl<T> Line<T> {
             (true, false) if b.only.is_some() => b,
             _ => return Line::before_of_many(a, b, member, now),
         };
-        let first = line.only.as_ref().map(|(_, only)| &**only)?;
+        let first = line.only.as_ref()?;
         let comes = match (first.may_start(now), member.may_start(now)) {
             (true, true) => ahead(first.deadline(), member.deadline()) <= 0,
             (false, false) => ahead(first.start(), member.start()) <= 0,
@@ -184,7 +184,7 @@ impl<T> Line<T> {
         now: u64,
     ) -> Option<Box<Member<T>>> {
         let (line, first) = Line::sooner(a, b, now)?;
-        let (behind, time, _) = rank(member, now, 0);
+        let (behind, time, _) = rank(member, now);
         // Of two with the same time the first is who waits.
         if is_sooner((behind, time, first.2), first) { None } else { line.pop() }
     }
@@ -209,7 +209,7 @@ impl<T> Line<T> {
     /// The first that fits. It costs as much as there are members only if the very first does not.
     #[inline(never)]
     pub fn take(&mut self, fits: Fits<'_, T>) -> Option<Box<Member<T>>> {
-        if let Some((_, only)) = &self.only {
+        if let Some(only) = &self.only {
             return if fits(only) { self.pop() } else { None };
         }
         let entry = take(&mut self.eligible, fits).or_else(|| take(&mut self.ahead, fits));
@@ -219,16 +219,15 @@ impl<T> Line<T> {
     /// All CPUs that one of them may run on.
     pub fn cpus(&self) -> u64 {
         let all = self.eligible.iter().chain(&self.ahead).map(|entry| &entry.member);
-        let only = self.only.iter().map(|(_, only)| only);
-        all.chain(only).fold(0, |cpus, member| cpus | member.affinity())
+        all.chain(&self.only).fold(0, |cpus, member| cpus | member.affinity())
     }
 }
 
 /// Where a member stands, of those with the same time by its number.
-fn rank<T>(member: &Member<T>, now: u64, number: u64) -> Rank {
+fn rank<T>(member: &Member<T>, now: u64) -> Rank {
     match member.may_start(now) {
-        true => (false, member.deadline(), number),
-        false => (true, member.start(), number),
+        true => (false, member.deadline(), member.number),
+        false => (true, member.start(), member.number),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A vCPU, as the scheduler sees it.
 
+use core::num::NonZeroU64;
+
 use super::{NORMAL, WEIGHTS};
 
 /// What a vCPU asks for when it wakes up is so much shorter than a slice, so that it is over, and the vCPU
@@ -15,12 +17,17 @@ struct Virtual {
 
 impl Virtual {
     /// What it is when somebody with this weight has run for so long.
-    fn after(self, ticks: u64, weight: u64) -> Virtual {
-        let scaled = ticks.saturating_mul(NORMAL.into()).saturating_add(self.rest);
-        let whole = scaled.checked_div(weight).unwrap_or(0);
-        let rest = scaled.checked_rem(weight).unwrap_or(0);
+    fn after(self, ticks: u64, weight: NonZeroU64) -> Virtual {
+        // The rest is less than the weight.
+        let scaled = scaled(ticks).wrapping_add(self.rest);
+        let (whole, rest) = (scaled / weight, scaled % weight);
         Virtual { time: self.time.wrapping_add(whole), rest }
     }
+}
+
+/// So many ticks in units of the weight: so many years of them that it does not overflow.
+pub(super) fn scaled(ticks: u64) -> u64 {
+    ticks.min(1 << 48).wrapping_mul(NORMAL as u64)
 }
 
 /// How far `a` is ahead of `b`. Virtual times wrap around.
@@ -34,7 +41,9 @@ pub struct Member<T> {
     /// The vCPU.
     pub payload: T,
     affinity: u64,
-    weight: u64,
+    weight: NonZeroU64,
+    /// Counts those that have come where it waits.
+    pub(super) number: u64,
     /// What it asks for at a time, in ticks.
     slice: u64,
     /// What is left of that.
@@ -55,7 +64,9 @@ impl<T> Member<T> {
         Member {
             payload,
             affinity,
-            weight: weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).into(),
+            weight: NonZeroU64::new(weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).into())
+                .unwrap_or(NonZeroU64::MIN),
+            number: 0,
             slice: slice.max(1),
             left: 0,
             start: Virtual::default(),
@@ -70,7 +81,7 @@ impl<T> Member<T> {
     }
 
     pub(super) fn weight(&self) -> u64 {
-        self.weight
+        self.weight.get()
     }
 
     pub(super) fn left(&self) -> u64 {
@@ -93,7 +104,7 @@ impl<T> Member<T> {
 
     /// What it has had beyond this time, in units of the weight.
     pub(super) fn beyond(&self, time: u64) -> i64 {
-        let whole = ahead(self.start.time, time).saturating_mul(self.weight.cast_signed());
+        let whole = ahead(self.start.time, time).saturating_mul(self.weight.get().cast_signed());
         whole.saturating_add(self.start.rest.cast_signed())
     }
 
@@ -108,13 +119,14 @@ impl<T> Member<T> {
 
     /// How much of its share it may have kept when it wakes up, in virtual time, and what it then asks for.
     pub(super) fn wake(&mut self) -> u64 {
-        if !self.known {
-            self.known = true;
-            self.ask();
-            return 0;
-        }
-        self.left = self.slice.wrapping_div(WAKE).max(1);
-        self.virtual_slice()
+        if self.begin() { self.virtual_slice() } else { 0 }
+    }
+
+    /// What it asks for when it wakes up; whether it has been in a queue.
+    pub(super) fn begin(&mut self) -> bool {
+        let asks = if self.known { self.slice.wrapping_div(WAKE).max(1) } else { self.slice };
+        self.left = asks;
+        core::mem::replace(&mut self.known, true)
     }
 
     /// How far virtual time comes for it in a slice.

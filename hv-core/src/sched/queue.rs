@@ -4,10 +4,9 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 
-use super::NORMAL;
 use super::board::bit;
 use super::line::Line;
-use super::member::Member;
+use super::member::{Member, scaled};
 
 /// Those that want to run on one CPU, without the one that runs.
 #[derive(Debug)]
@@ -129,9 +128,10 @@ impl<T> Queue<T> {
             return None;
         }
         self.fresh = true;
-        let _kept = member.wake();
+        member.begin();
         member.enter(self.time, self.shift, 0);
-        self.count(member);
+        (self.weight, self.members) = (member.weight(), 1);
+        self.pass(member.beyond(self.time));
         Some(member.left())
     }
 
@@ -199,8 +199,7 @@ impl<T> Queue<T> {
 
     fn charge(&mut self, member: &mut Member<T>, ticks: u64) {
         member.ran(ticks);
-        let had = ticks.saturating_mul(NORMAL.into());
-        self.pass(i64::try_from(had).unwrap_or(i64::MAX));
+        self.pass(scaled(ticks).cast_signed());
     }
 
     #[inline(never)]
@@ -231,12 +230,13 @@ impl<T> Queue<T> {
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, member: Box<Member<T>>) {
+    pub(super) fn insert(&mut self, mut member: Box<Member<T>>) {
         self.number = self.number.wrapping_add(1);
+        member.number = self.number;
         let elsewhere = member.affinity() & !bit(self.cpu);
         self.open |= elsewhere;
         let line = if elsewhere == 0 { &mut self.staying } else { &mut self.movable };
-        line.insert(member, self.time, self.number);
+        line.insert(member, self.time);
     }
 }
 

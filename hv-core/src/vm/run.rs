@@ -393,9 +393,9 @@ impl Vcpu {
         self.send_at = u64::MAX;
     }
 
-    /// Whether a halted vCPU has something to wake up for at the host's TSC `now`; `virtual_delivery`
-    /// if the CPU delivers interrupts itself.
-    pub fn wakes(&mut self, link: &mut dyn Link, now: u64, virtual_delivery: bool) -> bool {
+    /// Whether a halted vCPU has something to wake up for at the host's TSC `now`. Where the CPU delivers interrupts
+    /// itself, [`resume_software`](crate::device::apic::VirtualApic::resume_software) is called once before.
+    pub fn wakes(&mut self, link: &mut dyn Link, now: u64) -> bool {
         if self.post.waits() {
             return true;
         }
@@ -408,9 +408,6 @@ impl Vcpu {
             self.settle_board(link, now);
             // When the board is due again, the vCPU has to exit.
             self.attend();
-        }
-        if virtual_delivery {
-            self.apic.resume_software();
         }
         if self.halt != Halt::Interrupt {
             if self.halt == Halt::Nmi {

@@ -23,6 +23,19 @@ fn highest(page: &ApicPage, set: Vectors, words: &mut u8) -> Option<u8> {
     None
 }
 
+/// Whether `vector` is all that is in a set, of whose words `words` names those that may not be empty.
+fn is_all(page: &ApicPage, set: Vectors, words: u8, vector: u8) -> bool {
+    let (own, bit) = (vector >> 5, 1u32 << (vector & 31));
+    let mut others = words & !(1 << own);
+    while let Some(word) = others.checked_ilog2() {
+        if page.vectors(set, word as u8) != 0 {
+            return false;
+        }
+        others &= !(1 << (word & 7));
+    }
+    page.vectors(set, own) == bit
+}
+
 /// Whether an IPI is for the APIC with these registers, in this mode and with this ID; `sender` says
 /// whether that sent it.
 pub fn is_addressed(page: &ApicPage, mode: Mode, id: u32, ipi: &Ipi, sender: bool) -> bool {
@@ -115,10 +128,9 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// hypervisor looks at later: it is the only one in service, nothing waits for its end, and
     /// nobody else wants to know of it. If an interrupt arrives meanwhile, the caller takes the
     /// flag back or looks at it then.
-    pub fn eoi_may_wait(&self, vector: u8) -> bool {
-        self.page.has(Vectors::Isr, vector)
-            && self.page.count(Vectors::Isr) == 1
-            && self.page.highest(Vectors::Irr).is_none()
+    pub fn eoi_may_wait(&mut self, vector: u8) -> bool {
+        is_all(&self.page, Vectors::Isr, self.serving, vector)
+            && highest(&self.page, Vectors::Irr, &mut self.waiting).is_none()
             && !self.page.has(Vectors::Tmr, vector)
     }
 

@@ -143,9 +143,10 @@ impl ApicPage {
         (0..8).rev().find_map(|word| top(word, self.vectors(set, word)))
     }
 
-    /// How many vectors are in the set.
-    pub fn count(&self, set: Vectors) -> u32 {
-        (0..8).map(|word| self.vectors(set, word).count_ones()).fold(0, u32::wrapping_add)
+    /// The words of the set that are not empty, a bit for each.
+    #[inline]
+    pub fn words(&self, set: Vectors) -> u8 {
+        (0..8).fold(0, |words, word| words | u8::from(self.vectors(set, word) != 0) << word)
     }
 
     pub(super) fn clear(&self) {

@@ -74,8 +74,8 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// called before [`VirtualApic::deliverable`], [`VirtualApic::eoi`] and whatever may end an
     /// interrupt.
     pub fn resume_software(&mut self) {
-        self.waiting = if self.page.is_empty(Vectors::Irr) { 0 } else { u8::MAX };
-        self.serving = if self.page.is_empty(Vectors::Isr) { 0 } else { u8::MAX };
+        self.waiting = self.page.words(Vectors::Irr);
+        self.serving = self.page.words(Vectors::Isr);
     }
 
     /// Whether the CPU can be left to it: while the guest has disabled the APIC by software, the

@@ -246,7 +246,7 @@ fn a_wait_ends_by_an_event_that_is_not_masked_and_by_an_interrupt() {
         let now = h.time.get();
         let wakes = |v: &mut Vcpu, h: &mut Fake| {
             v.take_post().unwrap();
-            v.wakes(h, now, false)
+            v.wakes(h, now)
         };
         assert!(!wakes(&mut vms[0][0], &mut h));
         write(&vms[0][0], MASKED, 1 << 5);
@@ -276,7 +276,7 @@ fn no_other_halt_ends_by_an_event_without_a_vector() {
     for (call, arguments) in [(pv_abi::call::smp::WAIT, &[][..]), (sched::HALT_UNTIL, &[0, 0])] {
         v.halt = Halt::Event;
         let _ = make(v, &mut h, call, arguments);
-        assert!(!v.wakes(&mut Fake::new(), h.time.get(), false));
+        assert!(!v.wakes(&mut Fake::new(), h.time.get()));
     }
 }
 
@@ -287,7 +287,7 @@ fn a_deadline_bounds_the_wait() {
     let outcome = make(&mut v, &mut h, event::WAIT, &[1000]).0;
     assert_eq!(outcome, Outcome::AdvanceAndLeave(Leave::Halted));
     assert_eq!(v.apic.timer_due(), Some(1000));
-    assert!(v.wakes(&mut Fake::new(), STARTED + 1000, false));
+    assert!(v.wakes(&mut Fake::new(), STARTED + 1000));
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn a_wait_ends_by_a_kick_and_is_not_begun_after_one() {
     let (mut v, mut h) = started(2);
     let wait = |v: &mut Vcpu| make(v, &mut Fake::new(), smp::WAIT, &[]).0;
     let halted = Outcome::AdvanceAndLeave(Leave::Halted);
-    let wakes = |v: &mut Vcpu| v.wakes(&mut Fake::new(), STARTED, false);
+    let wakes = |v: &mut Vcpu| v.wakes(&mut Fake::new(), STARTED);
     // Before: one is remembered, however many came, and nobody is interrupted for it.
     v[1].post.set_place(Place::Running(1));
     value(&mut v[0], &mut h, smp::KICK, &[1]);
@@ -302,7 +302,7 @@ fn a_kick_ends_no_halt_but_a_wait() {
     let (mut v, mut h) = started(2);
     v[1].post.set_place(Place::Asleep { cpu: 1, slot: 3 });
     value(&mut v[0], &mut h, smp::KICK, &[1]);
-    assert!(!v[1].wakes(&mut Fake::new(), STARTED, false));
+    assert!(!v[1].wakes(&mut Fake::new(), STARTED));
     assert!(h.interrupted.is_empty());
     // Its own counts as well.
     value(&mut v[0], &mut h, smp::KICK, &[0]);
@@ -316,9 +316,9 @@ fn a_kick_ends_no_halt_but_a_wait() {
 fn a_wait_ends_by_an_interrupt_too() {
     let (mut v, mut h) = started(1);
     assert_eq!(make(&mut v[0], &mut h, smp::WAIT, &[]).0, Outcome::AdvanceAndLeave(Leave::Halted));
-    assert!(!v[0].wakes(&mut h, STARTED, false));
+    assert!(!v[0].wakes(&mut h, STARTED));
     let _ = v[0].apic.post(0x50, Trigger::Edge);
-    assert!(v[0].wakes(&mut h, STARTED, false), "with RFLAGS.IF = 0");
+    assert!(v[0].wakes(&mut h, STARTED), "with RFLAGS.IF = 0");
 }
 
 #[test]

@@ -133,12 +133,12 @@ fn hlt_with_interrupts_disabled_waits_for_an_nmi_alone() {
     let halted = Outcome::AdvanceAndLeave(Leave::Halted);
     assert_eq!(handle(&mut v, &mut h, Exit::Hlt), halted);
     v.delayed = Some(Event::interrupt(0x60));
-    assert!(!v.wakes(&mut h, STARTED + 900_000, false), "an interrupt does not end it");
-    assert!(v.wakes(&mut h, STARTED + 1_100_000, false), "the NMI does");
+    assert!(!v.wakes(&mut h, STARTED + 900_000), "an interrupt does not end it");
+    assert!(v.wakes(&mut h, STARTED + 1_100_000), "the NMI does");
     h.set(Kept::Rflags, RFLAGS_IF);
     v.nmi = false;
     assert_eq!(handle(&mut v, &mut h, Exit::Hlt), halted);
-    assert!(v.wakes(&mut h, STARTED + 1_100_000, false), "with interrupts enabled it ends");
+    assert!(v.wakes(&mut h, STARTED + 1_100_000), "with interrupts enabled it ends");
 }
 
 #[test]

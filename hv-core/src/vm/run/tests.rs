@@ -307,7 +307,7 @@ fn where_the_cpu_delivers_it_is_told_what_waits() {
     go(&mut v, &mut h);
     assert_eq!((h.status, h.pending, h.window), (Some((0x50, 0)), None, (false, false)));
     assert!(v.apic.page().has(Vectors::Irr, 0x50), "the CPU takes it");
-    assert!(v.wakes(&mut h, STARTED, true));
+    assert!(v.wakes(&mut h, STARTED));
 }
 
 #[test]
