@@ -13,7 +13,7 @@ use spin::Mutex;
 use super::finish::Report;
 use super::home::{Instance, Unit};
 use super::machine::Machine;
-use super::sleep::Resting;
+use super::sleep::{Resting, halts_here};
 use crate::host::report::Cause;
 use crate::hw::extension;
 use crate::hw::instructions::tsc;
@@ -142,9 +142,11 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             now = tsc();
             continue;
         }
+        let halted = unit.payload.vcpu.halted_ticks;
         let leave = vcpus.run(&mut unit.payload, began, left);
         now = tsc();
-        let ran = now.saturating_sub(began);
+        let halted = unit.payload.vcpu.halted_ticks.wrapping_sub(halted);
+        let ran = now.saturating_sub(began).saturating_sub(halted);
         vcpus.account.turns = vcpus.account.turns.wrapping_add(1);
         vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
         match leave {
@@ -314,7 +316,13 @@ impl Vcpus<'_> {
 
     /// A vCPU wants to run: here, or where nobody does.
     #[inline(never)]
-    pub(super) fn join(&mut self, mut unit: Unit) {
+    fn join(&mut self, unit: Unit) {
+        self.join_at_once(unit);
+    }
+
+    /// The same, with no call.
+    #[inline(always)]
+    pub(super) fn join_at_once(&mut self, mut unit: Unit) {
         let here = usize::from(self.index);
         let cpu = match self.shares {
             true => self.machine.board.place(here, unit.affinity()),
@@ -360,7 +368,9 @@ impl Vcpus<'_> {
         let others = self.others;
         let yield_at = self.yield_at(others.then(|| began.saturating_add(left)));
         instance.vcpu.post.set_place(Place::Running(self.index));
-        let turn = Turn { yield_at: yield_at.unwrap_or(u64::MAX), began };
+        // Where others look for CPUs that are idle, a halted one is to be seen.
+        let stays = (!others).then_some((self.machine, self.mail));
+        let turn = Turn { yield_at: yield_at.unwrap_or(u64::MAX), began, stays };
         let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or_else(|| {
@@ -428,6 +438,8 @@ struct Turn {
     yield_at: u64,
     /// The TSC.
     began: u64,
+    /// Nobody else wants to run here or can come: it may halt without leaving the CPU.
+    stays: Option<(&'static Machine, &'static Mail)>,
 }
 
 impl Visit for Turn {
@@ -435,11 +447,20 @@ impl Visit for Turn {
 
     #[inline]
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Leave {
-        vcpu.begin_slice(self.yield_at, self.began);
-        vcpu.info.steal.preempted = 0;
-        let leave = run(vcpu, guest);
-        vcpu.info.steal.preempted = 1;
-        leave
+        let mut now = self.began;
+        loop {
+            vcpu.begin_slice(self.yield_at, now);
+            vcpu.info.steal.preempted = 0;
+            let leave = run(vcpu, guest);
+            vcpu.info.steal.preempted = 1;
+            let halts = self.stays.filter(|_| leave == Leave::Halted);
+            let Some((machine, mail)) = halts else { return leave };
+            match halts_here(machine, mail, self.yield_at, vcpu) {
+                Some(woken) => now = woken,
+                None => return leave,
+            }
+            guest.has_halted();
+        }
     }
 }
 

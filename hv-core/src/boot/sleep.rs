@@ -108,7 +108,7 @@ impl Vcpus<'_> {
         } else if !wakes(vcpu, now) {
             return self.sleep(unit, now);
         }
-        self.join(unit);
+        self.join_at_once(unit);
     }
 
     /// A vCPU has nothing to do at the TSC `now`.
@@ -226,4 +226,34 @@ fn halt(machine: &Machine, mail: &Mail, due: u64) {
         let now = tsc();
         machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now);
     }
+}
+
+/// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. The TSC at which it has
+/// something to do; `None` if nothing of its own is left that could end the halt, the TSC `until` has come, or the
+/// CPU is told something.
+pub(super) fn halts_here(
+    machine: &Machine,
+    mail: &Mail,
+    until: u64,
+    vcpu: &mut Vcpu,
+) -> Option<u64> {
+    let since = tsc();
+    if vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
+        vcpu.apic.resume_software();
+    }
+    let mut now = since;
+    let woken = loop {
+        if wakes(vcpu, now) {
+            break Some(now);
+        }
+        let due = next(vcpu, now).min(until);
+        if due == u64::MAX || due <= now || mail.waits() {
+            break None;
+        }
+        send_output(vcpu);
+        halt(machine, mail, due);
+        now = tsc();
+    };
+    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(now.saturating_sub(since));
+    woken
 }

@@ -2,7 +2,8 @@
 //!
 //! An exception in root mode is a bug: it is reported with registers and return addresses, which
 //! the host tool turns into a backtrace, and the machine stops. NMIs and the few interrupts that
-//! the hypervisor uses only have to bring a CPU out of guest mode or out of HLT.
+//! the hypervisor uses only have to bring a CPU out of guest mode or out of HLT: an interrupt returns at
+//! once, and whoever let it come tells the local APIC of its end.
 
 use core::arch::global_asm;
 use core::mem::size_of;
@@ -44,7 +45,7 @@ unsafe extern "C" {
     static exception_stubs: u8;
 }
 
-// One 16-byte stub a vector. Vectors 8, 10-14, 17, 21, 29, 30 push an error code themselves.
+// One 16-byte stub a vector. Those of interrupts have nothing to do. Vectors 8, 10-14, 17, 21, 29, 30 push an error code themselves.
 global_asm!(
     ".balign 16",
     ".global exception_stubs",
@@ -52,12 +53,16 @@ global_asm!(
     ".set vector, 0",
     ".rept 256",
     ".balign 16",
+    ".if vector >= 32",
+    "iretq",
+    ".else",
     ".if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30",
     ".else",
     "push 0",
     ".endif",
     "push vector",
     "jmp exception_common",
+    ".endif",
     ".set vector, vector + 1",
     ".endr",
     "exception_common:",
@@ -119,7 +124,6 @@ extern "C" fn handle(frame: &Frame) {
         DEBUG => {}
         // A redirected INIT (APM vol. 2, INIT Redirection): ignored, as in VMX operation.
         SECURITY => {}
-        32.. => local_apic::end_of_interrupt(frame.vector),
         _ => fail(frame),
     }
 }

@@ -89,11 +89,9 @@ pub fn init() {
     }
 }
 
-/// Ends the interrupt in service, unless it was the spurious one, which is not in service.
-pub fn end_of_interrupt(vector: u64) {
-    if vector != u64::from(SPURIOUS_VECTOR) {
-        write(EOI, 0);
-    }
+/// Ends the interrupt in service. Without one, as after an NMI or the spurious interrupt, it has no effect.
+fn end_of_interrupt() {
+    write(EOI, 0);
 }
 
 fn send(target: u32, command: u32) {
@@ -214,7 +212,11 @@ impl Timer {
         self.arm(deadline, now);
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
-        self.disarm();
+        end_of_interrupt();
+        // It has not fired: it must not end the guest's time for nothing.
+        if tsc() < deadline {
+            self.disarm();
+        }
     }
 }
 
@@ -223,4 +225,5 @@ pub fn take_interrupts() {
     x86_64::instructions::interrupts::enable();
     x86_64::instructions::nop();
     x86_64::instructions::interrupts::disable();
+    end_of_interrupt();
 }

@@ -4,7 +4,7 @@
 use pv_abi::exit::Reason;
 
 use crate::emulate::{cpuid, msr};
-use crate::hypercall::{self, Quick};
+use crate::hypercall;
 use crate::vm::Gpr;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::Backend;
@@ -15,13 +15,9 @@ use crate::vm::run::{Frame, answer, finish, leave_behind};
 pub fn hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
     let Frame { vcpu, hardware, left } = &mut *frame;
     let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
-    match hypercall::quick(vcpu, hardware) {
-        Quick::Done(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
-        Quick::Leave(slot, leave) => {
-            (vcpu.reason, vcpu.call) = (Reason::Hypercall, slot);
-            leave_behind(hardware, left, leave)
-        }
-        Quick::Other => any_hypercall(frame),
+    match hypercall::null(vcpu, hardware) {
+        Some(slot) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
+        None => any_hypercall(frame),
     }
 }
 
@@ -38,6 +34,20 @@ pub fn cpuid<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
 
 #[inline(never)]
 fn any_hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
+    let Frame { vcpu, hardware, left } = &mut *frame;
+    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
+    match hypercall::yields(vcpu, hardware) {
+        None => other_hypercall(frame),
+        Some((slot, None)) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
+        Some((slot, Some(leave))) => {
+            (vcpu.reason, vcpu.call) = (Reason::Hypercall, slot);
+            leave_behind(hardware, left, leave)
+        }
+    }
+}
+
+#[inline(never)]
+fn other_hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
     answer(frame, Exit::Hypercall)
 }
 

@@ -60,38 +60,34 @@ fn is_legal(vcpu: &Vcpu, hardware: &mut impl Hardware) -> bool {
     vcpu.may_call && hardware.is_long_kernel()
 }
 
-/// How a [`quick`] call ends; with the counter that it is counted in.
-pub enum Quick {
-    /// It is complete.
-    Done(u32),
-    /// It is complete, and the vCPU leaves.
-    Leave(u32, Leave),
-    /// It is another call, or not a legal one: nothing was done.
-    Other,
+/// The null call: its price is that of the convention, so it takes no detour. Returns its slot, or
+/// `None`, and nothing done, if it is another call or not a legal one.
+#[inline(always)]
+pub fn null(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<u32> {
+    simple(vcpu, hardware, call::base::NOP)
 }
 
-/// The null call, whose price is that of the convention, and the yield, whose price is that of a turn: they take no
-/// detour.
+/// The yield, likewise: its price is that of a turn. Returns its slot, and what the vCPU then does, which is to go on
+/// if nobody waits for its CPU.
 #[inline(always)]
-pub fn quick(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Quick {
+pub fn yields(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<(u32, Option<Leave>)> {
+    let slot = simple(vcpu, hardware, call::sched::YIELD)?;
+    Some((slot, vcpu.contended().then_some(Leave::Yielded)))
+}
+
+/// Answers this call, which succeeds and has no value, if it is that.
+#[inline(always)]
+fn simple(vcpu: &mut Vcpu, hardware: &mut impl Hardware, number: Number) -> Option<u32> {
     const { assert!(Status::Success as u64 == 0) };
-    let number = vcpu.registers.get(Gpr::Rax);
-    let is_null = number == call::base::NOP.0;
-    let is_quick = (is_null || number == call::sched::YIELD.0)
+    let is_it = vcpu.registers.get(Gpr::Rax) == number.0
         && vcpu.registers.get(Gpr::R9) == 0
         && is_legal(vcpu, hardware);
-    if !is_quick {
-        return Quick::Other;
+    if !is_it {
+        return None;
     }
     vcpu.registers.set(Gpr::Rax, 0);
     vcpu.registers.set(Gpr::Rdx, 0);
-    if is_null {
-        Quick::Done(const { slot(call::base::NOP) })
-    } else if vcpu.contended() {
-        Quick::Leave(const { slot(call::sched::YIELD) }, Leave::Yielded)
-    } else {
-        Quick::Done(const { slot(call::sched::YIELD) })
-    }
+    Some(slot(number))
 }
 
 /// A hypercall.

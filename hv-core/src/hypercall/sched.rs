@@ -31,7 +31,8 @@ pub(super) fn call(
             vcpu.halt = Halt::Interrupt;
             Reply::Leave(0, Leave::Halted)
         }
-        sched::YIELD => Reply::Leave(0, Leave::Yielded),
+        sched::YIELD if vcpu.contended() => Reply::Leave(0, Leave::Yielded),
+        sched::YIELD => Reply::Value(0),
         _ => UNKNOWN,
     }
 }

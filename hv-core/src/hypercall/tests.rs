@@ -153,7 +153,7 @@ fn only_64_bit_code_at_cpl_0_can_call() {
             prepare(&mut v, number, &[AREA]);
             v.registers.set(Gpr::Rdx, 7);
             let before = (v.registers, snapshot(&mut v, &mut h));
-            assert!(matches!(quick(&mut v, &mut h), Quick::Other), "{what}");
+            assert!(null(&mut v, &mut h).is_none() && yields(&mut v, &mut h).is_none(), "{what}");
             assert_eq!(hypercall(&mut v, &mut h), Outcome::UNDEFINED, "{what}");
             assert!(before == (v.registers, snapshot(&mut v, &mut h)), "{what}: something changed");
             assert_eq!(v.call, 0, "{what}: it counts in no call slot");
@@ -171,7 +171,7 @@ fn reserved_comes_before_everything() {
         assert_eq!(refused(&mut v, &mut h, Number(number | 1 << 63), &[]), Status::Reserved);
         v.registers.set(Gpr::R9, 1 << 63);
         prepare(&mut v, Number(number), &[]);
-        assert!(matches!(quick(&mut v, &mut h), Quick::Other));
+        assert!(null(&mut v, &mut h).is_none() && yields(&mut v, &mut h).is_none());
         assert_eq!(refused(&mut v, &mut h, Number(number), &[]), Status::Reserved);
         v.registers.set(Gpr::R9, 0);
     }
@@ -241,18 +241,21 @@ fn a_call_preserves_every_register_but_rax_and_rdx() {
 
 #[test]
 fn the_short_way_answers_as_the_long_one() {
-    for (number, contended) in [(base::NOP, false), (base::NOP, true), (sched::YIELD, true)] {
+    for (number, contended) in
+        [(base::NOP, false), (base::NOP, true), (sched::YIELD, false), (sched::YIELD, true)]
+    {
         let (mut v, mut h) = vcpu();
         v.slice_end = if contended { STARTED + 1 } else { u64::MAX };
         prepare(&mut v, number, &[1, 2, 3]);
         let mut expected = v.registers;
         expected.set(Gpr::Rax, 0);
         expected.set(Gpr::Rdx, 0);
-        let (slot, quick) = match quick(&mut v, &mut h) {
-            Quick::Done(slot) => (slot, Outcome::Advance),
-            Quick::Leave(slot, leave) => (slot, Outcome::AdvanceAndLeave(leave)),
-            Quick::Other => panic!("{number:?} is a quick one"),
+        let quick = match null(&mut v, &mut h) {
+            Some(slot) => (slot, None),
+            None => yields(&mut v, &mut h).unwrap(),
         };
+        let (slot, leave) = quick;
+        let quick = leave.map_or(Outcome::Advance, Outcome::AdvanceAndLeave);
         assert_eq!(v.registers, expected);
         prepare(&mut v, number, &[1, 2, 3]);
         assert_eq!(hypercall(&mut v, &mut h), quick);
@@ -260,14 +263,14 @@ fn the_short_way_answers_as_the_long_one() {
     }
     let (mut v, mut h) = vcpu();
     prepare(&mut v, base::PROBE, &[]);
-    assert!(matches!(quick(&mut v, &mut h), Quick::Other));
+    assert!(null(&mut v, &mut h).is_none() && yields(&mut v, &mut h).is_none());
 }
 
 #[test]
 fn a_yield_for_which_nobody_waits_goes_on() {
     let (mut v, mut h) = vcpu();
     prepare(&mut v, sched::YIELD, &[]);
-    assert!(matches!(quick(&mut v, &mut h), Quick::Done(_)));
+    assert!(matches!(yields(&mut v, &mut h), Some((_, None))));
     assert_eq!(v.registers.get(Gpr::Rax), 0);
 }
 

@@ -251,6 +251,10 @@ pub trait Backend: Hardware + Sized {
     /// to be looked at before the entry.
     fn set_slice(&mut self, due: u64, now: u64) -> bool;
 
+    /// The CPU has halted since the last exit: the timer that ends time slices is not armed.
+    #[inline(always)]
+    fn has_halted(&mut self) {}
+
     /// Runs the guest, answers frequent exits by way of [`Frame`](super::run::Frame), and returns at
     /// the first exit that leaves more to be done, which it then says in `left` unless it is
     /// [`Left::All`], as `left` is when it is called. `false` if the CPU refused to enter it.

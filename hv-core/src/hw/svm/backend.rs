@@ -85,6 +85,11 @@ impl Backend for Guest<'_> {
         due == self.armed || self.arm(due, now)
     }
 
+    #[inline(always)]
+    fn has_halted(&mut self) {
+        self.armed = 0;
+    }
+
     fn enter(&mut self, vcpu: &mut Vcpu, left: &mut Left) -> bool {
         let (vmcb, host) = (self.state.vmcb.address(), self.cpu.host);
         let mut frame = Frame { vcpu, hardware: self, left };
