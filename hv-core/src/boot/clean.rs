@@ -43,7 +43,9 @@ impl Cleaning {
         if let Some(flush) = &mut self.flush {
             // Those that run were interrupted, and leave guest mode at the end of their slices at last.
             let waits = flush.missing() != 0;
-            if !waits {
+            if waits {
+                core::hint::spin_loop();
+            } else {
                 self.flush = None;
             }
             return (false, !waits);

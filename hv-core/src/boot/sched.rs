@@ -142,10 +142,8 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
             now = tsc();
             continue;
         }
-        let halted = unit.payload.vcpu.halted_ticks;
-        let leave = vcpus.run(&mut unit.payload, began, left);
+        let (leave, halted) = vcpus.run(&mut unit.payload, began, left);
         now = tsc();
-        let halted = unit.payload.vcpu.halted_ticks.wrapping_sub(halted);
         let ran = now.saturating_sub(began).saturating_sub(halted);
         vcpus.account.turns = vcpus.account.turns.wrapping_add(1);
         vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
@@ -347,9 +345,9 @@ impl Vcpus<'_> {
         }
     }
 
-    /// Runs a vCPU until it leaves.
+    /// Runs a vCPU until it leaves; and for how long it has halted meanwhile.
     #[inline]
-    fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> Leave {
+    fn run(&mut self, instance: &mut Instance, began: u64, left: u64) -> (Leave, u64) {
         instance.come_to(self.index);
         if let Some(since) = instance.halted_at.take() {
             let waited = began.saturating_sub(since.get());
@@ -375,7 +373,7 @@ impl Vcpus<'_> {
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or_else(|| {
             let message = "the CPU refused the control block";
-            instance.vcpu.ends(Cause::EntryFailure, 0, message)
+            (instance.vcpu.ends(Cause::EntryFailure, 0, message), 0)
         })
     }
 
@@ -432,7 +430,7 @@ impl Vcpus<'_> {
     }
 }
 
-/// A turn of a vCPU: it runs until it leaves.
+/// A turn of a vCPU: it runs until it leaves; and for how long it has halted meanwhile.
 struct Turn {
     /// The TSC at which it makes room; `u64::MAX` for never.
     yield_at: u64,
@@ -443,21 +441,22 @@ struct Turn {
 }
 
 impl Visit for Turn {
-    type Answer = Leave;
+    type Answer = (Leave, u64);
 
     #[inline]
-    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Leave {
-        let mut now = self.began;
+    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> (Leave, u64) {
+        let (mut now, mut halted) = (self.began, 0u64);
         loop {
             vcpu.begin_slice(self.yield_at, now);
             vcpu.info.steal.preempted = 0;
             let leave = run(vcpu, guest);
             vcpu.info.steal.preempted = 1;
             let halts = self.stays.filter(|_| leave == Leave::Halted);
-            let Some((machine, mail)) = halts else { return leave };
-            match halts_here(machine, mail, self.yield_at, vcpu) {
-                Some(woken) => now = woken,
-                None => return leave,
+            let Some((machine, mail)) = halts else { return (leave, halted) };
+            let woken;
+            (woken, now) = halts_here(machine, mail, self.yield_at, vcpu, &mut halted);
+            if !woken {
+                return (leave, halted);
             }
             guest.has_halted();
         }

@@ -228,15 +228,17 @@ fn halt(machine: &Machine, mail: &Mail, due: u64) {
     }
 }
 
-/// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. The TSC at which it has
-/// something to do; `None` if nothing of its own is left that could end the halt, the TSC `until` has come, or the
-/// CPU is told something.
+/// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. Whether it has something to
+/// do, and the TSC then; it has not if nothing of its own is left that could end the halt, the TSC `until` has come, or
+/// the CPU is told something. The ticks are added to `halted`.
+#[inline(never)]
 pub(super) fn halts_here(
     machine: &Machine,
     mail: &Mail,
     until: u64,
     vcpu: &mut Vcpu,
-) -> Option<u64> {
+    halted: &mut u64,
+) -> (bool, u64) {
     let since = tsc();
     if vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
         vcpu.apic.resume_software();
@@ -244,16 +246,18 @@ pub(super) fn halts_here(
     let mut now = since;
     let woken = loop {
         if wakes(vcpu, now) {
-            break Some(now);
+            break true;
         }
         let due = next(vcpu, now).min(until);
         if due == u64::MAX || due <= now || mail.waits() {
-            break None;
+            break false;
         }
         send_output(vcpu);
         halt(machine, mail, due);
         now = tsc();
     };
-    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(now.saturating_sub(since));
-    woken
+    let ticks = now.saturating_sub(since);
+    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(ticks);
+    *halted = halted.saturating_add(ticks);
+    (woken, now)
 }

@@ -5,10 +5,10 @@ use pv_abi::exit::Reason;
 
 use crate::emulate::{cpuid, msr};
 use crate::hypercall;
-use crate::vm::Gpr;
 use crate::vm::exit::Exit;
 use crate::vm::hardware::Backend;
 use crate::vm::run::{Frame, answer, finish, leave_behind};
+use crate::vm::{Gpr, Leave};
 
 /// A hypercall, whose length is known.
 #[inline(always)]
@@ -34,15 +34,12 @@ pub fn cpuid<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
 
 #[inline(never)]
 fn any_hypercall<B: Backend>(frame: &mut Frame<'_, B>) -> bool {
-    let Frame { vcpu, hardware, left } = &mut *frame;
-    let (vcpu, hardware) = (&mut **vcpu, &mut **hardware);
-    match hypercall::yields(vcpu, hardware) {
-        None => other_hypercall(frame),
-        Some((slot, None)) => finish(vcpu, hardware, left, Reason::Hypercall, slot),
-        Some((slot, Some(leave))) => {
-            (vcpu.reason, vcpu.call) = (Reason::Hypercall, slot);
-            leave_behind(hardware, left, leave)
+    match hypercall::yields(frame.vcpu, frame.hardware) {
+        Some(slot) => {
+            (frame.vcpu.reason, frame.vcpu.call) = (Reason::Hypercall, slot);
+            leave_behind(frame.hardware, frame.left, Leave::Yielded)
         }
+        None => other_hypercall(frame),
     }
 }
 

@@ -67,12 +67,10 @@ pub fn null(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<u32> {
     simple(vcpu, hardware, call::base::NOP)
 }
 
-/// The yield, likewise: its price is that of a turn. Returns its slot, and what the vCPU then does, which is to go on
-/// if nobody waits for its CPU.
+/// The yield where others wait, likewise: its price is that of a turn.
 #[inline(always)]
-pub fn yields(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<(u32, Option<Leave>)> {
-    let slot = simple(vcpu, hardware, call::sched::YIELD)?;
-    Some((slot, vcpu.contended().then_some(Leave::Yielded)))
+pub fn yields(vcpu: &mut Vcpu, hardware: &mut impl Hardware) -> Option<u32> {
+    if vcpu.contended() { simple(vcpu, hardware, call::sched::YIELD) } else { None }
 }
 
 /// Answers this call, which succeeds and has no value, if it is that.
