@@ -92,8 +92,9 @@
 //! # What it costs on bare metal
 //!
 //! One 5-byte NOP per call site. [`init`] overwrites the NOPs of the operations that it selects by
-//! jumps, once. So it must run before other CPUs start, with the text mapped where it runs; it may
-//! be mapped read-only, since CR0.WP is cleared meanwhile. A linker script need not mention the
+//! jumps, once, and [`area::find_by_gs`] the loads of where an area is by loads by GS. So they must
+//! run before other CPUs start, with the text mapped where it runs; it may be mapped read-only,
+//! since CR0.WP is cleared meanwhile. A linker script need not mention the
 //! section `shim_sites`, but must neither discard it nor put it outside what is loaded.
 //!
 //! On a host, in tests, the NOPs stay and every operation is native.

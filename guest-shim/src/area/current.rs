@@ -143,9 +143,8 @@ pub fn current() -> Option<Area> {
 /// mapped at the address where it runs, and CR4.CET clear. Called once.
 ///
 /// From here on, wherever an operation of this crate is executed, interrupt handlers included, a slot is `offset`
-/// bytes from the GS base of the CPU that executes it, and that CPU executes the operation to its end,
-/// which is so where it is not preempted. No two CPUs have one slot. That of a CPU that has been reset was
-/// [cleared](Slot::clear).
+/// bytes from the GS base of the CPU that executes it, and that CPU executes the operation to its end, which is so
+/// where it is not preempted. No two CPUs have one slot. That of a CPU that has been reset was [cleared](Slot::clear).
 pub unsafe fn find_by_gs(offset: i32) {
     let (shared, info) = (ONLY.shared.load(Ordering::Relaxed), ONLY.info.load(Ordering::Relaxed));
     // First the slot: a handler that came between must not find none.
@@ -160,7 +159,8 @@ pub unsafe fn find_by_gs(offset: i32) {
 /// Registers `page` as the calling vCPU's shared half, and clears it for that. `map` makes the read-only half, 8 KiB
 /// at the address that it is given, accessible and returns where; an identity-mapped kernel casts.
 ///
-/// Each CPU calls it for itself, with a page of its own. From then on its operations use the area.
+/// Each CPU calls it for itself, with a page of its own. From then on its operations use the area. An interrupt
+/// handler that arms the timer must not come before it returns: it would not find the area that counts.
 ///
 /// # Errors
 ///
@@ -197,7 +197,7 @@ pub unsafe fn register(
 
 /// Takes the calling vCPU's registration back. Its operations that need the area fall back to calls or native
 /// instructions; a timer that was armed is armed again by the caller, as the deadline that counts may have been in the
-/// area alone.
+/// area alone. As with [`register`], no handler that arms it may come meanwhile.
 ///
 /// # Errors
 ///
