@@ -138,7 +138,22 @@ impl Vcpu {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
+    use crate::vm::testing::{Fake, Setup};
+
+    #[test]
+    fn each_vcpu_finds_its_number_and_the_same_clock() {
+        let (mut vcpus, mut hardware) = (Setup::default().vcpus(3), Fake::new());
+        let found = vcpus.iter_mut().map(|vcpu| {
+            hardware.pass(1234);
+            register(vcpu, &mut hardware, 0x5000).unwrap();
+            let Clock { tsc_base, ns_base, .. } = vcpu.info.clock;
+            (vcpu.info.vcpu, tsc_base, ns_base)
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [(0, 0, 0), (1, 0, 0), (2, 0, 0)]);
+    }
 
     fn read(clock: &Clock, tsc: u64) -> u64 {
         let product = u128::from(tsc - clock.tsc_base) * u128::from(clock.multiplier);
