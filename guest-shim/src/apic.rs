@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
 
-use crate::area;
+use crate::area::{self, SharedPage};
 use crate::site::{Key, enabled};
 
 /// A register, by its offset in the xAPIC page. The x2APIC MSR is 800H plus a sixteenth of it (SDM
@@ -135,9 +135,7 @@ pub fn id() -> u32 {
 /// Signals the end of the interrupt in service.
 #[inline]
 pub fn eoi() {
-    if enabled::<{ Key::Eoi as u32 }>()
-        && area::current().is_some_and(|area| area.shared().take_eoi())
-    {
+    if enabled::<{ Key::Eoi as u32 }>() && area::shared().is_some_and(SharedPage::take_eoi) {
         return;
     }
     // SAFETY: without an interrupt in service it does nothing.

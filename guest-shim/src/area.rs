@@ -1,20 +1,27 @@
 //! The per-vCPU area: registration, and access to its two halves.
 //!
+//! Each CPU [registers](register) its own. The operations of this crate use that of the CPU which executes them: on
+//! one CPU without more ado, and on several from what the kernel keeps for each, when it has said where that is:
+//! [`find_by_gs`].
+//!
 //! Both halves are written by two parties, so the shared half is made of atomics and the read-only
 //! half is read by volatile copies, never through a reference.
 
 use core::mem::offset_of;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use pv_abi::area::{Clock, Counter, CpuidEntry, INFO_SIZE, SHARED_SIZE, Steal};
+use pv_abi::area::{Clock, Counter, CpuidEntry, SHARED_SIZE, Steal};
 use pv_abi::area::{VcpuInfo, VcpuShared, call_slot};
 use pv_abi::call::Number;
 use pv_abi::event;
 use pv_abi::exit::Reason;
-use x86_64::PhysAddr;
 
-use crate::hypercall::{self, CallError};
+pub use current::{RegisterError, Slot, current, find_by_gs, register, unregister};
+
+mod current;
+
+pub(crate) use current::shared;
 
 /// The shared half: a page that the kernel owns for each vCPU, in a `static` for instance.
 #[derive(Debug)]
@@ -60,6 +67,15 @@ impl SharedPage {
             masked: [const { AtomicU64::new(0) }; event::WORDS],
             rest: [0; 448],
         }
+    }
+
+    /// Makes it what it must be when it is registered. What is reserved nobody has written.
+    fn clear(&self) {
+        let words = [&self.deadline, &self.armed, &self.selector];
+        for word in words.into_iter().chain(&self.pending).chain(&self.masked) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.eoi.store(0, Ordering::Release);
     }
 
     /// The guest TSC of the next timer interrupt, 0 for none. Written by the guest.
@@ -126,6 +142,16 @@ impl Area {
     #[inline]
     pub fn shared(&self) -> &'static SharedPage {
         self.shared
+    }
+
+    /// Where the read-only half is mapped.
+    pub fn info(&self) -> NonNull<VcpuInfo> {
+        self.info
+    }
+
+    /// The version and the size that the read-only half states.
+    fn layout(&self) -> (u32, u32) {
+        (peek!(self, version), peek!(self, size))
     }
 
     /// The vCPU's number in its VM.
@@ -201,113 +227,6 @@ fn read_consistently<T>(mut sequence: impl FnMut() -> u32, mut read: impl FnMut(
         }
         core::hint::spin_loop();
     }
-}
-
-/// Why an area could not be registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegisterError {
-    /// The call failed.
-    Call(CallError),
-    /// The read-only half is not laid out as this crate knows it; the registration was taken back.
-    Layout {
-        /// The version that it states.
-        version: u32,
-        /// The size that it states.
-        size: u32,
-    },
-}
-
-impl core::fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            RegisterError::Call(error) => write!(f, "area.register: {error}"),
-            RegisterError::Layout { version, size } => write!(
-                f,
-                "the area is of version {version:#x} and {size} bytes: build kernel and hypervisor from one release"
-            ),
-        }
-    }
-}
-
-impl core::error::Error for RegisterError {}
-
-static SHARED: AtomicPtr<SharedPage> = AtomicPtr::new(ptr::null_mut());
-static INFO: AtomicPtr<VcpuInfo> = AtomicPtr::new(ptr::null_mut());
-static LOCATE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-
-/// Registers `page` as the calling vCPU's shared half. `map` makes the read-only half, 8 KiB at
-/// the address that it is given, accessible and returns where; an identity-mapped kernel casts.
-///
-/// A kernel calls it on each of its vCPUs, with a page for each. Unless [`set_locator`] was called, the first
-/// area is the one that all operations use, which is right for a kernel on one CPU; what others register is
-/// theirs through the [`Area`] and the page.
-///
-/// # Errors
-///
-/// The call's, [`CallError::NoHypervisor`] among them, and [`RegisterError::Layout`].
-///
-/// # Safety
-///
-/// `gpa` is the guest-physical address of `page`, and `map` returns a valid mapping that stays.
-pub unsafe fn register(
-    page: &'static SharedPage,
-    gpa: PhysAddr,
-    map: impl FnOnce(PhysAddr) -> NonNull<VcpuInfo>,
-) -> Result<Area, RegisterError> {
-    // SAFETY: the page is static and made of atomics; that it is at `gpa` is the caller's promise.
-    let info = unsafe { hypercall::area::register(gpa.as_u64()) }.map_err(RegisterError::Call)?;
-    // SAFETY: the caller promises the mapping, the call made the two halves belong together.
-    let area = unsafe { Area::from_parts(page, map(PhysAddr::new_truncate(info))) };
-    let (version, size) = (peek!(area, version), peek!(area, size));
-    if version != pv_abi::VERSION || (size as usize) < INFO_SIZE {
-        // SAFETY: the area has not been given to anybody.
-        let _ = unsafe { hypercall::area::unregister() };
-        return Err(RegisterError::Layout { version, size });
-    }
-    if LOCATE.load(Ordering::Relaxed).is_null() && INFO.load(Ordering::Relaxed).is_null() {
-        SHARED.store(ptr::from_ref(page).cast_mut(), Ordering::Relaxed);
-        INFO.store(area.info.as_ptr(), Ordering::Release);
-    }
-    Ok(area)
-}
-
-/// Takes the calling vCPU's registration back. Operations that need the area fall back to calls or
-/// native instructions. Unless [`set_locator`] was called, that is the vCPU whose area they use.
-///
-/// # Errors
-///
-/// The call's.
-///
-/// # Safety
-///
-/// No copy of the calling vCPU's [`Area`] is used afterwards, and the locator does not return it.
-pub unsafe fn unregister() -> Result<(), CallError> {
-    if LOCATE.load(Ordering::Relaxed).is_null() {
-        INFO.store(ptr::null_mut(), Ordering::Release);
-    }
-    // SAFETY: the caller's promise.
-    unsafe { hypercall::area::unregister() }.map(drop)
-}
-
-/// Tells how to find the calling CPU's area, on kernels with several CPUs: from per-CPU data that
-/// the kernel keeps. To be called before the first [`register`].
-pub fn set_locator(locate: fn() -> Option<Area>) {
-    LOCATE.store(locate as *mut (), Ordering::Release);
-}
-
-/// The calling CPU's area, if it has been registered.
-#[inline]
-pub fn current() -> Option<Area> {
-    let locate = LOCATE.load(Ordering::Acquire);
-    if !locate.is_null() {
-        // SAFETY: only `set_locator` stores here, and it stores a function of this type.
-        let locate = unsafe { core::mem::transmute::<*mut (), fn() -> Option<Area>>(locate) };
-        return locate();
-    }
-    let info = NonNull::new(INFO.load(Ordering::Acquire))?;
-    // SAFETY: stored before INFO, by `register`, from a static reference.
-    let shared = unsafe { SHARED.load(Ordering::Relaxed).as_ref() }?;
-    Some(Area { shared, info })
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ fn native(tsc: u64) -> Option<u64> {
 }
 
 /// Nanoseconds since the VM started or, natively, since the TSC was 0; `None` if the TSC's
-/// frequency is not known. Monotonic on one CPU.
+/// frequency is not known. Monotonic on one CPU, and to within a nanosecond from one to another as
+/// far as their TSCs are.
 #[inline]
 pub fn now() -> Option<u64> {
     if enabled::<{ Key::Clock as u32 }>()

@@ -15,9 +15,9 @@ pub fn halt_until(deadline: u64) {
     if enabled::<{ Key::Halt as u32 }>() {
         // A deadline that is armed already rides on the halt; see `timer::arm`.
         if deadline != 0
-            && let Some(area) = area::current()
+            && let Some(page) = area::shared()
         {
-            timer::store(&area, deadline);
+            timer::store(page, deadline);
         }
         if halt(deadline, ENABLE_INTERRUPTS) {
             return;

@@ -34,6 +34,30 @@
 //! The same binary then runs on bare metal, under another hypervisor, and on Paravane. `shim=native`
 //! or `shim=pv` on its command line forces one way of operation; see [`Mode`].
 //!
+//! # Several CPUs
+//!
+//! An area belongs to one vCPU. Each CPU registers its own when it starts, and the kernel says once, before it starts
+//! the others, where in what GS leads to an operation finds the area of the CPU that executes it:
+//!
+//! ```no_run
+//! # use guest_shim as x86_64;
+//! use core::mem::offset_of;
+//! use x86_64::area::{self, SharedPage, Slot};
+//!
+//! struct Cpu {
+//!     number: u32,
+//!     area: Slot,
+//!     page: SharedPage,
+//! }
+//!
+//! // SAFETY: the only CPU that runs so far; its GS base is that of its `Cpu`, as each other's will be.
+//! unsafe { area::find_by_gs(offset_of!(Cpu, area) as i32) };
+//! ```
+//!
+//! What GS leads to belongs to the CPU, so an operation is executed where its thread stays on the CPU, and where GS is
+//! the kernel's: behind SWAPGS. A CPU that is sent INIT loses its area; when it is started again it [clears its
+//! slot](area::Slot::clear) and registers anew.
+//!
 //! # What is replaced, and by what
 //!
 //! | operation | where | paravirtual |
@@ -68,8 +92,9 @@
 //! # What it costs on bare metal
 //!
 //! One 5-byte NOP per call site. [`init`] overwrites the NOPs of the operations that it selects by
-//! jumps, once. So it must run before other CPUs start, with the text mapped where it runs; it may
-//! be mapped read-only, since CR0.WP is cleared meanwhile. A linker script need not mention the
+//! jumps, once, and [`area::find_by_gs`] the loads of where an area is by loads by GS. So they must
+//! run before other CPUs start, with the text mapped where it runs; it may be mapped read-only,
+//! since CR0.WP is cleared meanwhile. A linker script need not mention the
 //! section `shim_sites`, but must neither discard it nor put it outside what is loaded.
 //!
 //! On a host, in tests, the NOPs stay and every operation is native.

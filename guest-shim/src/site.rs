@@ -1,4 +1,5 @@
-//! Patch sites: branches that cost one NOP until `init` turns them into jumps.
+//! Patch sites: branches that cost one NOP until `init` turns them into jumps, and loads of what is there once until
+//! it is there once for each CPU.
 //!
 //! A site is a 5-byte NOP in the instruction stream and a record of it in the section
 //! `shim_sites`, whose name is a C identifier so that the linker supplies its bounds. The record
@@ -32,6 +33,8 @@ pub(crate) enum Key {
     AmdCall = 32,
     /// Marks the section's existence; never patched.
     Anchor = 33,
+    /// Not a branch: a load that becomes one by GS.
+    PerCpu = 34,
 }
 
 bitflags! {
@@ -89,13 +92,58 @@ pub(crate) fn enabled<const KEY: u32>() -> bool {
     false
 }
 
+/// Loads the pointer that is `at` bytes from the start of a static, or, once [`find_by_gs`] was called, of what GS
+/// finds instead: one instruction in either case.
+///
+/// The prefixes mean nothing here: 66H before REX.W, and DS. They make room for the longer form.
+#[cfg(not(any(target_vendor = "apple", windows)))]
+macro_rules! load {
+    ($only:path, $at:expr) => {{
+        let found;
+        // SAFETY: the static lives for good and has a pointer there, and so has what `find_by_gs` was promised.
+        unsafe {
+            core::arch::asm!(
+                "2: .byte 0x66, 0x3e",
+                "mov {found}, qword ptr [rip + {only} + {at}]",
+                ".pushsection shim_sites, \"aR\", @progbits",
+                ".balign 4",
+                ".long 2b - ., {at}, {key}",
+                ".popsection",
+                found = lateout(reg) found,
+                only = sym $only,
+                at = const $at,
+                key = const $crate::site::Key::PerCpu as u32,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        found
+    }};
+}
+#[cfg(any(target_vendor = "apple", windows))]
+macro_rules! load {
+    ($only:path, $at:expr) => {
+        // SAFETY: the static has a pointer there.
+        unsafe { (&raw const $only).byte_add($at).cast::<*mut _>().read_volatile() }
+    };
+}
+pub(crate) use load;
+
+/// The instruction of a [`load`] as one by GS: `mov reg, gs:[disp32]`, with the register that it had.
+fn by_gs([_, _, rex, opcode, modrm, ..]: [u8; 9], displacement: i32) -> [u8; 9] {
+    /// ModRM: no base but a SIB byte, which has neither base nor index.
+    const SIB: u8 = 0b100;
+    const NOTHING: u8 = 0x25;
+    let [a, b, c, d] = displacement.to_le_bytes();
+    [0x65, rex, opcode, modrm & 0b111_000 | SIB, NOTHING, a, b, c, d]
+}
+
 /// One record of the section.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Record {
     /// The site, relative to this field.
     site: i32,
-    /// Where to jump, relative to this field.
+    /// Where to jump, relative to this field; of a load, what it adds to the start.
     target: i32,
     key: u32,
 }
@@ -146,39 +194,72 @@ fn records() -> &'static [Record] {
 /// CPL 0; no other CPU runs this image yet; the text is mapped where it runs and CR4.CET is 0
 /// (CR0.WP cannot be cleared otherwise). Sites that have been patched stay so.
 pub(crate) unsafe fn patch(operations: Operations, amd: bool) -> usize {
-    use x86_64::registers::control::{Cr0, Cr0Flags};
-
-    let selected = |record: &&Record| match record.key {
-        key if key == Key::AmdCall as u32 => amd,
-        key if key < 32 => operations.bits() & 1 << key != 0,
-        _ => false,
-    };
-    x86_64::instructions::interrupts::without_interrupts(|| {
-        let cr0 = Cr0::read_raw();
-        // SAFETY: only WP changes, and what is written until it is restored is the text below.
-        unsafe { Cr0::write_raw(cr0 & !Cr0Flags::WRITE_PROTECT.bits()) };
-        let mut patched = 0;
-        for record in records().iter().filter(selected) {
-            let site = (&raw const record.site as u64).wrapping_add_signed(record.site.into());
-            if record.key == Key::AmdCall as u32 {
-                // SAFETY: the record is of a VMCALL, 0F 01 C1, which differs in its last byte only.
-                unsafe { (site as *mut u8).add(2).write_volatile(0xd9) };
-                patched += 1;
-                continue;
-            }
+    let change = |record: &Record, site: u64| match record.key {
+        key if key == Key::AmdCall as u32 && amd => {
+            // SAFETY: the record is of a VMCALL, 0F 01 C1, which differs in its last byte only.
+            unsafe { (site as *mut u8).add(2).write_volatile(0xd9) };
+            true
+        }
+        key if key < 32 && operations.bits() & 1 << key != 0 => {
             let target =
                 (&raw const record.target as u64).wrapping_add_signed(record.target.into());
-            if let Some(bytes) = jump(site, target) {
+            let jump = jump(site, target);
+            if let Some(bytes) = jump {
                 // SAFETY: the record is of a 5-byte NOP in text that the caller says is mapped;
                 // this function holds no site, so it does not rewrite what it executes.
                 unsafe { (site as *mut [u8; 5]).write_volatile(bytes) };
-                patched += 1;
+            }
+            jump.is_some()
+        }
+        _ => false,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { rewrite(change) }
+}
+
+/// Has every [`load`] be by GS, `offset` bytes from where it points. Once.
+///
+/// # Safety
+///
+/// As [`patch`], and what is loaded is there.
+pub(crate) unsafe fn find_by_gs(offset: i32) {
+    let change = |record: &Record, site: u64| {
+        let is_load = record.key == Key::PerCpu as u32;
+        if is_load {
+            let site = site as *mut [u8; 9];
+            // SAFETY: the record is of a `load`, 9 bytes of text that the caller says is mapped; this function has
+            // none.
+            unsafe {
+                site.write_volatile(by_gs(site.read(), offset.wrapping_add(record.target)));
             }
         }
+        is_load
+    };
+    // SAFETY: the caller's promise.
+    unsafe { rewrite(change) };
+}
+
+/// Changes the text: `change` gets each record and the address of its site, and says whether it has. Returns how
+/// often it did.
+///
+/// # Safety
+///
+/// As [`patch`]; what is changed is a site.
+unsafe fn rewrite(change: impl Fn(&Record, u64) -> bool) -> usize {
+    use x86_64::registers::control::{Cr0, Cr0Flags};
+
+    x86_64::instructions::interrupts::without_interrupts(|| {
+        let cr0 = Cr0::read_raw();
+        // SAFETY: only WP changes, and what is written until it is restored is the text.
+        unsafe { Cr0::write_raw(cr0 & !Cr0Flags::WRITE_PROTECT.bits()) };
+        let changes = |record: &&Record| {
+            change(record, (&raw const record.site as u64).wrapping_add_signed(record.site.into()))
+        };
+        let count = records().iter().filter(changes).count();
         // SAFETY: this is the value that CR0 had. The write also serialises, which makes the new
         // instructions visible to this CPU (SDM vol. 3, Handling Self- and Cross-Modifying Code).
         unsafe { Cr0::write_raw(cr0) };
-        patched
+        count
     })
 }
 
@@ -199,6 +280,32 @@ mod tests {
             assert_eq!(decode(site, jump(site, target).unwrap()), target);
         }
         assert_eq!(jump(0, 1 << 32), None);
+    }
+
+    #[test]
+    fn a_load_by_gs_goes_to_the_same_register() {
+        // mov rax, [rip + 12345678H] and mov r13, likewise; GS instead, and its displacement alone.
+        for (rex, reg) in [(0x48, 0), (0x4c, 5)] {
+            let load = [0x66, 0x3e, rex, 0x8b, reg << 3 | 0b101, 0x78, 0x56, 0x34, 0x12];
+            let want = [0x65, rex, 0x8b, reg << 3 | 0b100, 0x25, 0xf8, 0xff, 0xff, 0xff];
+            assert_eq!(by_gs(load, -8), want);
+        }
+    }
+
+    #[test]
+    fn a_load_is_recorded_as_it_is_rewritten() {
+        crate::area::current();
+        let mut places = 0;
+        for record in records().iter().filter(|record| record.key == Key::PerCpu as u32) {
+            let site = (&raw const record.site as u64).wrapping_add_signed(record.site.into());
+            // SAFETY: the record points at nine bytes of this program's text.
+            let bytes = unsafe { (site as *const [u8; 9]).read() };
+            assert!(
+                matches!(bytes, [0x66, 0x3e, 0x48 | 0x4c, 0x8b, modrm, ..] if modrm & 0xc7 == 5)
+            );
+            places |= 1 << record.target;
+        }
+        assert_eq!(places, 1 << 0 | 1 << 8, "both fields of a slot");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use x86_64::registers::model_specific::Msr;
 
-use crate::hypercall;
+use crate::area::{self, SharedPage};
 use crate::site::{Key, enabled};
-use crate::{apic, area};
+use crate::{apic, hypercall};
 
 /// IA32_TSC_DEADLINE.
 const TSC_DEADLINE: u32 = 0x6e0;
@@ -120,16 +120,16 @@ pub fn arm(deadline: u64) {
 /// The hypervisor looks on this CPU and at an exit, which waits for the store, so the compiler is
 /// all that must not reorder.
 #[inline]
-pub(crate) fn store(area: &area::Area, deadline: u64) {
-    area.shared().deadline().store(deadline, Ordering::Release);
+pub(crate) fn store(page: &SharedPage, deadline: u64) {
+    page.deadline().store(deadline, Ordering::Release);
     compiler_fence(Ordering::SeqCst);
 }
 
 #[inline]
 fn paravirtual_arm(deadline: u64) {
-    if let Some(area) = area::current() {
-        store(&area, deadline);
-        if !needs_call(area.shared().armed(), deadline) {
+    if let Some(page) = area::shared() {
+        store(page, deadline);
+        if !needs_call(page.armed(), deadline) {
             return;
         }
     }

@@ -1,5 +1,6 @@
 use std::boxed::Box;
 
+use pv_abi::area::INFO_SIZE;
 use zerocopy::FromZeros;
 
 use super::*;
@@ -13,6 +14,21 @@ fn area(fill: impl FnOnce(&mut VcpuInfo)) -> Area {
     let shared = Box::leak(Box::new(SharedPage::new()));
     // SAFETY: both halves are leaked, so they stay.
     unsafe { Area::from_parts(shared, NonNull::from(Box::leak(info))) }
+}
+
+#[test]
+fn what_is_registered_again_is_as_new() {
+    let page = SharedPage::new();
+    page.deadline().store(9, Ordering::Relaxed);
+    page.armed.store(7, Ordering::Relaxed);
+    page.eoi.store(1, Ordering::Relaxed);
+    page.mask(1000);
+    page.pending[3].store(1, Ordering::Relaxed);
+    page.selector.store(8, Ordering::Relaxed);
+    page.clear();
+    // SAFETY: any bit pattern is a value of these bytes, which nobody writes.
+    let bytes = unsafe { &*(&raw const page).cast::<[u8; size_of::<SharedPage>()]>() };
+    assert!(bytes.iter().all(|&byte| byte == 0));
 }
 
 #[test]

@@ -72,13 +72,6 @@ pub fn end_of_interrupt() {
     apic::eoi();
 }
 
-/// As [`end_of_interrupt`], without what the shim shares with the hypervisor for CPU 0.
-#[inline]
-pub fn end_of_interrupt_natively() {
-    // SAFETY: without an interrupt in service it does nothing.
-    unsafe { apic::write(Register::Eoi, 0) };
-}
-
 /// The APIC ID of the CPU that executes this.
 pub fn id() -> u32 {
     apic::id()

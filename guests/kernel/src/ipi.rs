@@ -1,5 +1,5 @@
 //! Interrupts between CPUs. They need a handler on the other side, which ends by
-//! [`crate::smp::end_of_interrupt`].
+//! [`crate::apic::end_of_interrupt`].
 
 use crate::smp::operations;
 

@@ -1,13 +1,10 @@
 //! The shim: its initialisation, and the areas of the vCPUs.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Once;
-use x86_64::area::{self, Area, RegisterError, SharedPage};
+use x86_64::area::{self, Area, SharedPage};
 use x86_64::detect::{Found, Paravane};
-use x86_64::hypercall::CallError;
-use x86_64::pv_abi::Status;
 use x86_64::{InitOptions, Mode, Operations, PhysAddr, Selection, VirtAddr};
 
 use crate::smp::{self, CPUS};
@@ -16,8 +13,6 @@ use crate::{apic, end};
 /// Of each CPU.
 static SHARED: [SharedPage; CPUS] = [const { SharedPage::new() }; CPUS];
 static SELECTION: Once<Selection> = Once::new();
-/// Where the read-only half is; 0 while no area is registered.
-static INFO: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn init(command_line: &str) {
     let mode = Mode::from_command_line(command_line);
@@ -38,51 +33,39 @@ pub(crate) fn init(command_line: &str) {
     }
 }
 
-/// Registers the area of the CPU that the guest began on. Its counters are read in every mode; the shim decides
-/// what else it is for.
+/// Registers the area of the CPU that executes this. Its counters are read in every mode; the shim decides what else
+/// it is for.
 ///
 /// # Panics
 ///
 /// If the hypervisor refuses, or the read-only half is above the identity mapping.
 pub fn register() {
-    match register_page(&SHARED[0]) {
-        Ok(info) => INFO.store(info, Ordering::Relaxed),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// Registers a page for the CPU that executes this, and says where the read-only half is.
-fn register_page(page: &'static SharedPage) -> Result<u64, RegisterError> {
+    let page = &SHARED[smp::this()];
     let gpa = PhysAddr::new(&raw const *page as u64);
-    let mut at = 0;
-    // SAFETY: memory is identity mapped, the page is this vCPU's alone.
-    let _: Area = unsafe {
+    // SAFETY: memory is identity mapped, the page is this vCPU's alone; `smp` has said how each finds its area.
+    let registered = unsafe {
         area::register(page, gpa, |info| {
-            at = info.as_u64();
+            let at = info.as_u64();
             assert!(at < 4 << 30, "the read-only half is beyond 4 GiB");
             NonNull::new(at as *mut _).expect("the read-only half is not at 0")
         })
-    }?;
-    Ok(at)
-}
-
-/// The page that the CPU that executes this shares with the hypervisor. It is registered if it was not yet.
-///
-/// # Panics
-///
-/// If the hypervisor refuses.
-pub fn shared() -> &'static SharedPage {
-    const DONE: RegisterError = RegisterError::Call(CallError::Status(Status::AlreadyDone));
-    let page = &SHARED[smp::this()];
-    match register_page(page) {
-        Ok(_) | Err(DONE) => page,
-        Err(error) => panic!("{error}"),
+    };
+    if let Err(error) = registered {
+        panic!("{error}");
     }
 }
 
-/// Takes the registration back.
+/// The page that the CPU that executes this shares with the hypervisor.
+///
+/// # Panics
+///
+/// If it is not registered.
+pub fn shared() -> &'static SharedPage {
+    area::current().expect("no area is registered").shared()
+}
+
+/// Takes this CPU's registration back.
 pub fn unregister() {
-    INFO.store(0, Ordering::Relaxed);
     // SAFETY: the guests keep no copy of the area.
     if let Err(error) = unsafe { area::unregister() } {
         panic!("area.unregister: {error}");
@@ -108,14 +91,14 @@ pub fn active() -> bool {
         .is_empty()
 }
 
-/// The vCPU's exits so far, marks left out, from the area: reading them takes none.
+/// The exits of the vCPU that executes this so far, marks left out, from the area: reading them takes none.
 #[inline]
 pub fn exits() -> Option<u64> {
     area::current().map(|area| area.total_exits())
 }
 
-/// The guest-physical addresses of the shared and the read-only half, while they are registered.
+/// The guest-physical addresses of its shared and its read-only half, while they are registered.
 pub fn area_addresses() -> Option<(u64, u64)> {
-    let info = INFO.load(Ordering::Relaxed);
-    (info != 0).then_some((&raw const SHARED[0] as u64, info))
+    let address = |area: Area| (&raw const *area.shared() as u64, area.info().as_ptr() as u64);
+    area::current().map(address)
 }

@@ -39,19 +39,29 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
     if vcpu.registered.area.is_some() {
         return Err(Status::AlreadyDone);
     }
-    let now = vcpu.now(hardware);
-    vcpu.info.clock = clock(vcpu.vm.tsc_hz, now, vcpu.ns_since_start(hardware));
+    let since = hardware.tsc().saturating_sub(vcpu.vm.started);
+    vcpu.info.clock = clock(vcpu.vm.tsc_hz, vcpu.now(hardware), since);
+    vcpu.info.vcpu = vcpu.number;
     let _none_owed = hardware.show_info(true);
     vcpu.registered.area = Some(gpa);
     vcpu.expect_events();
     Ok(vcpu.info_gpa)
 }
 
-/// The clock's tuple: it stays true as long as the TSC runs at its frequency.
-fn clock(tsc_hz: u64, tsc_base: u64, ns_base: u64) -> Clock {
+/// The clock's tuple for a TSC of `now`, `since` ticks after the VM's start: it stays true as long as the TSC runs at
+/// its frequency.
+///
+/// Whoever registers, and whenever, gets a tuple of the same line, to the nanosecond: it is 2 to the power of `SHIFT`
+/// ticks from base to base, of which each is a whole number of nanoseconds by the multiplier. A base has to be a TSC
+/// that was; after a reset there may be none yet, and it is the TSC's start.
+fn clock(tsc_hz: u64, now: u64, since: u64) -> Clock {
     const SHIFT: u32 = 32;
     let multiplier =
         (1_000_000_000u128 << SHIFT).checked_div(u128::from(tsc_hz)).unwrap_or(0) as u64;
+    let ago = now.min(since & ((1 << SHIFT) - 1));
+    let base = u128::from(since.wrapping_sub(ago));
+    let ns_base = (base.wrapping_mul(multiplier.into()) >> SHIFT) as u64;
+    let tsc_base = now.wrapping_sub(ago);
     Clock { sequence: 2, tsc_base, ns_base, multiplier, shift: SHIFT, ..Clock::default() }
 }
 
@@ -123,5 +133,52 @@ impl Vcpu {
     fn flag(&self) -> u32 {
         let gpa = self.shared(offset_of!(VcpuShared, eoi));
         gpa.and_then(|gpa| self.vm.memory.read_u32(gpa).ok()).unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::vm::testing::{Fake, Setup};
+
+    #[test]
+    fn each_vcpu_finds_its_number_and_the_same_clock() {
+        let (mut vcpus, mut hardware) = (Setup::default().vcpus(3), Fake::new());
+        let found = vcpus.iter_mut().map(|vcpu| {
+            hardware.pass(1234);
+            register(vcpu, &mut hardware, 0x5000).unwrap();
+            let Clock { tsc_base, ns_base, .. } = vcpu.info.clock;
+            (vcpu.info.vcpu, tsc_base, ns_base)
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [(0, 0, 0), (1, 0, 0), (2, 0, 0)]);
+    }
+
+    fn read(clock: &Clock, tsc: u64) -> u64 {
+        let product = u128::from(tsc - clock.tsc_base) * u128::from(clock.multiplier);
+        clock.ns_base + (product >> clock.shift) as u64
+    }
+
+    #[test]
+    fn clocks_that_are_registered_at_any_time_say_the_same() {
+        // A frequency that no multiplier hits.
+        let hz = 2_994_373_000;
+        let since_start = [0, 7, (1 << 32) - 1, 1 << 32, 123 << 33, hz * 86_400];
+        let clocks = since_start.map(|since| clock(hz, since, since));
+        for tsc in [hz * 86_400, hz * 86_401 + 12_345] {
+            let first = read(&clocks[0], tsc);
+            assert!(first.abs_diff(tsc / 299_437_300 * 100_000_000) < 200_000_000, "the time");
+            assert!(clocks.iter().all(|clock| read(clock, tsc) == first), "{clocks:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_goes_on_where_the_tsc_began_anew() {
+        let clocks = [5, 1000].map(|now| clock(1_000_000_000, now, 777_000_000_000 + now));
+        for (clock, now) in clocks.iter().zip([5, 1000]) {
+            assert_eq!((clock.tsc_base, clock.ns_base), (0, 777_000_000_000));
+            assert_eq!(read(clock, now), 777_000_000_000 + now);
+        }
     }
 }

@@ -5,7 +5,9 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, events, footprint, isolation, message, sched, senders, share, smp, switch};
+use super::{
+    Case, areas, events, footprint, isolation, message, sched, senders, share, smp, switch,
+};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -82,6 +84,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         switch::CASES,
         footprint::CASES,
         share::CASES,
+        areas::CASES,
         sched::CASES,
         events::CASES,
         message::CASES,

@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use hv_core::vm::machine_type::MachineType;
 
+mod areas;
 mod checks;
 mod events;
 mod footprint;

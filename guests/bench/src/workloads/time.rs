@@ -80,10 +80,12 @@ pub fn later_deadline(meter: &mut Meter, ops: u64) {
     timer::arm(0);
 }
 
-/// One operation each; interrupts are disabled before and after.
+/// One operation each; interrupts are disabled before and after. Whether a row holds a call of them is not left to
+/// the compiler.
 pub mod op {
     use super::*;
 
+    #[inline(always)]
     pub fn timer_tick() {
         let taken = TAKEN.load(Ordering::Relaxed);
         flag::enable();
@@ -92,6 +94,7 @@ pub mod op {
         flag::disable();
     }
 
+    #[inline(always)]
     pub fn idle_wake() {
         let taken = TAKEN.load(Ordering::Relaxed);
         let deadline = timer::now() + SOON;
@@ -101,6 +104,7 @@ pub mod op {
         }
     }
 
+    #[inline(always)]
     pub fn self_ipi() {
         let taken = TAKEN.load(Ordering::Relaxed);
         flag::enable();
@@ -109,6 +113,7 @@ pub mod op {
         flag::disable();
     }
 
+    #[inline(always)]
     pub fn later_deadline() {
         timer::arm(DEADLINE.fetch_add(LATER, Ordering::Relaxed));
     }

@@ -91,7 +91,7 @@ static ROUSED: AtomicU64 = AtomicU64::new(0);
 
 fn roused(_: &mut Frame) {
     WOKEN.store(timer::now(), Ordering::Release);
-    smp::end_of_interrupt();
+    apic::end_of_interrupt();
     ROUSED.store(0, Ordering::Release);
 }
 

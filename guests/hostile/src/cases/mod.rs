@@ -7,6 +7,7 @@ use pv_abi::Status;
 
 use crate::raw::Registers;
 
+mod areas;
 mod calls;
 mod deaf;
 mod ends;
@@ -165,6 +166,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         // The other CPUs run from here on.
         smp::CASES,
         smp_calls::CASES,
+        areas::CASES,
         share_pair::CASES,
         deaf::CASES,
         events::CASES,

@@ -58,7 +58,7 @@ pub(super) fn sound(is: bool, why: &'static str) -> Verdict {
 
 pub(super) fn count(_: &mut Frame) {
     CAME[smp::this()].fetch_add(1, Ordering::Relaxed);
-    smp::end_of_interrupt();
+    apic::end_of_interrupt();
 }
 
 fn count_nmi(_: &mut Frame) {

@@ -1,8 +1,10 @@
 //! What there is of each CPU, and how a CPU finds its own.
 
 use core::arch::asm;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use x86_64::area::{self, Slot};
 use x86_64::registers::model_specific::Msr;
 
 /// The most CPUs that are used.
@@ -14,6 +16,8 @@ const GS_BASE: u32 = 0xc000_0101;
 pub(super) struct Cpu {
     /// First, where GS finds it.
     index: u32,
+    /// Of its own, once it has started.
+    area: Slot,
     pub apic_id: AtomicU32,
     /// It may be halted, so whoever has work for it sends [`super::WAKE`].
     pub asleep: AtomicBool,
@@ -27,6 +31,7 @@ pub(super) static ALL: [Cpu; CPUS] = {
     let mut all = [const {
         Cpu {
             index: 0,
+            area: Slot::new(),
             apic_id: AtomicU32::new(0),
             asleep: AtomicBool::new(false),
             job: AtomicUsize::new(0),
@@ -49,11 +54,19 @@ impl Cpu {
         self.index as usize
     }
 
-    /// Has the CPU that executes this know that it is this one.
+    /// Has the CPU that executes this know that it is this one. No area of it is registered, or CPU 0's.
     pub fn is_here(&'static self) {
+        self.area.clear();
         // SAFETY: nothing else uses the GS base of a guest that starts CPUs.
         unsafe { Msr::new(GS_BASE).write(&raw const *self as u64) };
         SEVERAL.store(true, Ordering::Release);
+    }
+
+    /// Prepares this CPU, which is the only one, for others.
+    pub fn is_first(&'static self) {
+        self.is_here();
+        // SAFETY: the only CPU, identity mapped; each has GS at its `Cpu` before it does anything else.
+        unsafe { area::find_by_gs(offset_of!(Cpu, area) as i32) };
     }
 }
 

@@ -4,8 +4,8 @@
 //! What a guest gives to other CPUs is a `fn(usize)`, which gets the number. Between two of them a CPU waits
 //! with interrupts enabled, as it has them enabled while it works.
 //!
-//! Threads and what the shim shares with the hypervisor (deadline, end of interrupt, halting by call)
-//! belong to CPU 0.
+//! Threads belong to CPU 0. What the shim shares with the hypervisor (clock, deadline, end of interrupt, events) each CPU
+//! has for itself.
 
 mod cpu;
 pub mod lock;
@@ -29,8 +29,6 @@ pub use set::CpuSet;
 pub use start::{apic_id, available, count, start, start_again, stop};
 pub use work::{WAKE, Wait, join, run_on, run_on_all, wait_by};
 
-use crate::apic;
-
 /// The bits of [`online`].
 static ONLINE: AtomicU32 = AtomicU32::new(1);
 
@@ -45,12 +43,6 @@ pub fn online() -> CpuSet {
 pub fn relax() {
     hint::spin_loop();
     shootdown::serve();
-}
-
-/// Ends the interrupt in service on whichever CPU this is.
-#[inline]
-pub fn end_of_interrupt() {
-    if this() == 0 { apic::end_of_interrupt() } else { apic::end_of_interrupt_natively() }
 }
 
 /// Flushes `pages` from the TLBs of those of `cpus` that run, and from this CPU's.

@@ -1,6 +1,5 @@
 //! What CPUs do to each other, as a table: by the local APIC here, and by calls where somebody has them.
 
-use core::arch::asm;
 use core::hint;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -42,9 +41,7 @@ pub static NATIVE: Operations = Operations {
     stop,
     send: |cpu, vector| command(ALL[cpu].apic_id.load(Ordering::Relaxed), vector.into()),
     broadcast: |vector| command(0, apic::ALL_BUT_SELF | u32::from(vector)),
-    // The instruction: the shim's way to halt is that of CPU 0.
-    // SAFETY: touches nothing; an interrupt that is pending by now ends it.
-    halt: || unsafe { asm!("sti", "hlt", options(nomem, nostack)) },
+    halt: interrupts::enable_and_hlt,
     rouse: |cpu| ipi::send(cpu, WAKE),
     flush: shootdown::by_interrupts,
     wait: |_, _| hint::spin_loop(),

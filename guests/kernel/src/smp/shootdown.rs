@@ -8,9 +8,9 @@ use x86_64::structures::paging::page::PageRange;
 use x86_64::structures::paging::{Page, PageSize, Size4KiB};
 
 use super::lock::{Lock, TicketLock};
-use super::{CpuSet, end_of_interrupt, online, this};
+use super::{CpuSet, online, this};
 use crate::interrupts::Frame;
-use crate::ipi;
+use crate::{apic, ipi};
 
 /// The vector that asks a CPU to look at the request.
 pub const VECTOR: u8 = 0xf1;
@@ -91,5 +91,5 @@ pub(super) fn serve() {
 /// The handler of [`VECTOR`].
 pub(super) fn interrupt(_: &mut Frame) {
     serve();
-    end_of_interrupt();
+    apic::end_of_interrupt();
 }

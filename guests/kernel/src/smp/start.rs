@@ -4,11 +4,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cpu::{ALL, CPUS, Cpu};
 use super::{
-    CpuSet, ONLINE, WAKE, end_of_interrupt, online, operations, pv, shootdown, this, trampoline,
-    work,
+    CpuSet, ONLINE, WAKE, online, operations, pv as calls, shootdown, this, trampoline, work,
 };
 use crate::acpi::{self, Memory};
-use crate::{apic, descriptors, frames, info, interrupts, timer};
+use crate::{apic, descriptors, frames, info, interrupts, pv, timer};
 
 /// How many frames a CPU has for each of its stacks: its own, that of double faults, and that of a change
 /// of privilege.
@@ -70,11 +69,11 @@ pub fn start(most: usize) -> usize {
             break;
         }
         if number == 1 {
-            interrupts::handle(WAKE, |_| end_of_interrupt());
+            interrupts::handle(WAKE, |_| apic::end_of_interrupt());
             interrupts::handle(shootdown::VECTOR, shootdown::interrupt);
             ALL[0].apic_id.store(apic::id(), Ordering::Relaxed);
-            ALL[0].is_here();
-            pv::use_calls();
+            ALL[0].is_first();
+            calls::use_calls();
         }
         ALL[number].apic_id.store(id, Ordering::Relaxed);
         assert!(start_again(number), "the CPU with APIC ID {id} does not start");
@@ -141,6 +140,9 @@ extern "C" fn enter(cpu: &'static Cpu) -> ! {
     interrupts::load();
     apic::enable();
     timer::prepare();
+    if pv::present() {
+        pv::register();
+    }
     ONLINE.fetch_or(CpuSet::of(cpu.index()).0, Ordering::AcqRel);
     work::serve(cpu)
 }

@@ -3,9 +3,10 @@
 use core::hint;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use guest_kernel::apic;
 use guest_kernel::interrupts::{self, Frame};
 use guest_kernel::ipi;
-use guest_kernel::smp::{self, Wait};
+use guest_kernel::smp::Wait;
 use x86_64::instructions::interrupts as flag;
 
 use super::{begin, end};
@@ -19,19 +20,19 @@ const CALL: u8 = 0x62;
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
 
 fn ping(_: &mut Frame) {
-    smp::end_of_interrupt();
+    apic::end_of_interrupt();
     ipi::send(0, PONG);
 }
 
 fn pong(_: &mut Frame) {
     ANSWERS.fetch_add(1, Ordering::Relaxed);
-    smp::end_of_interrupt();
+    apic::end_of_interrupt();
 }
 
 /// As the flush of a TLB is acknowledged: by memory.
 fn acknowledge(_: &mut Frame) {
     ANSWERS.fetch_add(1, Ordering::Release);
-    smp::end_of_interrupt();
+    apic::end_of_interrupt();
 }
 
 /// Does something that brings about `answers` of them, and waits for the last.
