@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::{apic, console, descriptors, end, frames, info, interrupts, pv, timer};
+use crate::{apic, console, descriptors, end, extended, frames, info, interrupts, pv, timer};
 
 // 4 GiB are identity mapped by 2 MiB pages, the one at 0xFEE00000 uncached: the local APIC is there.
 // The tables are data, so nothing has to be built before paging is on.
@@ -81,6 +81,7 @@ extern "C" fn start(start_info: u64) -> ! {
     pv::init(info::options().0);
     console::init();
     frames::init(info::memory());
+    extended::enable();
     apic::init();
     timer::init();
     end::end((crate::guest().main)())

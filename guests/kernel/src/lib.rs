@@ -21,6 +21,7 @@ pub mod console;
 pub mod descriptors;
 #[cfg(target_os = "none")]
 pub mod end;
+mod extended;
 #[cfg(target_os = "none")]
 pub mod frames;
 #[cfg(target_os = "none")]

@@ -7,7 +7,7 @@ use super::{
     CpuSet, ONLINE, WAKE, online, operations, pv as calls, shootdown, this, trampoline, work,
 };
 use crate::acpi::{self, Memory};
-use crate::{apic, descriptors, frames, info, interrupts, pv, timer};
+use crate::{apic, descriptors, extended, frames, info, interrupts, pv, timer};
 
 /// How many frames a CPU has for each of its stacks: its own, that of double faults, and that of a change
 /// of privilege.
@@ -138,6 +138,7 @@ extern "C" fn enter(cpu: &'static Cpu) -> ! {
     unsafe { descriptors::load(cpu.index(), fault, privilege) };
     cpu.is_here();
     interrupts::load();
+    extended::enable();
     apic::enable();
     timer::prepare();
     if pv::present() {

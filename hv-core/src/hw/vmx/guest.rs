@@ -33,8 +33,8 @@ pub struct State {
     pub vpid: u16,
     /// The number of the CPU whose state an exit loads, and one more; 0 for none.
     pub host: usize,
-    /// Its VMCS, unless a [`Guest`] has it.
-    pub vmcs: Option<Vmcs>,
+    /// Its VMCS.
+    pub vmcs: Vmcs,
     /// Pages that its controls point to.
     pub pages: Pages,
     /// Where it starts, until its VMCS has been written.

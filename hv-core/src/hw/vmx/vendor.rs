@@ -121,7 +121,7 @@ impl Vendor for Vmx {
             eptp: ept::pointer(made.translations.root),
             vpid: 0,
             host: 0,
-            vmcs: Some(vmcs),
+            vmcs,
             pages: Pages {
                 apic: made.apic,
                 apic_access: made.apic_access,
@@ -147,7 +147,7 @@ impl Vendor for Vmx {
         vcpu: &mut Vcpu,
         visit: T,
     ) -> Option<T::Answer> {
-        let vmcs = state.vmcs.take()?.activate(&mut cpu.on).ok()?;
+        let vmcs = state.vmcs.activate(&mut cpu.on).ok()?;
         let timer_shift = self.caps.preemption_timer_shift;
         let mut guest = Guest { vmcs, state, caps: &self.caps, timer_shift };
         if guest.has(Features::VPID) {
@@ -165,10 +165,7 @@ impl Vendor for Vmx {
         if !guest.state.common.loaded {
             guest.state.live.load(&mut cpu.syscall);
         }
-        let result = on_cpu(vcpu, &mut guest, visit);
-        let Guest { vmcs, state, .. } = guest;
-        state.vmcs = Some(vmcs.release());
-        Some(result)
+        Some(on_cpu(vcpu, &mut guest, visit))
     }
 
     #[inline]
@@ -176,8 +173,8 @@ impl Vendor for Vmx {
         if state.common.put_away(vcpu, false) {
             state.live.save(&mut cpu.syscall);
         }
-        if moves && let Some(vmcs) = &mut state.vmcs {
-            vmcs.clear(&mut cpu.on);
+        if moves {
+            state.vmcs.clear(&mut cpu.on);
         }
     }
 }

@@ -103,7 +103,7 @@ impl Vmcs {
     ///
     /// [`VmFail`] if it is active on another.
     #[inline]
-    pub fn activate(mut self, on: &mut VmxOn) -> Result<ActiveVmcs<'_>, VmFail> {
+    pub fn activate<'cpu>(&mut self, on: &'cpu mut VmxOn) -> Result<ActiveVmcs<'cpu>, VmFail> {
         if self.cpu != on.number && self.cpu != 0 {
             return Err(VmFail);
         }
@@ -114,7 +114,7 @@ impl Vmcs {
             on.current = self.address;
         }
         self.cpu = on.number;
-        Ok(ActiveVmcs { vmcs: self, reads: Cell::new(0), writes: Cell::new(0), _on: PhantomData })
+        Ok(ActiveVmcs { reads: Cell::new(0), writes: Cell::new(0), _on: PhantomData })
     }
 
     /// Takes it from this CPU, if it is active here: its data is in memory, and it may go to another.
@@ -135,19 +135,12 @@ impl Vmcs {
 /// The VMCS that is current on this CPU.
 #[derive(Debug)]
 pub struct ActiveVmcs<'cpu> {
-    vmcs: Vmcs,
     reads: Cell<u64>,
     writes: Cell<u64>,
     _on: PhantomData<&'cpu mut VmxOn>,
 }
 
 impl ActiveVmcs<'_> {
-    /// Gives it back, active on this CPU.
-    #[inline]
-    pub fn release(self) -> Vmcs {
-        self.vmcs
-    }
-
     /// VMREADs and VMWRITEs so far.
     #[inline(always)]
     pub fn counts(&self) -> (u64, u64) {
