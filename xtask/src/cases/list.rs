@@ -5,7 +5,9 @@ use hv_core::vm::policy::Policy;
 
 use super::trial::{TestVm, VM};
 use super::watch::Want;
-use super::{Case, events, footprint, isolation, message, sched, senders, share, smp, switch};
+use super::{
+    Case, events, footprint, isolation, message, remains, sched, senders, share, smp, switch,
+};
 use crate::machine::Machine;
 
 use Machine::{BochsSvm, BochsVmx, QemuTcg};
@@ -86,6 +88,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         message::CASES,
         isolation::CASES,
+        remains::CASES,
         senders::CASES,
         figures::CASES,
         linux::CASES,

@@ -24,6 +24,7 @@ mod list;
 mod message;
 mod outcome;
 mod protocols;
+mod remains;
 mod sched;
 mod senders;
 mod share;
