@@ -68,7 +68,7 @@ const MEETING: &[TestVm] = &[
     },
     TestVm { may_reset: true, ..sharing("right", "case=share-both keeper=2 peer=0", &[], 2, 0) },
     sharing("keeper", "case=share-keeper", &["left", "right"], 1, 0),
-    TestVm { line: "case=pattern tag=9 turns=20", slice_us: 1000, ..PATTERN },
+    TestVm { line: "case=pattern tag=9 turns=50", memory: 10 << 20, slice_us: 1000, ..PATTERN },
 ];
 
 const REVOKED: &[Want] = &[

@@ -18,11 +18,11 @@ pub const CASES: &[Case] = &[Case {
 
 /// Fills all RAM that nobody uses, and ends in a way that is chosen when something is typed.
 fn remains() -> Verdict {
-    let words = unused().step_by(8);
+    let (tag, words) = (tag(), unused().step_by(8));
     let count = words.clone().count();
     for place in words {
         // SAFETY: RAM that nobody uses.
-        unsafe { (place as *mut u64).write_volatile(tag()) };
+        unsafe { (place as *mut u64).write_volatile(tag) };
     }
     println!("@hostile remains {count} words");
     while !is_typed() {

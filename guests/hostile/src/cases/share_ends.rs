@@ -36,6 +36,8 @@ const MOST: usize = 2;
 /// Of the window: what the VMs agree on is at the first.
 const TALK: u16 = 0;
 const PLACE: u16 = 1;
+/// How often a VM that is not yet served waits as long as another waits for it.
+const OTHERS: u64 = 10;
 /// Times that a VM that can be reset is, until it ends.
 const LIVES: u64 = 8;
 /// Microseconds within which one side is ahead of the other.
@@ -71,6 +73,17 @@ fn refused(_: CallError) -> Wrong {
 fn reset() -> Verdict {
     let _ = sys::reset();
     Err(Wrong::Other("sys.reset is refused"))
+}
+
+/// Maps at the first place of the window what is offered sooner or later.
+fn map(of: u8, slot: u8) -> Result<PhysAddr, Wrong> {
+    let mut found = None;
+    let mut look = || {
+        found = share::map(of, slot, TALK).ok();
+        found.is_some()
+    };
+    sound((0..OTHERS).any(|_| comes(&mut look, "").is_ok()), "nothing is offered")?;
+    Ok(found.unwrap_or(PhysAddr::zero()))
 }
 
 /// Where an owner and one of those that use its page talk, in the owner's memory. All that is counted is the
@@ -128,13 +141,7 @@ fn owner() -> Verdict {
 fn tenant() -> Verdict {
     let n = smp::start(MOST);
     let of = peers().next().ok_or(Wrong::Other("there is nobody to have a page from"))?;
-    let mut found = None;
-    let mut map = || {
-        found = share::map(of, 2 * this(), TALK).ok();
-        found.is_some()
-    };
-    comes(&mut map, "nothing is offered")?;
-    let window = found.map_or(0, PhysAddr::as_u64);
+    let window = map(of, 2 * this())?.as_u64();
     let lease = at::<Lease>(PhysAddr::new(window));
     let gpa = window + u64::from(PLACE) * 4096;
     LENT.store(gpa, Ordering::Relaxed);
@@ -274,13 +281,7 @@ fn both() -> Verdict {
     let (keeper, other) = (option("keeper"), option("peer"));
     OTHER.store(other.into(), Ordering::Relaxed);
     PAGES.iter().for_each(|place| place.store(page::<Words>().0.as_u64(), Ordering::Relaxed));
-    let mut found = None;
-    let mut map = || {
-        found = share::map(keeper, this(), TALK).ok();
-        found.is_some()
-    };
-    comes(&mut map, "there is nowhere to meet")?;
-    let window = found.unwrap_or(PhysAddr::zero());
+    let window = map(keeper, this())?;
     WINDOW.store(window.as_u64(), Ordering::Relaxed);
     let meeting = at::<Meeting>(window);
     let life = meeting.met.load(Ordering::Acquire) + 1;
