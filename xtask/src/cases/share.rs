@@ -60,22 +60,41 @@ const fn tenant(name: &'static str, line: &'static str) -> TestVm {
     sharing(name, line, &[], 2, 0b110)
 }
 
-/// Two VMs that are reset at the same time, again and again, and end at last, and a third where they meet.
-const MEETING: &[TestVm] = &[
-    TestVm {
-        may_reset: true,
-        ..sharing("left", "case=share-both keeper=2 peer=1", &["right"], 2, 0)
-    },
-    TestVm { may_reset: true, ..sharing("right", "case=share-both keeper=2 peer=0", &[], 2, 0) },
-    sharing("keeper", "case=share-keeper", &["left", "right"], 1, 0),
-    TestVm { line: "case=pattern tag=9 turns=50", memory: 10 << 20, slice_us: 1000, ..PATTERN },
-];
+/// Two VMs that are reset at the same time, again and again, and end at last, a third where they meet, and one that
+/// has nothing to do with them, on these CPUs.
+const fn meeting(vcpus: u32, [left, right, keeper, pattern]: [u64; 4]) -> [TestVm; 4] {
+    let (one, other) = ("case=share-both keeper=2 peer=1", "case=share-both keeper=2 peer=0");
+    [
+        TestVm { may_reset: true, ..sharing("left", one, &["right"], vcpus, left) },
+        TestVm { may_reset: true, ..sharing("right", other, &[], vcpus, right) },
+        sharing("keeper", "case=share-keeper", &["left", "right"], 1, keeper),
+        TestVm {
+            line: "case=pattern tag=9 turns=50",
+            memory: 10 << 20,
+            slice_us: 1000,
+            cpus: pattern,
+            ..PATTERN
+        },
+    ]
+}
+
+const MEETING: &[TestVm] = &meeting(2, [0; 4]);
+const MEETING_ALONE: &[TestVm] = &meeting(1, [0b0001, 0b0010, 0b0100, 0b1000]);
 
 const REVOKED: &[Want] = &[
     Want::Console(0, "@hostile pass share-grantor"),
     Want::Shutdown(0, 0),
     Want::Console(1, "@hostile pass share-grantee"),
     Want::Shutdown(1, 0),
+];
+const MET: &[Want] = &[
+    Want::Console(0, "@hostile pass share-both"),
+    Want::Shutdown(0, 0),
+    Want::Console(1, "@hostile pass share-both"),
+    Want::Shutdown(1, 0),
+    Want::Console(2, "@hostile pass share-keeper"),
+    Want::Shutdown(2, 0),
+    Want::Shutdown(3, 0),
 ];
 const IS_RESET: &[Want] = &[
     Want::Console(0, "@hostile share-reset start 4"),
@@ -134,21 +153,13 @@ pub const CASES: &[Case] = &[
         name: "share-both-end",
         about: "two VMs that offer, map and revoke each other's pages are reset at the same time, and end so, and all goes on",
         on: EACH_VENDOR,
-        kind: Boots(Trial {
-            cpus: 2,
-            vms: MEETING,
-            want: &[
-                Want::Console(0, "@hostile pass share-both"),
-                Want::Shutdown(0, 0),
-                Want::Console(1, "@hostile pass share-both"),
-                Want::Shutdown(1, 0),
-                Want::Console(2, "@hostile pass share-keeper"),
-                Want::Shutdown(2, 0),
-                Want::Shutdown(3, 0),
-            ],
-            limit: 240,
-            ..BOOT
-        }),
+        kind: pair(MEETING, MET),
+    },
+    Case {
+        name: "share-both-end-alone",
+        about: "the same with one vCPU each, on CPUs of their own, which are reset at the same moment",
+        on: EVERYWHERE,
+        kind: Boots(Trial { cpus: 4, vms: MEETING_ALONE, want: MET, limit: 240, ..BOOT }),
     },
     Case {
         name: "share-calls",
