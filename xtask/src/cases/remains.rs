@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn mappings_that_can_be_written_are_found() {
         let maps = "55d0-55d4 r--p 00000000 fd:00 1 /usr/bin/x\n7f00-8f00 rw-p 00000000 00:00 0 \n9f00-af00 rwxp 00000000 00:00 0 \n";
-        assert!(mappings(maps).eq([0x7f00..0x8f00]));
+        assert_eq!(mappings(maps).collect::<Vec<_>>(), vec![Range { start: 0x7f00, end: 0x8f00 }]);
     }
 
     #[test]
