@@ -134,6 +134,11 @@ impl Session {
         }
     }
 
+    /// The number of the process that is the machine.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The time that the machine has had of the host's CPUs, if the host says it.
     pub fn cpu_time(&self) -> Option<Duration> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;

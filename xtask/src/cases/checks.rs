@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hv_core::host::report::Cause;
-use hv_core::host::stat::Moment;
 use hv_core::vm::feature::Features;
 use hv_core::vm::policy::Policy;
 
 use super::list::{NEWEST, NO_TRIPLE_FAULTS, WRONG};
+use super::outcome::Seen;
 use super::watch::{Want, watch};
-use super::{Lab, Stage};
+use super::{Lab, Stage, outcome};
 use crate::boot::Payload;
 use crate::compare::{self, Progress, Row};
-use crate::event::Event;
 use crate::machine::{Hardware, Machine};
-use crate::session::Session;
 use crate::vmfile::{Cpus, FeatureName, Memory, PolicyName, Slice, Vcpus, VmSpec, Weight};
 use crate::{build, elf, plan};
 
@@ -269,12 +267,12 @@ fn hostile_ends_on(stage: &Stage<'_>, cpu_model: Option<&str>) -> Result<()> {
 /// Each case that an emulator gets wrong still fails on it, under one policy at least: a list of faults that
 /// are gone would hide those that come.
 pub fn faults_are_there(stage: &Stage<'_>) -> Result<()> {
-    let survived = (Cause::Shutdown as u32, 0);
+    let survived = (Some(Cause::Shutdown), 0);
     let named = WRONG.iter().filter(|(machine, _)| *machine == stage.machine);
     let mut cases: Vec<_> =
         named.flat_map(|(_, cases)| cases.split(',').map(|case| (case, survived))).collect();
     if NO_TRIPLE_FAULTS.contains(&stage.machine) {
-        cases.push(("triple-fault", (Cause::TripleFault as u32, 0)));
+        cases.push(("triple-fault", (Some(Cause::TripleFault), 0)));
     }
     for (case, right) in cases {
         let mut passes = true;
@@ -285,15 +283,10 @@ pub fn faults_are_there(stage: &Stage<'_>) -> Result<()> {
             let folder = stage.folder.join(format!("{case}-{}", policy.name()));
             let plan = stage.lab.plan.with_vms(vec![vm])?;
             let boot = plan.boot(stage.hardware(&plan.vms), &folder, Duration::from_secs(30))?;
-            let mut passed = false;
-            Session::start(&boot)?.run(|event| {
-                if let Event::End { vm: 0, cause, code, .. } = event {
-                    passed = (cause, code) == right;
-                }
-            })?;
+            let (mut seen, _) = Seen::run(&boot)?;
             // The image is large and can be made again.
             let _ = fs::remove_file(boot.folder.join("paravane.iso"));
-            passes = passed;
+            passes = seen.take(0).end.is_some_and(|end| (end.cause, end.code) == right);
             if !passes {
                 break;
             }
@@ -326,17 +319,8 @@ pub fn weights_count(stage: &Stage<'_>) -> Result<()> {
         slice_us: Slice(100),
         ..small(name, "bench", "shim=native workload=cpuid ops=100000")
     };
-    let plan = stage.lab.plan.with_vms(vec![work("light", 64), work("heavy", 512)])?;
-    let boot = plan.boot(stage.hardware(&plan.vms), &stage.folder, Duration::from_secs(120))?;
-    let mut ticks = [0; 2];
-    Session::start(&boot)?.run(|event| {
-        if let Event::Stat { vm, stat } = event
-            && stat.moment == Moment::End as u32
-            && let Some(ticks) = ticks.get_mut(usize::from(vm))
-        {
-            *ticks = stat.ticks;
-        }
-    })?;
+    let [light, heavy] = outcome::run(stage, "", 1, [work("light", 64), work("heavy", 512)])?;
+    let ticks = [light.stat()?.ticks, heavy.stat()?.ticks];
     let share = ticks[1] as f64 / ticks[0] as f64;
     ensure!((0.5..0.65).contains(&share), "{ticks:?} ticks from the first entry to the end");
     Ok(())
@@ -362,13 +346,7 @@ fn ends(
 ) -> Result<Vec<(u8, Option<Cause>)>> {
     let plan = stage.lab.plan.with_vms(vms)?;
     let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(120))?;
-    let mut ends = Vec::new();
-    Session::start(&boot)?.run(|event| {
-        if let Event::End { vm, cause, .. } = event {
-            ends.push((vm, Cause::from_number(cause)));
-        }
-    })?;
-    Ok(ends)
+    Ok(Seen::sound(&boot)?.ends.into_iter().map(|(vm, end)| (vm, end.cause)).collect())
 }
 
 /// A VM that resets itself finds itself as at its first start, again and again.
@@ -403,18 +381,14 @@ fn resets(stage: &Stage<'_>, name: &str, vm: VmSpec, cpus: u32, text: &str) -> R
     let plan = stage.lab.plan.with_vms(vec![vm])?;
     let hardware = Hardware { cpus, ..stage.real_time(&plan.vms) };
     let boot = plan.boot(hardware, &stage.folder.join(name), Duration::from_secs(120))?;
-    let (mut console, mut end) = (Vec::new(), None);
-    Session::start(&boot)?.run(|event| match event {
-        Event::Console { bytes, .. } => console.extend(bytes),
-        Event::End { cause, .. } => end = Cause::from_number(cause),
-        _ => {}
-    })?;
-    let console = String::from_utf8_lossy(&console);
-    let runs = console.matches(text).count();
+    let vm = Seen::sound(&boot)?.take(0);
+    let runs = vm.console().matches(text).count();
     ensure!(
-        runs > RESETS && end == Some(Cause::TimeLimit),
-        "{name}: {runs} sound runs, ended by {end:?}; log: {}\n{console}",
-        boot.log.display()
+        runs > RESETS && vm.cause() == Some(Cause::TimeLimit),
+        "{name}: {runs} sound runs, ended by {:?}; log: {}\n{}",
+        vm.cause(),
+        boot.log.display(),
+        vm.console()
     );
     Ok(())
 }
@@ -447,13 +421,8 @@ pub fn crash_is_reported(stage: &Stage<'_>) -> Result<()> {
     let hardware = stage.hardware(&plan.vms);
     let mut boot = plan.boot(hardware, &stage.folder, Duration::from_secs(60))?;
     boot.payload = Payload::Hypervisor { bundle: None, arguments: "crash-test".to_owned() };
-    let mut report = None;
-    Session::start(&boot)?.run(|event| {
-        if let Event::Panic { text } = event {
-            report = Some(text);
-        }
-    })?;
-    let text = report.context("no report")?;
+    let (seen, _) = Seen::run(&boot)?;
+    let text = seen.faults.last().context("no report")?;
     for word in ["crash_test", "start::start", "RIP"] {
         ensure!(text.to_lowercase().contains(&word.to_lowercase()), "no {word} in\n{text}");
     }
@@ -468,14 +437,9 @@ fn hostile_cases(stage: &Stage<'_>) -> Result<Vec<(String, Cause)>> {
     let folder = stage.folder.join("list");
     let hardware = Machine::QemuTcg.hardware(0);
     let boot = plan::bare(&list, hardware, &folder, Duration::from_secs(60))?;
-    let mut console = Vec::new();
-    Session::start(&boot)?.run(|event| {
-        if let Event::Console { bytes, .. } = event {
-            console.extend(bytes);
-        }
-    })?;
+    let console = Seen::sound(&boot)?.take(0).console();
     let mut cases = Vec::new();
-    for line in String::from_utf8_lossy(&console).lines() {
+    for line in console.lines() {
         let Some(words) = line.trim().strip_prefix("@hostile case ") else { continue };
         let (case, expected) = words.split_once(' ').context("a case without an end")?;
         let cause = match expected {

@@ -1,18 +1,13 @@
 //! The cases of VMs that are linked, as data, and what an event costs.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hv_core::host::report::Cause;
 use hv_core::vm::Policy;
 
 use super::list::{EACH_VENDOR, HOSTILE, PATTERN};
 use super::trial::{BOOT, TestVm, Trial};
 use super::watch::Want;
-use super::{Case, Kind, Stage};
-use crate::event::Event;
-use crate::machine::Hardware;
-use crate::session::Session;
+use super::{Case, Kind, Stage, outcome};
 use crate::vmfile::{CommandLine, Memory, Vcpus, VmSpec};
 
 use Kind::{Boots, Checks};
@@ -112,47 +107,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// Operations of a row of the benchmark guest, and their exits.
-pub(super) struct Count {
-    pub ops: u64,
-    pub exits: u64,
-}
-
-/// What the row of a workload says in the console of a VM.
-pub(super) fn counted(console: &str, name: &str) -> Result<Count> {
-    let row = console.lines().find(|line| line.contains(&format!("name={name} ")));
-    let row = row.with_context(|| format!("no row {name} in\n{console}"))?;
-    let number = |key: &str| -> Result<u64> {
-        let word = row.split(' ').find_map(|word| word.trim().strip_prefix(key));
-        Ok(word.with_context(|| format!("no {key} in {row}"))?.parse()?)
-    };
-    Ok(Count { ops: number("ops=")?, exits: number("exits=")? })
-}
-
 /// What the ends of a section, the end of a slice and the first and last event may take in all of a run.
 pub(super) const SLACK: u64 = 20;
 pub(super) const OPS: u64 = 1000;
-
-/// The consoles of VMs that run beside each other.
-pub(super) fn consoles(
-    stage: &Stage<'_>,
-    cpus: u32,
-    folder: &str,
-    vms: Vec<VmSpec>,
-) -> Result<Vec<String>> {
-    let plan = stage.lab.plan.with_vms(vms)?;
-    let hardware = Hardware { cpus, ..stage.hardware(&plan.vms) };
-    let boot = plan.boot(hardware, &stage.folder.join(folder), Duration::from_secs(120))?;
-    let mut consoles = vec![Vec::new(); plan.vms.len()];
-    Session::start(&boot)?.run(|event| {
-        if let Event::Console { vm, bytes } = event
-            && let Some(console) = consoles.get_mut(usize::from(vm))
-        {
-            console.extend(bytes);
-        }
-    })?;
-    Ok(consoles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect())
-}
 
 /// A VM with these workloads of the benchmark guest.
 pub(super) fn vm(name: &str, workload: &str) -> VmSpec {
@@ -170,20 +127,20 @@ pub(super) fn vm(name: &str, workload: &str) -> VmSpec {
 fn costs(stage: &Stage<'_>) -> Result<()> {
     for cpus in [1, 2] {
         let asks = VmSpec { links: vec!["answers".to_owned()], ..vm("asks", "vm-message") };
-        let vms = vec![asks, vm("answers", "vm-message")];
-        let said = consoles(stage, cpus, &format!("vms-on-{cpus}"), vms)?;
-        let [asks, answers] = [counted(&said[0], "vm-message")?, counted(&said[1], "vm-message")?];
+        let vms = [asks, vm("answers", "vm-message")];
+        let [asks, answers] = outcome::run(stage, &format!("vms-on-{cpus}"), cpus, vms)?;
+        let [asks, answers] = [asks.row("vm-message")?, answers.row("vm-message")?];
         ensure!(asks.ops == OPS && answers.ops == OPS, "{} and {} done", asks.ops, answers.ops);
+        let [asks, answers] = [asks.counted()?, answers.counted()?];
         ensure!(
-            (2 * OPS..=2 * OPS + SLACK).contains(&(asks.exits + answers.exits)),
-            "{cpus} CPUs: {} exits of the one that asks and {} of the other",
-            asks.exits,
-            answers.exits
+            (2 * OPS..=2 * OPS + SLACK).contains(&(asks + answers)),
+            "{cpus} CPUs: {asks} exits of the one that asks and {answers} of the other"
         );
     }
     let two = VmSpec { vcpus: Vcpus(2), ..vm("two", "event-ping-pong") };
-    let said = consoles(stage, 1, "vcpus", vec![two])?;
-    let Count { ops, exits } = counted(&said[0], "event-ping-pong")?;
+    let [two] = outcome::run(stage, "vcpus", 1, [two])?;
+    let row = two.row("event-ping-pong")?;
+    let (ops, exits) = (row.ops, row.counted()?);
     ensure!(
         ops == OPS && (OPS..=OPS + SLACK).contains(&exits),
         "{exits} exits of {ops} operations"

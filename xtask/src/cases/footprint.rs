@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hv_core::vm::policy::Policy;
 
+use super::outcome::Seen;
 use super::{Case, Kind, Stage};
-use crate::event::Event;
 use crate::machine::Machine;
-use crate::session::Session;
 use crate::vmfile::{Memory, PolicyName, Vcpus, VmSpec};
 
 /// The cases.
@@ -37,12 +36,7 @@ fn footprint(stage: &Stage<'_>) -> Result<()> {
     };
     let plan = stage.lab.plan.with_vms(VCPUS.map(vm).into())?;
     let boot = plan.boot(stage.hardware(&plan.vms), &stage.folder, Duration::from_secs(120))?;
-    let mut log = String::new();
-    Session::start(&boot)?.run(|event| {
-        if let Event::Log(line) = event {
-            log += &format!("{line}\n");
-        }
-    })?;
+    let log = Seen::sound(&boot)?.log;
     let mut wrong = Vec::new();
     for (vm, vcpus) in VCPUS.into_iter().enumerate() {
         let [pages, heap] = taken(&log, vm)?;

@@ -71,9 +71,9 @@ fn holds(stage: &Stage<'_>) -> Result<()> {
     }
     let starts = other.console().matches("@hostile havoc on 4 CPUs").count();
     ensure!(
-        starts > 3 && other.end.is_some_and(|(cause, _)| cause == Some(Cause::TimeLimit)),
+        starts > 3 && other.cause() == Some(Cause::TimeLimit),
         "the other VM started {starts} times and ended by {:?}",
-        other.end
+        other.cause()
     );
     ensure!(
         other.stat()?.ticks > beside.ticks,

@@ -8,6 +8,7 @@ use hv_core::host::report::Cause;
 use hv_core::vm::machine_type::MachineType;
 
 use super::Stage;
+use super::outcome::Seen;
 use super::watch::{Want, watch};
 use crate::boot::{Boot, Payload};
 use crate::event::Event;
@@ -162,20 +163,15 @@ pub fn works_bare(stage: &Stage<'_>) -> Result<()> {
     };
     let hardware = stage.machine.hardware(0);
     let boot = plan::bare(&vm, hardware, &stage.folder, Duration::from_secs(120))?;
-    let mut console = Vec::new();
-    let ended = Session::start(&boot)?.run(|event| {
-        if let Event::Console { bytes, .. } = event {
-            console.extend(bytes);
-        }
-    })?;
-    let log = boot.log.display();
+    let (mut seen, ended) = Seen::run(&boot)?;
+    let (console, log) = (seen.take(0).console(), boot.log.display());
     ensure!(ended == Ended::Exited(Some(0)), "no power-off but {ended:?}; log: {log}");
     for name in WORKLOADS {
         let (begin, end) = (format!("workload {name} begin"), format!("workload {name} end"));
-        let done = find(&console, &begin).is_some_and(|at| find(&console[at..], &end).is_some());
+        let done = console.split_once(&begin).is_some_and(|(_, rest)| rest.contains(&end));
         ensure!(done, "the workload {name} does not begin and end; log: {log}");
     }
-    ensure!(find(&console, GREETING).is_some(), "no greeting; log: {log}");
+    ensure!(console.contains(GREETING), "no greeting; log: {log}");
     Ok(())
 }
 

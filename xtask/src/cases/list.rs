@@ -6,7 +6,7 @@ use hv_core::vm::policy::Policy;
 use super::trial::{TestVm, VM};
 use super::watch::Want;
 use super::{
-    Case, areas, events, footprint, isolation, message, sched, senders, share, smp, switch,
+    Case, areas, events, footprint, isolation, message, remains, sched, senders, share, smp, switch,
 };
 use crate::machine::Machine;
 
@@ -89,6 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         message::CASES,
         isolation::CASES,
+        remains::CASES,
         senders::CASES,
         figures::CASES,
         linux::CASES,

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::events::{Count, OPS, SLACK, consoles, counted, vm};
+use super::events::{OPS, SLACK, vm};
 use super::list::EACH_VENDOR;
-use super::{Case, Kind, Stage};
+use super::{Case, Kind, Stage, outcome};
+use crate::compare::GuestRow;
 use crate::vmfile::{Cpus, VmSpec};
 
 /// The cases.
@@ -36,19 +37,19 @@ fn costs(stage: &Stage<'_>) -> Result<()> {
             ..vm(["asks", "answers"][cpu as usize], &names.join(","))
         };
         let asks = VmSpec { links: vec!["answers".to_owned()], ..on(0) };
-        let said = consoles(stage, cpus, &format!("on-{cpus}"), vec![asks, on(1)])?;
+        let both = outcome::run(stage, &format!("on-{cpus}"), cpus, [asks, on(1)])?;
         for (_, name, most) in rows() {
-            let [asks, answers] = [counted(&said[0], name)?, counted(&said[1], name)?];
-            check(name, [asks, answers], *most)
+            check(name, [both[0].row(name)?, both[1].row(name)?], *most)
                 .map_err(|error| error.context(format!("{cpus} CPUs")))?;
         }
     }
     Ok(())
 }
 
-fn check(name: &str, both: [Count; 2], most: u64) -> Result<()> {
-    let [ops, exits] = [both.each_ref().map(|c| c.ops), both.each_ref().map(|c| c.exits)];
+fn check(name: &str, both: [GuestRow; 2], most: u64) -> Result<()> {
+    let ops = both.each_ref().map(|row| row.ops);
     ensure!(ops == [OPS; 2], "{name}: {ops:?} operations done");
+    let exits = [both[0].counted()?, both[1].counted()?];
     ensure!(
         exits.iter().sum::<u64>() <= most + SLACK,
         "{name}: {exits:?} exits, the limit is {most} and {SLACK}"

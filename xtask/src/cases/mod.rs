@@ -25,6 +25,7 @@ mod list;
 mod message;
 mod outcome;
 mod protocols;
+mod remains;
 mod sched;
 mod senders;
 mod share;

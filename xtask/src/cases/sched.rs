@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use hv_core::vm::policy::Policy;
 
 use super::list::{EACH_VENDOR, HOSTILE, PATTERN};
+use super::outcome::Seen;
 use super::trial::{BOOT, TestVm, Trial};
 use super::watch::Want;
-use super::{Case, Kind, Stage};
+use super::{Case, Kind, Stage, outcome};
 use crate::compare;
-use crate::event::Event;
 use crate::machine::{Hardware, Machine};
-use crate::session::Session;
 use crate::vmfile::{Slice, Vcpus, VmSpec};
 
 use Kind::{Boots, Checks};
@@ -143,26 +142,8 @@ fn taken(stage: &Stage<'_>, policy: Policy, locks: &[&str]) -> Result<Vec<f64>> 
     let locks: Vec<String> = locks.iter().map(ToString::to_string).collect();
     let vm =
         VmSpec { vcpus: Vcpus(8), slice_us: Slice(SLICE_US), ..compare::spec(policy, &locks, &[]) };
-    let plan = stage.lab.plan.with_vms(vec![vm])?;
-    let hardware = Hardware { cpus: 2, ..stage.hardware(&plan.vms) };
-    let folder = stage.folder.join(policy.name());
-    let boot = plan.boot(hardware, &folder, Duration::from_secs(240))?;
-    let mut console = Vec::new();
-    Session::start(&boot)?.run(|event| {
-        if let Event::Console { bytes, .. } = event {
-            console.extend(bytes);
-        }
-    })?;
-    let console = String::from_utf8_lossy(&console);
-    let rows = console.lines().filter(|line| line.starts_with("@bench row"));
-    rows.map(|row| {
-        let number = |key: &str| -> Result<f64> {
-            let word = row.split(' ').find_map(|word| word.strip_prefix(key));
-            Ok(word.with_context(|| format!("no {key} in {row:?}"))?.parse::<f64>()?)
-        };
-        Ok(number("ops=")? / number("ticks=")? * 1e6)
-    })
-    .collect()
+    let [vm] = outcome::run(stage, policy.name(), 2, [vm])?;
+    Ok(vm.rows()?.iter().map(|row| row.ops as f64 / row.ticks as f64 * 1e6).collect())
 }
 
 /// The vCPU never leaves the loop, and with it the machine stands still.
@@ -170,13 +151,11 @@ fn forgets_interrupts(stage: &Stage<'_>) -> Result<()> {
     let plan = stage.lab.plan.with_vms(HAS_JUST_EXITED.specs())?;
     let hardware = Hardware { cpus: HAS_JUST_EXITED.cpus, ..stage.hardware(&plan.vms) };
     let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(60))?;
-    let (mut began, mut ended) = (false, false);
-    Session::start(&boot)?.run(|event| match event {
-        Event::Console { .. } => began = true,
-        Event::End { .. } => ended = true,
-        _ => {}
-    })?;
-    ensure!(began, "the guest did not begin; log: {}", boot.log.display());
-    ensure!(!ended, "it goes on here: let Bochs run the cases of interrupts disabled on AMD-V");
+    let vm = Seen::sound(&boot)?.take(0);
+    ensure!(!vm.console().is_empty(), "the guest did not begin; log: {}", boot.log.display());
+    ensure!(
+        vm.end.is_none(),
+        "it goes on here: let Bochs run the cases of interrupts disabled on AMD-V"
+    );
     Ok(())
 }

@@ -4,7 +4,6 @@ use anyhow::{Result, ensure};
 use hv_core::vm::Policy;
 
 use super::checks::small;
-use super::events::{Count, counted};
 use super::list::EACH_VENDOR;
 use super::{Case, Kind, Stage, outcome};
 use crate::vmfile::{PolicyName, Vcpus, VmSpec};
@@ -42,10 +41,10 @@ fn exit_once(stage: &Stage<'_>) -> Result<()> {
     for n in [2, 8] {
         // Each has a CPU for itself, so that nobody waits for one.
         let [vm] = outcome::run(stage, &n.to_string(), n, [vm(n, &line)])?;
-        let console = vm.finished("@bench done rows=3")?.console();
+        vm.finished("@bench done rows=3")?;
         for name in workloads {
-            let Count { ops, exits } = counted(&console, name)?;
-            let per_op = exits as f64 / ops as f64;
+            let row = vm.row(name)?;
+            let per_op = row.counted()? as f64 / row.ops as f64;
             ensure!(
                 (1.0..1.0 + BESIDE).contains(&per_op),
                 "{per_op} exits of the sender for {name} with {n} vCPUs"

@@ -1,14 +1,10 @@
 //! What it costs to switch between vCPUs, and to wake a CPU up.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use hv_core::vm::policy::Policy;
 
-use super::{Case, Kind, Stage};
-use crate::event::Event;
-use crate::machine::{Hardware, Machine};
-use crate::session::Session;
+use super::{Case, Kind, Stage, outcome};
+use crate::machine::Machine;
 use crate::vmfile::{Memory, PolicyName, Slice, Vcpus, VmSpec};
 
 use Kind::Checks;
@@ -70,24 +66,23 @@ fn between_vms(stage: &Stage<'_>) -> Result<()> {
         vm("one", "shim=pv workload=turn-yield", 1),
         vm("other", "shim=pv workload=turn-yield ops=20000", 1),
     ];
-    let there_and_back = ticks_per_op(stage, vms.into(), 1)?;
+    let there_and_back = ticks_per_op(stage, vms, 1)?;
     within("a switch to another VM", there_and_back / 2.0, SWITCH)
 }
 
 fn between_vcpus(stage: &Stage<'_>) -> Result<()> {
-    let there_and_back =
-        ticks_per_op(stage, vec![vm("both", "shim=pv workload=turn-yield", 2)], 1)?;
+    let there_and_back = ticks_per_op(stage, [vm("both", "shim=pv workload=turn-yield", 2)], 1)?;
     within("a switch to another vCPU", there_and_back / 2.0, SWITCH)
 }
 
 /// A second vCPU, which waits to be started, keeps the first from having its CPU for itself.
 fn wake(stage: &Stage<'_>) -> Result<()> {
-    let late = ticks_per_op(stage, vec![vm("wakes", "shim=pv workload=turn-wake", 2)], 1)?;
+    let late = ticks_per_op(stage, [vm("wakes", "shim=pv workload=turn-wake", 2)], 1)?;
     within("a wake by the timer", late, WAKE)
 }
 
 fn rouse(stage: &Stage<'_>) -> Result<()> {
-    let late = ticks_per_op(stage, vec![vm("rouses", "shim=pv workload=turn-rouse", 2)], 2)?;
+    let late = ticks_per_op(stage, [vm("rouses", "shim=pv workload=turn-rouse", 2)], 2)?;
     within("a wake by another CPU", late, ROUSE)
 }
 
@@ -98,22 +93,8 @@ fn within(what: &str, instructions: f64, most: f64) -> Result<()> {
 }
 
 /// What the only row of the first VM says of an operation.
-fn ticks_per_op(stage: &Stage<'_>, vms: Vec<VmSpec>, cpus: u32) -> Result<f64> {
-    let plan = stage.lab.plan.with_vms(vms)?;
-    let hardware = Hardware { cpus, ..stage.hardware(&plan.vms) };
-    let boot = plan.boot(hardware, &stage.folder, Duration::from_secs(120))?;
-    let mut console = Vec::new();
-    Session::start(&boot)?.run(|event| {
-        if let Event::Console { vm: 0, bytes } = event {
-            console.extend(bytes);
-        }
-    })?;
-    let console = String::from_utf8_lossy(&console);
-    let row = console.lines().find(|line| line.starts_with("@bench row"));
-    let row = row.with_context(|| format!("no row; log: {}\n{console}", boot.log.display()))?;
-    let number = |key: &str| -> Result<f64> {
-        let value = row.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        Ok(value.with_context(|| format!("no {key} in {row}"))?.parse()?)
-    };
-    Ok((number("ticks")? - number("empty")?) / number("ops")?)
+fn ticks_per_op<const N: usize>(stage: &Stage<'_>, vms: [VmSpec; N], cpus: u32) -> Result<f64> {
+    let outcomes = outcome::run(stage, "", cpus, vms)?;
+    let rows = outcomes.first().context("there is no VM")?.rows()?;
+    Ok(rows.first().context("the first VM has measured nothing")?.ticks_per_op())
 }

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use hv_core::host::report::Cause;
 
+use super::outcome::{End, Seen};
 use crate::boot::{Boot, Payload, complaints};
-use crate::event::Event;
-use crate::session::{Ended, Session};
+use crate::session::Ended;
 
 /// Something that must be seen.
 #[derive(Clone, Copy, Debug)]
@@ -22,38 +22,22 @@ pub enum Want {
     Refuses(&'static str),
 }
 
-struct VmEnd {
-    vm: u8,
-    cause: u32,
-    code: u64,
-    report: String,
-}
-
-/// What was seen.
-#[derive(Default)]
-struct Seen {
-    log: String,
-    consoles: Vec<(u8, Vec<u8>)>,
-    ends: Vec<VmEnd>,
-    faults: Vec<String>,
-    exit: Option<i32>,
-}
-
 /// Runs `boot` and looks for everything in `want`, and that the hypervisor does not fail.
 pub fn watch(boot: &Boot, want: &[Want]) -> Result<()> {
     let bare = matches!(boot.payload, Payload::Bare { .. });
-    let mut seen = Seen::default();
+    let (seen, ended) = Seen::run(boot)?;
     let mut missing: Vec<String> = Vec::new();
-    match Session::start(boot)?.run(|event| seen.event(event))? {
+    let mut exit = None;
+    match ended {
         Ended::Done => {}
         Ended::TimeLimit => missing.push(format!("an end within {} s", boot.limit.as_secs())),
-        Ended::Exited(status) if bare => seen.exit = status,
+        Ended::Exited(status) if bare => exit = status,
         Ended::Exited(status) => missing.push(format!(
             "the hypervisor's last word (the machine ended with {status:?})\n{}",
             complaints(&boot.folder)
         )),
     }
-    let unmet: Vec<&Want> = want.iter().filter(|w| !seen.has(w)).collect();
+    let unmet: Vec<&Want> = want.iter().filter(|want| !want.is_met(&seen, exit)).collect();
     missing.extend(unmet.iter().map(|w| format!("{w:?}")));
     if missing.is_empty() && seen.faults.is_empty() {
         // Logs of tests that passed are small; images are not.
@@ -67,9 +51,9 @@ pub fn watch(boot: &Boot, want: &[Want]) -> Result<()> {
     for fault in &seen.faults {
         text += &format!("\n{fault}");
     }
-    for end in &seen.ends {
+    for (vm, end) in &seen.ends {
         // Of VMs that did what they should, one line.
-        let whole = unmet.iter().any(|want| want.vm() == Some(end.vm));
+        let whole = unmet.iter().any(|want| want.vm() == Some(*vm));
         let report = if whole { &end.report } else { end.report.lines().next().unwrap_or("") };
         text += &format!("\n{report}");
     }
@@ -83,49 +67,27 @@ impl Want {
             Want::Log(_) | Want::Refuses(_) => None,
         }
     }
-}
 
-impl Seen {
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Console { vm, bytes } => {
-                match self.consoles.iter_mut().find(|(other, _)| *other == vm) {
-                    Some((_, text)) => text.extend(bytes),
-                    None => self.consoles.push((vm, bytes)),
-                }
+    /// Whether it was seen; `exit` is the exit status of the machine of a bare guest.
+    fn is_met(&self, seen: &Seen, exit: Option<i32>) -> bool {
+        let ended = |is: &dyn Fn(u8, &End) -> bool| seen.ends.iter().any(|(vm, end)| is(*vm, end));
+        match *self {
+            Want::Log(part) => seen.log.contains(part),
+            Want::Console(vm, part) => {
+                seen.vms.get(&vm).is_some_and(|vm| vm.console().contains(part))
             }
-            Event::Log(line) => self.log += &format!("{line}\n"),
-            Event::End { vm, cause, code, text } => {
-                self.ends.push(VmEnd { vm, cause, code, report: text });
-            }
-            Event::Panic { text } | Event::Malformed(text) => self.faults.push(text),
-            Event::Mark { .. }
-            | Event::Stat { .. }
-            | Event::Top { .. }
-            | Event::Machine(_)
-            | Event::Done => {}
-        }
-    }
-
-    fn has(&self, want: &Want) -> bool {
-        let ended = |is: &dyn Fn(&VmEnd) -> bool| self.ends.iter().any(is);
-        match *want {
-            Want::Log(part) => self.log.contains(part),
-            Want::Console(vm, part) => self.consoles.iter().any(|(other, bytes)| {
-                *other == vm && String::from_utf8_lossy(bytes).contains(part)
-            }),
             // isa-debug-exit makes 2 * code + 1 of a bare guest's code.
-            Want::Shutdown(0, code) if self.exit.is_some() => {
-                self.exit.is_some_and(|status| status as u64 == 2 * code + 1)
+            Want::Shutdown(0, code) if exit.is_some() => {
+                exit.is_some_and(|status| status as u64 == 2 * code + 1)
             }
-            Want::Shutdown(vm, code) => ended(&|end| {
-                end.vm == vm && end.cause == Cause::Shutdown as u32 && end.code == code
-            }),
+            Want::Shutdown(vm, code) => {
+                ended(&|of, end| of == vm && end.cause == Some(Cause::Shutdown) && end.code == code)
+            }
             Want::End(vm, cause, part) => {
-                ended(&|end| end.vm == vm && end.cause == cause as u32 && end.report.contains(part))
+                ended(&|of, end| of == vm && end.cause == Some(cause) && end.report.contains(part))
             }
             Want::Refuses(part) => {
-                ended(&|end| end.cause == Cause::Refused as u32 && end.report.contains(part))
+                ended(&|_, end| end.cause == Some(Cause::Refused) && end.report.contains(part))
             }
         }
     }
@@ -134,6 +96,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Event;
     use hv_core::host::link::HYPERVISOR;
 
     #[test]
@@ -151,7 +114,7 @@ mod tests {
             Want::End(1, Cause::Shutdown, "bye"),
             Want::Refuses("EPT"),
         ] {
-            assert!(seen.has(&want), "{want:?}");
+            assert!(want.is_met(&seen, None), "{want:?}");
         }
         for want in [
             Want::Console(0, "hello"),
@@ -162,14 +125,14 @@ mod tests {
             Want::Refuses("VMX"),
             Want::Log("hello"),
         ] {
-            assert!(!seen.has(&want), "{want:?}");
+            assert!(!want.is_met(&seen, None), "{want:?}");
         }
     }
 
     #[test]
     fn a_bare_guest_ends_by_the_debug_port() {
-        let seen = Seen { exit: Some(7), ..Seen::default() };
-        assert!(seen.has(&Want::Shutdown(0, 3)));
-        assert!(!seen.has(&Want::Shutdown(0, 7)));
+        let met = |want: Want| want.is_met(&Seen::default(), Some(7));
+        assert!(met(Want::Shutdown(0, 3)));
+        assert!(!met(Want::Shutdown(0, 7)));
     }
 }

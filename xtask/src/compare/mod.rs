@@ -25,6 +25,7 @@ mod table;
 pub use boots::{measure_all, spec};
 pub use join::Row;
 pub use progress::Progress;
+pub use rows::{GuestLine, GuestRow, parse};
 
 use crate::cli::CompareArgs;
 use crate::machine::{Hardware, Machine};

@@ -67,6 +67,18 @@ fn row(text: &str) -> Result<GuestRow> {
     Ok(row)
 }
 
+impl GuestRow {
+    /// Ticks of an operation, without those of the loop.
+    pub fn ticks_per_op(&self) -> f64 {
+        (self.ticks as f64 - self.empty as f64) / self.ops as f64
+    }
+
+    /// The exits that the guest counted.
+    pub fn counted(&self) -> Result<u64> {
+        self.exits.with_context(|| format!("{} counts no exits", self.name))
+    }
+}
+
 fn value<'a>(text: &'a str, key: &str) -> Result<&'a str> {
     let mut pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
     let found = pairs.find(|(name, _)| *name == key);

@@ -39,7 +39,7 @@ pub const CASES: &[Case] = &[
 const SURVIVED: Verdict = Err(Wrong::Other("the guest goes on"));
 
 /// An exception with an empty interrupt table.
-fn triple_fault() -> Verdict {
+pub(super) fn triple_fault() -> Verdict {
     let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
     // SAFETY: to be without handlers is what is wanted.
     unsafe {
@@ -88,7 +88,7 @@ fn write_read_only() -> Verdict {
     SURVIVED
 }
 
-fn halt() -> Verdict {
+pub(super) fn halt() -> Verdict {
     // The instruction, not the shim's call, which waits for an interrupt that is only pending. An
     // NMI would end it; nobody sends one.
     // SAFETY: nothing is touched.
@@ -116,7 +116,7 @@ fn exit_flood() -> Verdict {
     }
 }
 
-fn crash(message: &[u8]) -> Verdict {
+pub(super) fn crash(message: &[u8]) -> Verdict {
     let _ = sys::crash(message.as_ptr() as u64, message.len() as u64);
     SURVIVED
 }

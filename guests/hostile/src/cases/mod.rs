@@ -19,8 +19,10 @@ mod modes;
 mod neighbours;
 mod nmis;
 mod nowhere;
+mod remains;
 mod shadows;
 mod share;
+mod share_ends;
 mod share_pair;
 mod shared;
 mod smp;
@@ -162,12 +164,14 @@ pub fn all() -> impl Iterator<Item = Case> {
         shared::CASES,
         share::CASES,
         neighbours::CASES,
+        remains::CASES,
         crate::forms::CASES,
         // The other CPUs run from here on.
         smp::CASES,
         smp_calls::CASES,
         areas::CASES,
         share_pair::CASES,
+        share_ends::CASES,
         deaf::CASES,
         events::CASES,
         ends::CASES,

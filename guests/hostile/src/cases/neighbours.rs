@@ -4,6 +4,7 @@
 //! With the option `tag=N` each leaves marks of its own.
 
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest_kernel::apic::{self, TIMER_VECTOR};
@@ -39,8 +40,16 @@ const TURNS: u64 = 200;
 type Xmm = [u64; 32];
 
 /// Marks of this VM and nobody else.
-fn tag() -> u64 {
+pub(super) fn tag() -> u64 {
     0x5eed_0000_0000_0000 | info::options().number("tag").unwrap_or(1) << 32
+}
+
+/// The addresses of RAM that nobody uses: above the image, and below what the end of the memory is used for.
+pub(super) fn unused() -> Range<u64> {
+    const FIRST: u64 = 8 << 20;
+    const LAST: u64 = 1 << 20;
+    let end = info::memory().map(|r| r.end).max().unwrap_or(0);
+    FIRST..end.saturating_sub(LAST).max(FIRST)
 }
 
 fn give_way() -> Verdict {
@@ -125,12 +134,9 @@ fn keep_xmm() -> Verdict {
 /// each of which looks at a part of the memory.
 fn keep_pattern() -> Verdict {
     const PARTS: u64 = 16;
-    /// Above the image, and below what the end of the memory is used for.
-    const FIRST: u64 = 8 << 20;
-    const LAST: u64 = 1 << 20;
-    let end = info::memory().map(|r| r.end).max().unwrap_or(0);
-    let words = end.saturating_sub(FIRST + LAST) / 8;
-    let place = |word: u64| (FIRST + 8 * word) as *mut u64;
+    let unused = unused();
+    let words = (unused.end - unused.start) / 8;
+    let place = |word: u64| (unused.start + 8 * word) as *mut u64;
     let value = |word: u64| (tag() + word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // SAFETY: RAM that nobody uses.
     (0..words).for_each(|word| unsafe { place(word).write_volatile(value(word)) });

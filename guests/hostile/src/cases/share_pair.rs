@@ -45,9 +45,9 @@ const STILL: u64 = 1_000;
 /// What [`Talk`] says when all is over.
 const OVER: u64 = 1 << 40;
 /// What is read where nothing is.
-const ABSENT: u64 = u64::MAX;
+pub(super) const ABSENT: u64 = u64::MAX;
 
-type Words = [AtomicU64; WORDS];
+pub(super) type Words = [AtomicU64; WORDS];
 
 /// The page where they talk.
 #[repr(C)]
@@ -62,20 +62,20 @@ struct Talk {
 }
 
 /// What is at a physical address of a page that others may change.
-fn at<T>(gpa: PhysAddr) -> &'static T {
+pub(super) fn at<T>(gpa: PhysAddr) -> &'static T {
     // SAFETY: all below 4 GiB is identity mapped. `T` is made of atomics, so whatever is there and whoever
     // writes it, and be it nothing, the value is valid.
     unsafe { &*(gpa.as_u64() as *const T) }
 }
 
 /// A page of this VM's that has never been used.
-fn page<T>() -> (PhysAddr, &'static T) {
+pub(super) fn page<T>() -> (PhysAddr, &'static T) {
     let gpa = frames::allocate_fresh().start_address();
     let gpa = PhysAddr::new(gpa.as_u64());
     (gpa, at(gpa))
 }
 
-fn comes(condition: impl FnMut() -> bool, why: &'static str) -> Verdict {
+pub(super) fn comes(condition: impl FnMut() -> bool, why: &'static str) -> Verdict {
     sound(timer::spin_until(PATIENCE, condition), why)
 }
 
@@ -89,21 +89,21 @@ fn offer(slot: u8, gpa: PhysAddr, access: Access) -> Verdict {
         .map_err(|_| Wrong::Other("an offer is refused"))
 }
 
-fn holds(page: &Words, value: u64) -> bool {
+pub(super) fn holds(page: &Words, value: u64) -> bool {
     page.iter().all(|word| word.load(Ordering::Relaxed) == value)
 }
 
-fn fill(page: &Words, value: u64) {
+pub(super) fn fill(page: &Words, value: u64) {
     page.iter().for_each(|word| word.store(value, Ordering::Relaxed));
 }
 
 /// Whether the page holds this value for as long as a stale translation may be used.
-fn stays(page: &Words, value: u64) -> bool {
+pub(super) fn stays(page: &Words, value: u64) -> bool {
     !timer::spin_until(STILL, || !holds(page, value)) && holds(page, value)
 }
 
 /// Every CPU of the grantee has written since.
-fn all_write(page: &Words, cpus: u64) -> bool {
+pub(super) fn all_write(page: &Words, cpus: u64) -> bool {
     let before: [u64; MOST] = core::array::from_fn(|cpu| page[cpu].load(Ordering::Relaxed));
     let cpus = usize::try_from(cpus).unwrap_or(MOST).min(MOST);
     let wrote = |cpu: usize| page[cpu].load(Ordering::Relaxed) != before[cpu];

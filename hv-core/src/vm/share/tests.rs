@@ -85,7 +85,9 @@ impl Runs {
         for (at, &argument) in [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::Rcx].iter().zip(arguments) {
             registers.set(*at, argument);
         }
+        let before = self.hardware.syncs;
         assert_eq!(hypercall(&mut self.vcpu, &mut self.hardware), Outcome::Advance);
+        self.forget(before);
         let status = Status::from_code(self.vcpu.registers.get(Gpr::Rax)).expect("a status");
         (status, self.vcpu.registers.get(Gpr::Rdx))
     }
@@ -96,10 +98,16 @@ impl Runs {
         self.vcpu.post.set_place(Place::Running(1));
         self.hardware.sync_translations(&self.vcpu.vm.generation);
         self.vcpu.settle_flush(&mut self.hardware);
+        self.forget(before);
+        self.running = true;
+    }
+
+    /// The CPU keeps nothing if it has flushed since it had flushed so often. One that waits in a call does what it
+    /// is asked meanwhile.
+    fn forget(&mut self, before: u32) {
         if self.hardware.syncs != before {
             self.tlb.clear();
         }
-        self.running = true;
     }
 
     fn leave(&mut self) {
@@ -265,6 +273,22 @@ fn of_two_that_revoke_the_same_one_ends_it() {
     assert_eq!(grantor.call(share::OFFER, &[7, PAGE, 1, 0]).0, Status::Success);
     vm.revoked(7, 0);
     assert_eq!(grantor.call(share::OFFER, &[7, PAGE, 1, 0]).0, Status::AlreadyDone);
+}
+
+#[test]
+fn one_that_waits_for_others_does_what_it_is_asked() {
+    let (mut grantor, mut grantee) = shared();
+    let gpa = window(RAM) + 5 * PAGE;
+    assert_eq!(grantee.call(share::OFFER, &[7, 2 * PAGE, 0, 1]).0, Status::Success);
+    assert_eq!(grantor.call(share::MAP, &[1, 7, 5]).0, Status::Success);
+    grantor.hardware.tick = 10_000;
+    assert_eq!(grantor.call(share::REVOKE, &[7]), (Status::Again, 1));
+    grantor.leave();
+    assert!(grantee.reach(gpa, true).is_some(), "it has not exited");
+    assert_eq!(grantee.call(share::REVOKE, &[7]), (Status::Success, 0), "nobody runs there");
+    assert_eq!(grantee.reach(gpa, true), None);
+    grantee.leave();
+    assert_eq!(grantor.call(share::REVOKE, &[7]), (Status::Success, 0));
 }
 
 #[test]
