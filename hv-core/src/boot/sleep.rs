@@ -196,7 +196,7 @@ fn next(vcpu: &Vcpu, now: u64) -> u64 {
 }
 
 /// Whether a vCPU that sleeps has something to do at the TSC `now`, its time limit included.
-#[inline(never)]
+#[inline]
 fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
     let link = &mut output::Host { vm: vcpu.vm.number };
     // What a VM has written is sent in time, whoever runs.

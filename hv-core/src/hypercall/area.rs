@@ -103,6 +103,7 @@ impl Vcpu {
     /// Does an end of interrupt that the flag has signalled, and takes the flag back if its end
     /// would no longer be without effect: then the guest finds 0 there and uses the register.
     /// Called before priorities are looked at.
+    #[inline]
     pub fn settle_eoi(&mut self) {
         if let Some(vector) = self.registered.eoi
             && (self.flag() == 0 || !self.apic.eoi_may_wait(vector))

@@ -42,6 +42,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// An interrupt from a source that has an entry in the local vector table.
+    #[inline]
     pub fn raise(&mut self, source: LocalInterrupt) -> Effect {
         let entry = self.page.get(source.offset());
         if self.mode() == Mode::Disabled || entry & MASKED != 0 {
