@@ -132,8 +132,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         };
         let began = now;
         let Some((mut unit, left)) = next else {
-            vcpus.idle();
-            now = tsc();
+            now = vcpus.idle();
             vcpus.account.idle = vcpus.account.idle.wrapping_add(now.wrapping_sub(began));
             continue;
         };
@@ -445,17 +444,15 @@ impl Visit for Turn {
 
     #[inline]
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> (Leave, u64) {
-        let (mut now, mut halted) = (self.began, 0u64);
+        let mut halted = 0u64;
+        vcpu.begin_slice(self.yield_at, self.began);
         loop {
-            vcpu.begin_slice(self.yield_at, now);
             vcpu.info.steal.preempted = 0;
             let leave = run(vcpu, guest);
             vcpu.info.steal.preempted = 1;
             let halts = self.stays.filter(|_| leave == Leave::Halted);
             let Some((machine, mail)) = halts else { return (leave, halted) };
-            let woken;
-            (woken, now) = halts_here(machine, mail, self.yield_at, vcpu, &mut halted);
-            if !woken {
+            if !halts_here(machine, mail, self.yield_at, vcpu, &mut halted) {
                 return (leave, halted);
             }
             guest.has_halted();

@@ -175,9 +175,9 @@ impl Vcpus<'_> {
         alarm.into_iter().chain(slice_end).min()
     }
 
-    /// Halts this CPU until something is due for one of its vCPUs or it is told something.
+    /// Halts this CPU until something is due for one of its vCPUs or it is told something. Returns the TSC.
     #[inline(never)]
-    pub(super) fn idle(&mut self) {
+    pub(super) fn idle(&mut self) -> u64 {
         if core::mem::take(&mut self.writes) {
             let resting = self.resting.iter_mut().map(|resting| &mut resting.unit);
             let asleep = self.places.iter_mut().flatten().chain(resting);
@@ -185,7 +185,7 @@ impl Vcpus<'_> {
         }
         let alarm = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
         let resting = self.resting.as_ref().map_or(u64::MAX, |resting| resting.due);
-        halt(self.machine, self.mail, alarm.min(resting));
+        halt(self.machine, self.mail, alarm.min(resting))
     }
 }
 
@@ -218,19 +218,20 @@ fn send_output(vcpu: &mut Vcpu) {
     }
 }
 
-/// Halts this CPU until something is due at the TSC `due`, or it is told something.
+/// Halts this CPU until something is due at the TSC `due`, or it is told something. Returns the TSC.
 #[inline]
-fn halt(machine: &Machine, mail: &Mail, due: u64) {
+fn halt(machine: &Machine, mail: &Mail, due: u64) -> u64 {
+    let now = tsc();
     // Interrupts are off until the halt: what comes behind this look ends it.
-    if !mail.waits() {
-        let now = tsc();
-        machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now);
+    if mail.waits() {
+        return now;
     }
+    machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now)
 }
 
 /// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. Whether it has something to
-/// do, and the TSC then; it has not if nothing of its own is left that could end the halt, the TSC `until` has come, or
-/// the CPU is told something. The ticks are added to `halted`.
+/// do; it has not if nothing of its own is left that could end the halt, the TSC `until` has come, or the CPU is told
+/// something. The ticks are added to `halted`.
 #[inline(never)]
 pub(super) fn halts_here(
     machine: &Machine,
@@ -238,7 +239,7 @@ pub(super) fn halts_here(
     until: u64,
     vcpu: &mut Vcpu,
     halted: &mut u64,
-) -> (bool, u64) {
+) -> bool {
     let since = tsc();
     if vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
         vcpu.apic.resume_software();
@@ -246,6 +247,7 @@ pub(super) fn halts_here(
     let mut now = since;
     let woken = loop {
         if wakes(vcpu, now) {
+            vcpu.go_on(now);
             break true;
         }
         let due = next(vcpu, now).min(until);
@@ -253,11 +255,10 @@ pub(super) fn halts_here(
             break false;
         }
         send_output(vcpu);
-        halt(machine, mail, due);
-        now = tsc();
+        now = halt(machine, mail, due);
     };
     let ticks = now.saturating_sub(since);
     vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(ticks);
     *halted = halted.saturating_add(ticks);
-    (woken, now)
+    woken
 }

@@ -42,28 +42,36 @@ fn base() -> u64 {
     unsafe { rdmsr(APIC_BASE) }
 }
 
-fn page(register: u32) -> *mut u32 {
-    let page = base() & 0xf_ffff_f000;
+/// Where a register is in xAPIC mode.
+fn place(base: u64, register: u32) -> *mut u32 {
+    let page = base & 0xf_ffff_f000;
     (page.wrapping_add(u64::from(register) << 4)) as *mut u32
 }
 
 fn read(register: u32) -> u32 {
-    if base() & BASE_X2APIC != 0 {
+    let base = base();
+    if base & BASE_X2APIC != 0 {
         // SAFETY: in x2APIC mode the registers named above are MSRs from 800h on.
         unsafe { rdmsr(X2APIC_MSRS.wrapping_add(register)) as u32 }
     } else {
         // SAFETY: in xAPIC mode the page is mapped (it lies below 4 GiB) and uncached by the MTRRs.
-        unsafe { ptr::read_volatile(page(register)) }
+        unsafe { ptr::read_volatile(place(base, register)) }
     }
 }
 
 fn write(register: u32, value: u32) {
-    if base() & BASE_X2APIC != 0 {
+    write_by(base(), register, value);
+}
+
+/// The same, where the base is known.
+#[inline]
+fn write_by(base: u64, register: u32, value: u32) {
+    if base & BASE_X2APIC != 0 {
         // SAFETY: as in `read`; the callers write what the registers allow.
         unsafe { wrmsr(X2APIC_MSRS.wrapping_add(register), u64::from(value)) }
     } else {
         // SAFETY: as in `read`.
-        unsafe { ptr::write_volatile(page(register), value) }
+        unsafe { ptr::write_volatile(place(base, register), value) }
     }
 }
 
@@ -87,11 +95,6 @@ pub fn init() {
         // SAFETY: masks every input of the legacy PICs, which the hypervisor does not use.
         unsafe { x86_64::instructions::port::Port::<u8>::new(pic_mask).write(0xff) };
     }
-}
-
-/// Ends the interrupt in service. Without one, as after an NMI or the spurious interrupt, it has no effect.
-fn end_of_interrupt() {
-    write(EOI, 0);
 }
 
 fn send(target: u32, command: u32) {
@@ -207,16 +210,21 @@ impl Timer {
         }
     }
 
-    /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`; it is `now`.
-    pub fn halt_until(self, deadline: u64, now: u64) {
+    /// Halts this CPU until an interrupt or, at the latest, TSC `deadline`; it is `now`. Returns the TSC.
+    #[inline]
+    pub fn halt_until(self, deadline: u64, now: u64) -> u64 {
         self.arm(deadline, now);
+        let base = base();
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
-        end_of_interrupt();
-        // It has not fired: it must not end the guest's time for nothing.
-        if tsc() < deadline {
+        // Without one in service, as after an NMI or the spurious interrupt, it has no effect.
+        write_by(base, EOI, 0);
+        let now = tsc();
+        if now < deadline {
+            // It has not fired: it must not end the guest's time for nothing.
             self.disarm();
         }
+        now
     }
 }
 
@@ -225,5 +233,6 @@ pub fn take_interrupts() {
     x86_64::instructions::interrupts::enable();
     x86_64::instructions::nop();
     x86_64::instructions::interrupts::disable();
-    end_of_interrupt();
+    // As in `halt_until`.
+    write(EOI, 0);
 }

@@ -104,8 +104,8 @@ fn finish_late(
     advanced: bool,
 ) -> bool {
     if advanced && vcpu.due == EVENTS {
-        events(vcpu, hardware);
-        let (now, due) = (hardware.tsc(), vcpu.due);
+        let now = events(vcpu, hardware);
+        let due = vcpu.due;
         if now <= due {
             count(vcpu, hardware, reason, call, now);
             return set_slice(due, now, hardware, left);
@@ -176,8 +176,7 @@ pub fn run(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> Leave {
         now = hardware.tsc();
         if now >= vcpu.due {
             now = if vcpu.due == EVENTS {
-                events(vcpu, hardware);
-                hardware.tsc()
+                events(vcpu, hardware)
             } else {
                 match attend(vcpu, hardware, now) {
                     Ok(now) => now,
@@ -255,8 +254,7 @@ fn come_back(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u
     if !due {
         return Ok(now);
     }
-    events(vcpu, hardware);
-    Ok(hardware.tsc())
+    Ok(events(vcpu, hardware))
 }
 
 /// Everything that may be due before an entry, and when the next thing is. Returns the TSC when all is done.
@@ -311,13 +309,15 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
 }
 
 /// What is left of [`attend`] where nothing has happened but that an interrupt came, or that its
-/// priority or the timer changed.
+/// priority or the timer changed. Returns the TSC when it is done.
 #[inline(never)]
-fn events(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
+fn events(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> u64 {
     vcpu.settle_eoi();
     vcpu.due = u64::MAX;
     interrupts(vcpu, hardware);
-    vcpu.follow_timer(hardware.tsc());
+    let now = hardware.tsc();
+    vcpu.follow_timer(now);
+    now
 }
 
 fn expire_timer(vcpu: &mut Vcpu, now: u64) {

@@ -260,13 +260,19 @@ impl Vcpu {
     #[inline]
     pub fn begin_slice(&mut self, slice_end: u64, now: u64) {
         self.slice_end = slice_end;
-        self.horizon = self.far.min(slice_end);
+        self.go_on(now);
+        self.follow_timer(now);
+    }
+
+    /// It goes on with the same slice, and its timer is looked at before the next entry.
+    #[inline]
+    pub fn go_on(&mut self, now: u64) {
+        self.horizon = self.far.min(self.slice_end);
         // Bochs does not leave a guest with IF=0 for an interrupt, so what another vCPU has to say may
         // have to wait for this.
         if self.vm.is_told {
             self.horizon = self.horizon.min(now.saturating_add(self.vm.slice));
         }
-        self.follow_timer(now);
     }
 
     /// Whether others wait for its CPU.

@@ -47,7 +47,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     /// Requesting virtual interrupt: the highest vector that waits, 0 for none. The lower byte of
     /// the guest interrupt status, to be written when software has posted an interrupt.
     pub fn rvi(&self) -> u8 {
-        self.page.highest(Vectors::Irr).unwrap_or(0)
+        self.page.top_of(Vectors::Irr).unwrap_or(0)
     }
 
     /// Servicing virtual interrupt: the highest vector in service, 0 for none. The upper byte of
