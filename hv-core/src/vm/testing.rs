@@ -73,6 +73,8 @@ pub struct Fake {
     pub shadow: bool,
     pub nmi_blocked: bool,
     pub window: (bool, bool),
+    /// How often that was asked for.
+    pub windows: u32,
     pub time: Cell<u64>,
     /// Added by each look at the TSC.
     pub tick: u64,
@@ -126,6 +128,7 @@ impl Fake {
             shadow: false,
             nmi_blocked: false,
             window: (false, false),
+            windows: 0,
             time: Cell::new(STARTED),
             tick: 0,
             length: 3,
@@ -316,6 +319,7 @@ impl Hardware for Fake {
     }
     fn request_window(&mut self, interrupt: bool, nmi: bool) {
         self.window = (interrupt, nmi);
+        self.windows += 1;
     }
     fn apic_changed(&mut self, x2apic: bool) {
         self.apic_mode = Some(x2apic);

@@ -3,6 +3,7 @@ use crate::device::apic::{Trigger, Vectors};
 use crate::host::report::Cause;
 use crate::vm::exit::PortAccess;
 use crate::vm::hardware::Kept;
+use crate::vm::post::{Notice, Place};
 use crate::vm::testing::{Fake, RFLAGS_IF, STARTED, Setup, vcpu, with_timer};
 use crate::vm::{Gpr, Hardware, MachineType};
 use std::boxed::Box;
@@ -492,4 +493,100 @@ fn a_timer_that_is_faster_than_the_hypervisor_leaves_the_guest_time() {
     }
     go(&mut v, &mut h);
     assert!(h.slices.iter().all(|&slice| slice > 0), "{:?}", h.slices);
+}
+
+/// A vCPU whose timer is due at [`STARTED`] + 10,000.
+fn armed() -> (Vcpu, Fake) {
+    let (mut v, mut h) = vcpu();
+    interrupts_on(&mut h);
+    with_timer(&mut v);
+    let deadline = (STARTED + 10_000).wrapping_add(v.tsc_offset);
+    let _ = crate::emulate::msr::write_deadline(&mut v, &mut h, deadline);
+    (v, h)
+}
+
+/// The same, away since it gave way.
+fn away() -> (Vcpu, Fake) {
+    let (mut v, mut h) = armed();
+    v.begin_slice(STARTED + 100_000, STARTED);
+    h.then(|_, _| Exit::Pause);
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
+    h.windows = 0;
+    (v, h)
+}
+
+#[test]
+fn one_that_comes_back_to_nothing_new_goes_on_at_once() {
+    let (mut v, mut h) = away();
+    h.pass(1_000);
+    v.begin_slice(h.time.get() + 2_000, h.time.get());
+    h.then(|_, h| {
+        assert!(*h.slices.last().unwrap() <= 2_000, "the new slice: {:?}", h.slices);
+        assert_eq!((h.windows, h.delivered.len()), (0, 0), "nothing was looked at");
+        Exit::TimeSlice
+    });
+    h.pass(10);
+    go(&mut v, &mut h);
+}
+
+#[test]
+fn one_that_comes_back_finds_what_has_happened_meanwhile() {
+    // What others have left.
+    let (mut v, mut h) = away();
+    let _ = v.post.leave(Notice::Vector(0x51, Trigger::Edge));
+    h.then(|_, h| {
+        assert_eq!(h.delivered, [Event::interrupt(0x51)]);
+        Exit::Pause
+    });
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
+
+    // A flush that was asked for, and a mapping that is gone.
+    let (mut v, mut h) = away();
+    let asked = v.post.ask_flush();
+    let owed = h.show_info(false).unwrap();
+    v.vm.generation.publish(owed);
+    let (syncs, flushes) = (h.syncs, h.flushes.len());
+    h.then(move |v, h| {
+        assert!(h.syncs > syncs && h.flushes.len() > flushes);
+        v.post.set_place(Place::Running(0));
+        assert_eq!(v.post.runs_unflushed(asked), None, "whoever asked knows");
+        Exit::Pause
+    });
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
+
+    // Its timer, and the end of its VM's time.
+    let (mut v, mut h) = away();
+    h.pass(20_000);
+    h.then(|_, h| {
+        assert_eq!(h.delivered, [Event::interrupt(0x40)]);
+        Exit::Pause
+    });
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
+    let mut v = Setup { time_limit: STARTED + 5_000, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    v.begin_slice(STARTED + 100_000, STARTED);
+    h.then(|_, _| Exit::Pause);
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
+    h.pass(6_000);
+    v.begin_slice(STARTED + 100_000, h.time.get());
+    h.then(|_, _| panic!("entered"));
+    assert_eq!(run(&mut v, &mut h), Leave::Ended);
+}
+
+#[test]
+fn one_that_wakes_up_is_given_the_interrupt_that_woke_it() {
+    let (mut v, mut h) = armed();
+    v.begin_slice(u64::MAX, STARTED);
+    h.then(|_, _| Exit::Hlt);
+    assert_eq!(run(&mut v, &mut h), Leave::Halted);
+    h.pass(20_000);
+    let now = h.time.get();
+    assert!(v.wakes(&mut h, now));
+    v.look_at_events();
+    v.go_on(now);
+    h.then(|_, h| {
+        assert_eq!(h.delivered, [Event::interrupt(0x40)]);
+        Exit::Pause
+    });
+    go(&mut v, &mut h);
 }
