@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     case("xmm-with-xsave", Expected::Survives, || with_xcr0(X87 | SSE, keep_xmm)),
     case("xcr0-shrinks", Expected::Survives, || with_xcr0(X87 | SSE, shrink)),
     case("pattern", Expected::Depends, || with_sse(keep_pattern)),
+    case("registers", Expected::Survives, registers),
     case("apic-page", Expected::Depends, apic_page),
     case("reset", Expected::Depends, reset),
 ];
@@ -168,6 +169,49 @@ fn shrink() -> Verdict {
         give_way()?;
         if xmm() != values {
             return Err(Wrong::Other("a component that left XCR0 lost its value"));
+        }
+    }
+    Ok(())
+}
+
+/// STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE and TSC_AUX.
+const LIVE_MSRS: [u32; 6] =
+    [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, KERNEL_GS_BASE, 0xc000_0103];
+
+/// DR0 to DR3, and CR2.
+fn live_registers() -> [u64; 5] {
+    let (a, b, c, d, e): (u64, u64, u64, u64, u64);
+    // SAFETY: reading them has no effect.
+    unsafe {
+        asm!("mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3", "mov {}, cr2",
+            out(reg) a, out(reg) b, out(reg) c, out(reg) d, out(reg) e);
+    }
+    [a, b, c, d, e]
+}
+
+/// Registers that stay in the CPU while a vCPU runs hold this VM's values, whether it has just written them or some
+/// turns ago.
+fn registers() -> Verdict {
+    let rdtscp = core::arch::x86_64::__cpuid(0x8000_0001).edx & 1 << 27 != 0;
+    let msrs = &LIVE_MSRS[..if rdtscp { 6 } else { 5 }];
+    for turn in 0..TURNS {
+        // Below 2^31, so that they are legal wherever they stand.
+        let value = |n: usize| (tag() >> 16 & 0xff_0000) | ((turn / 4) << 4) | n as u64;
+        if turn % 4 == 0 {
+            // SAFETY: nothing here uses what they are for: no SYSCALL, no SWAPGS, and no breakpoint is on.
+            unsafe {
+                (0..).zip(msrs).for_each(|(n, &msr)| Msr::new(msr).write(value(n)));
+                asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", "mov cr2, {}",
+                    in(reg) value(6), in(reg) value(7), in(reg) value(8), in(reg) value(9), in(reg) value(10));
+            }
+        }
+        give_way()?;
+        // SAFETY: the MSRs are there, and reading them has no effect.
+        if !(0..).zip(msrs).all(|(n, &msr)| unsafe { Msr::new(msr).read() } == value(n)) {
+            return Err(Wrong::Other("an MSR holds another value"));
+        }
+        if live_registers() != [6, 7, 8, 9, 10].map(value) {
+            return Err(Wrong::Other("a debug register or CR2 holds another value"));
         }
     }
     Ok(())

@@ -84,6 +84,20 @@ pub const CASES: &[Case] = &[
         }),
     },
     Case {
+        name: "registers-beside-a-neighbour",
+        about: "VMs on one CPU have MSRs and debug registers of their own, those that stay in the CPU as well",
+        on: EVERYWHERE,
+        kind: Boots(Trial {
+            vms: &[
+                neighbour("first", "case=registers tag=1"),
+                neighbour("second", "case=registers tag=2"),
+                neighbour("third", "case=registers tag=3"),
+            ],
+            want: &[Want::Shutdown(0, 0), Want::Shutdown(1, 0), Want::Shutdown(2, 0)],
+            ..BOOT
+        }),
+    },
+    Case {
         name: "apic-page-beside-a-neighbour",
         about: "the local APIC's page carries nothing from one VM in x2APIC mode to another",
         on: APIC_PAGE,
