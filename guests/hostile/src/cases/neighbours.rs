@@ -195,8 +195,14 @@ fn registers() -> Verdict {
     let rdtscp = core::arch::x86_64::__cpuid(0x8000_0001).edx & 1 << 27 != 0;
     let msrs = &LIVE_MSRS[..if rdtscp { 6 } else { 5 }];
     for turn in 0..TURNS {
-        // Below 2^31, so that they are legal wherever they stand.
-        let value = |n: usize| (tag() >> 16 & 0xff_0000) | ((turn / 4) << 4) | n as u64;
+        // Below 2^31, so that they are legal wherever they stand. Every second time all VMs have the same, and
+        // the first that changes them finds them in the CPU.
+        let written = turn / 4;
+        let own = match written % 2 {
+            0 => 0,
+            _ => (tag() >> 16 & 0xff_0000) | (written << 4),
+        };
+        let value = |n: usize| own | n as u64;
         if turn % 4 == 0 {
             // SAFETY: nothing here uses what they are for: no SYSCALL, no SWAPGS, and no breakpoint is on.
             unsafe {
