@@ -257,8 +257,8 @@ pub(super) fn halts_here(
         send_output(vcpu);
         now = halt(machine, mail, due);
     };
-    let ticks = now.saturating_sub(since);
-    vcpu.halted_ticks = vcpu.halted_ticks.saturating_add(ticks);
-    *halted = halted.saturating_add(ticks);
+    let ticks = now.wrapping_sub(since);
+    vcpu.halted_ticks = vcpu.halted_ticks.wrapping_add(ticks);
+    *halted = halted.wrapping_add(ticks);
     woken
 }

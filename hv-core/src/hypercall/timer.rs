@@ -33,6 +33,7 @@ pub fn arm(vcpu: &mut Vcpu, hardware: &mut impl Hardware, deadline: u64) {
 
 /// The timer is due. If the guest has stored a later deadline meanwhile, the timer moves there;
 /// otherwise it fires.
+#[inline]
 pub fn expire(vcpu: &mut Vcpu, now: u64) {
     if vcpu.registered.armed != 0 {
         // First cleared, then read: a guest that sees 0 arms by call, one that stored before sees

@@ -320,6 +320,7 @@ fn events(vcpu: &mut Vcpu, hardware: &mut impl Backend) -> u64 {
     now
 }
 
+#[inline]
 fn expire_timer(vcpu: &mut Vcpu, now: u64) {
     let now = now.wrapping_add(vcpu.tsc_offset);
     match vcpu.apic.timer_due() {
@@ -331,6 +332,7 @@ fn expire_timer(vcpu: &mut Vcpu, now: u64) {
 }
 
 /// Delivers an NMI or an interrupt, or asks for an exit when that becomes possible.
+#[inline(always)]
 fn interrupts(vcpu: &mut Vcpu, hardware: &mut impl Backend) {
     let mut busy = hardware.pending_event().is_some();
     if vcpu.nmi && !busy && hardware.nmi_allowed() {
@@ -395,6 +397,7 @@ impl Vcpu {
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`. Where the CPU delivers interrupts
     /// itself, [`resume_software`](crate::device::apic::VirtualApic::resume_software) is called once before.
+    #[inline]
     pub fn wakes(&mut self, link: &mut dyn Link, now: u64) -> bool {
         if self.post.waits() {
             return true;

@@ -70,6 +70,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// An interrupt message arrives for this APIC.
+    #[inline]
     pub fn post(&mut self, vector: u8, trigger: Trigger) -> Effect {
         if self.mode() == Mode::Disabled || !self.enabled {
             return Effect::None;
