@@ -96,8 +96,8 @@ impl<T> Queue<T> {
         self.insert(member);
     }
 
-    /// The next to run, and the ticks that it may. It still counts here until [`put_back`](Queue::put_back),
-    /// [`give_way`](Queue::give_way) or [`leave`](Queue::leave).
+    /// The next to run, and the ticks that it may. It still counts here until [`put_back`](Queue::put_back) or
+    /// [`leave`](Queue::leave), or until [`settle`](Queue::settle) and [`turn`](Queue::turn) say who follows.
     #[inline(never)]
     pub fn pick(&mut self) -> Option<(Box<Member<T>>, u64)> {
         let member = Line::first_of(&mut self.staying, &mut self.movable, self.time)?;

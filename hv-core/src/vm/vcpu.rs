@@ -378,13 +378,6 @@ impl Vcpu {
         hardware.tsc().wrapping_add(self.tsc_offset)
     }
 
-    /// Nanoseconds since the VM started.
-    pub fn ns_since_start(&self, hardware: &impl Hardware) -> u64 {
-        let ticks = hardware.tsc().saturating_sub(self.vm.started);
-        let ns = u128::from(ticks).saturating_mul(1_000_000_000);
-        ns.checked_div(u128::from(self.vm.tsc_hz)).unwrap_or(0) as u64
-    }
-
     /// A general register by number, RSP included.
     pub fn gpr(&self, hardware: &mut impl Hardware, number: u8) -> u64 {
         if number == Gpr::Rsp as u8 {

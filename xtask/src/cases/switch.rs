@@ -45,9 +45,9 @@ const TURN: f64 = 720.0;
 /// The same, less a call that does nothing: one vCPU saved, and another loaded.
 const SWITCH: f64 = 600.0;
 /// From the wake of a halted CPU to the guest.
-const WAKE: f64 = 550.0;
+const WAKE: f64 = 500.0;
 /// The same with Bochs' AMD-V, where interrupts are delivered by software.
-const WAKE_BY_SOFTWARE: f64 = 740.0;
+const WAKE_BY_SOFTWARE: f64 = 680.0;
 /// The same, with what the CPU that interrupts it does until then.
 const ROUSE: f64 = 2250.0;
 
