@@ -97,7 +97,7 @@ fn tables(vm: &Vm) -> Option<u64> {
 fn raise(mails: &[Mail], end: &End) {
     let (cpu, slot) = match end.post.raise(end.port) {
         Place::Queued => return,
-        Place::Running(cpu) => (cpu, None),
+        Place::Running(cpu) | Place::Resting(cpu) => (cpu, None),
         Place::Asleep { cpu, slot } => (cpu, Some(slot)),
     };
     if let Some(mail) = mails.get(usize::from(cpu)) {

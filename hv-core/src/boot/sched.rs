@@ -13,7 +13,7 @@ use spin::Mutex;
 use super::finish::Report;
 use super::home::{Instance, Unit};
 use super::machine::Machine;
-use super::sleep::{Resting, halts_here};
+use super::sleep::{Here, Resting, halts_here};
 use crate::host::report::Cause;
 use crate::hw::extension;
 use crate::hw::instructions::tsc;
@@ -90,6 +90,8 @@ pub(super) struct Vcpus<'a> {
     pub(super) woken: Option<(Unit, u64)>,
     /// There are other CPUs, to which vCPUs can move.
     pub(super) shares: bool,
+    /// What one that halts has to know of this.
+    here: &'static Here,
     /// Others may want to run beside the one that runs.
     pub(super) others: bool,
     /// Whom the one that ran last would have run next.
@@ -103,10 +105,13 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
     else {
         return;
     };
+    let index = cpu.index as u16;
+    let shares = machine.online.load(Ordering::Acquire) > 1;
     let mut vcpus = Vcpus {
+        here: Box::leak(Box::new(Here { machine, mail, queue, index, shares })),
         machine,
         mail,
-        index: cpu.index as u16,
+        index,
         queue,
         places: Vec::with_capacity(vcpus_of(machine)),
         free: Vec::with_capacity(vcpus_of(machine)),
@@ -116,7 +121,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         last: None,
         woken: None,
         others: false,
-        shares: machine.online.load(Ordering::Acquire) > 1,
+        shares,
         preferred: None,
         account: Account::default(),
         cpu,
@@ -146,6 +151,7 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
         let ran = now.saturating_sub(began).saturating_sub(halted);
         vcpus.account.turns = vcpus.account.turns.wrapping_add(1);
         vcpus.account.busy = vcpus.account.busy.wrapping_add(ran);
+        vcpus.account.idle = vcpus.account.idle.wrapping_add(halted);
         match leave {
             Leave::Yielded | Leave::YieldedTo(_) | Leave::Preempted | Leave::Mail => {
                 unit.payload.preempted_at = NonZeroU64::new(now);
@@ -362,12 +368,10 @@ impl Vcpus<'_> {
             self.machine.speculation.at_switch();
         }
         // One that runs alone looks once a slice for others that it could help.
-        let others = self.others;
-        let yield_at = self.yield_at(others.then(|| began.saturating_add(left)));
+        let until = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
+        let yield_at = if self.others { until.min(began.saturating_add(left)) } else { until };
         instance.vcpu.post.set_place(Place::Running(self.index));
-        // Where others look for CPUs that are idle, a halted one is to be seen.
-        let stays = (!others).then_some((self.machine, self.mail));
-        let turn = Turn { yield_at: yield_at.unwrap_or(u64::MAX), began, stays };
+        let turn = Turn { yield_at, began, left, until, here: self.here };
         let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or_else(|| {
@@ -435,8 +439,12 @@ struct Turn {
     yield_at: u64,
     /// The TSC.
     began: u64,
-    /// Nobody else wants to run here or can come: it may halt without leaving the CPU.
-    stays: Option<(&'static Machine, &'static Mail)>,
+    /// The ticks that it may.
+    left: u64,
+    /// The TSC at which something is due for another that sleeps here.
+    until: u64,
+    /// Where it may halt without leaving the CPU.
+    here: &'static Here,
 }
 
 impl Visit for Turn {
@@ -444,16 +452,14 @@ impl Visit for Turn {
 
     #[inline]
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> (Leave, u64) {
-        let mut halted = 0u64;
+        let before = vcpu.halted_ticks;
         vcpu.begin_slice(self.yield_at, self.began);
         loop {
             vcpu.info.steal.preempted = 0;
             let leave = run(vcpu, guest);
             vcpu.info.steal.preempted = 1;
-            let halts = self.stays.filter(|_| leave == Leave::Halted);
-            let Some((machine, mail)) = halts else { return (leave, halted) };
-            if !halts_here(machine, mail, self.yield_at, vcpu, &mut halted) {
-                return (leave, halted);
+            if leave != Leave::Halted || !halts_here(self.here, self.left, self.until, vcpu) {
+                return (leave, vcpu.halted_ticks.wrapping_sub(before));
             }
             guest.has_halted();
         }

@@ -5,12 +5,15 @@ extern crate alloc;
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering;
 
-use super::home::Unit;
+use spin::Mutex;
+
+use super::home::{Instance, Unit};
 use super::machine::Machine;
 use super::sched::Vcpus;
 use crate::host::report::Cause;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
+use crate::sched::Queue;
 use crate::vm::post::{Mail, Place};
 use crate::vm::{Features, Vcpu};
 
@@ -105,8 +108,14 @@ impl Vcpus<'_> {
                 None if now < vcpu.vm.time_limit => return self.sleep(unit, now),
                 None => {}
             }
-        } else if !wakes(vcpu, now) {
-            return self.sleep(unit, now);
+        } else {
+            // What a VM has written is sent in time, whoever runs.
+            if now >= vcpu.send_at {
+                send_output(vcpu);
+            }
+            if !wakes(vcpu, now) {
+                return self.sleep(unit, now);
+            }
         }
         self.join_at_once(unit);
     }
@@ -167,14 +176,6 @@ impl Vcpus<'_> {
         self.alarms.set(slot, due);
     }
 
-    /// The TSC at which the one that runs makes room: at the end of its slice if others wait, or when the
-    /// first of those that sleep has something to do. `None` if there is neither.
-    #[inline]
-    pub(super) fn yield_at(&self, slice_end: Option<u64>) -> Option<u64> {
-        let alarm = self.alarms.first().map(|(due, _)| due);
-        alarm.into_iter().chain(slice_end).min()
-    }
-
     /// Halts this CPU until something is due for one of its vCPUs or it is told something. Returns the TSC.
     #[inline(never)]
     pub(super) fn idle(&mut self) -> u64 {
@@ -199,10 +200,6 @@ fn next(vcpu: &Vcpu, now: u64) -> u64 {
 #[inline]
 fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
     let link = &mut output::Host { vm: vcpu.vm.number };
-    // What a VM has written is sent in time, whoever runs.
-    if now >= vcpu.send_at {
-        vcpu.send_output(link);
-    }
     let wakes = vcpu.wakes(link, now) || now >= vcpu.vm.time_limit;
     if wakes {
         vcpu.look_at_events();
@@ -229,36 +226,54 @@ fn halt(machine: &Machine, mail: &Mail, due: u64) -> u64 {
     machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now)
 }
 
+/// What a vCPU that halts has to know of its CPU.
+pub(super) struct Here {
+    pub(super) machine: &'static Machine,
+    pub(super) mail: &'static Mail,
+    pub(super) queue: &'static Mutex<Queue<Instance>>,
+    pub(super) index: u16,
+    /// There are other CPUs.
+    pub(super) shares: bool,
+}
+
 /// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. Whether it has something to
-/// do; it has not if nothing of its own is left that could end the halt, the TSC `until` has come, or the CPU is told
-/// something. The ticks are added to `halted`.
+/// do, and then has a slice of `left` ticks where there are other CPUs; it has not if somebody else wants to run, nothing
+/// of its own is left that could end the halt, something is due for another at the TSC `until`, or the CPU is told
+/// something.
 #[inline(never)]
-pub(super) fn halts_here(
-    machine: &Machine,
-    mail: &Mail,
-    until: u64,
-    vcpu: &mut Vcpu,
-    halted: &mut u64,
-) -> bool {
+pub(super) fn halts_here(here: &Here, left: u64, until: u64, vcpu: &mut Vcpu) -> bool {
+    let &Here { machine, mail, queue, index, shares } = here;
+    vcpu.post.set_place(Place::Resting(index));
+    let stays = match shares {
+        true => queue.lock().rests(&machine.board),
+        false => queue.lock().is_empty(),
+    };
+    if !stays {
+        return false;
+    }
     let since = tsc();
     if vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
         vcpu.apic.resume_software();
     }
     let mut now = since;
-    let woken = loop {
+    let mut woken = loop {
         if wakes(vcpu, now) {
-            vcpu.go_on(now);
             break true;
         }
-        let due = next(vcpu, now).min(until);
-        if due == u64::MAX || due <= now || mail.waits() {
+        let due = next(vcpu, now);
+        if due == u64::MAX || until <= now || mail.waits() {
             break false;
         }
         send_output(vcpu);
-        now = halt(machine, mail, due);
+        now = halt(machine, mail, due.min(until));
     };
-    let ticks = now.wrapping_sub(since);
-    vcpu.halted_ticks = vcpu.halted_ticks.wrapping_add(ticks);
-    *halted = halted.wrapping_add(ticks);
+    if shares {
+        // Somebody who was sent here has announced it.
+        woken &= machine.board.resume(index.into());
+        vcpu.slice_end = until.min(now.saturating_add(left));
+    }
+    vcpu.go_on(now);
+    vcpu.post.set_place(Place::Running(index));
+    vcpu.halted_ticks = vcpu.halted_ticks.wrapping_add(now.wrapping_sub(since));
     woken
 }

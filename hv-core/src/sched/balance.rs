@@ -78,6 +78,28 @@ impl<T> Queue<T> {
             self.called = board.was_called(self.cpu);
         }
         let idle = self.weight == 0 || self.called;
+        self.seek(board, tried, idle)
+    }
+
+    /// The one that was picked halts, and stays: others see this CPU idle until it [resumes](Board::resume). `false` if
+    /// somebody waits, here or where this CPU can take them from.
+    #[inline(never)]
+    pub fn rests(&mut self, board: &Board) -> bool {
+        if !self.is_empty() {
+            return false;
+        }
+        // What it is behind then is no debt.
+        self.fresh = true;
+        board.publish(self.cpu, self.shared(), (0, 0), 0, 0);
+        // Who waits elsewhere from now on finds this CPU idle.
+        let stays = self.seek(board, 0, true).is_none();
+        if !stays {
+            board.resume(self.cpu);
+        }
+        stays
+    }
+
+    fn seek(&mut self, board: &Board, tried: u64, idle: bool) -> Option<usize> {
         if !idle && tried == 0 && ahead(self.time, self.look_at) < 0 {
             return None;
         }

@@ -8,6 +8,7 @@ use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicI64, AtomicU64};
 
 /// The bit of a CPU in a mask of CPUs.
+#[inline]
 pub(super) fn bit(cpu: usize) -> u64 {
     u32::try_from(cpu).ok().and_then(|cpu| 1_u64.checked_shl(cpu)).unwrap_or(0)
 }
@@ -92,6 +93,13 @@ impl Board {
         may.min_by_key(|&(_, weight)| weight).map_or(last, |(cpu, _)| cpu)
     }
 
+    /// A CPU that was seen idle is not; `false` if somebody was sent to it, or it was called, meanwhile.
+    #[inline]
+    pub fn resume(&self, cpu: usize) -> bool {
+        self.claim(bit(cpu)) != 0
+    }
+
+    #[inline]
     fn claim(&self, cpus: u64) -> u64 {
         self.idle.0.fetch_and(!cpus, SeqCst) & cpus
     }

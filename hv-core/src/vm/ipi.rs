@@ -81,7 +81,7 @@ impl Vcpu {
     fn fetch(&mut self, place: Place, link: &mut dyn Link) {
         let cpu = match place {
             Place::Queued => return,
-            Place::Running(cpu) => cpu,
+            Place::Running(cpu) | Place::Resting(cpu) => cpu,
             Place::Asleep { cpu, slot } => {
                 if let Some(mail) = self.mails.get(usize::from(cpu)) {
                     mail.put(slot);

@@ -93,6 +93,21 @@ impl<const N: usize> Machine<N> {
     }
 }
 
+impl<const N: usize> Machine<N> {
+    /// One that runs on the CPU halts and stays, until somebody else is to run there, who then does.
+    fn rests(&self, cpu: usize, mut own: Box<Member<()>>) {
+        let Cpu { queue, mail, line } = &self.cpus[cpu];
+        if queue.lock().unwrap().rests(&self.board) {
+            while !mail.waits() {
+                line.halt();
+            }
+            self.board.resume(cpu);
+        }
+        queue.lock().unwrap().leave(&mut own, SLICE / 4);
+        self.runs(cpu);
+    }
+}
+
 fn member() -> Box<Member<()>> {
     Box::new(Member::new((), NORMAL, SLICE, ANYWHERE))
 }
@@ -152,5 +167,35 @@ fn an_idle_cpu_is_given_to_one_who_wakes_up_or_called_to_one_who_waits() {
         });
         let placed = *placed.lock().unwrap();
         assert!(matches!((placed, called), (0, 0) | (1, 0b001)), "{placed}, {called:#b}");
+    });
+}
+
+#[test]
+fn a_cpu_on_which_one_rests_gets_who_waits() {
+    all_orders(|| {
+        let machine = Machine::<2>::new(2);
+        machine.cpus[1].queue.lock().unwrap().join(member());
+        let (own, _) = machine.cpus[1].queue.lock().unwrap().pick().unwrap();
+        let other = machine.clone();
+        together([Box::new(move || other.rests(1, own)) as _], || machine.runs(0));
+    });
+}
+
+#[test]
+fn one_that_rests_goes_on_or_another_is_sent_there() {
+    all_orders(|| {
+        let machine = Machine::<2>::new(0);
+        machine.cpus[1].queue.lock().unwrap().join(member());
+        let _own = machine.cpus[1].queue.lock().unwrap().pick().unwrap();
+        assert!(machine.cpus[1].queue.lock().unwrap().rests(&machine.board));
+        let (other, resumes) = (machine.clone(), Arc::new(Mutex::new(false)));
+        let resumed = resumes.clone();
+        let wakes = move || *resumed.lock().unwrap() = other.board.resume(1);
+        let mut placed = 0;
+        together([Box::new(wakes) as _], || placed = machine.board.place(1, 0b10));
+        let resumed = *resumes.lock().unwrap();
+        // Sent to a CPU that goes on, or to one that sees that it is not its own any more.
+        assert!(placed == 1, "{placed}, {resumed}");
+        assert!(resumed || !machine.board.resume(1));
     });
 }

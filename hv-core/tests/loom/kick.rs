@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{CPU, Home, orders, together};
 
 /// A vCPU waits until so many have come. Each says so and kicks it, or only disturbs it.
-fn waits_for(all: u32, others: [fn(&Home, &AtomicU32); 2]) {
+fn waits_for(all: u32, others: [fn(&Home, &AtomicU32); 2], halt: fn(&Home)) {
     let home = Home::new();
     home.post.set_place(Place::Running(CPU));
     let come = Arc::new(AtomicU32::new(0));
@@ -21,7 +21,7 @@ fn waits_for(all: u32, others: [fn(&Home, &AtomicU32); 2]) {
             home.line.take();
             home.post.take();
             if home.post.begin_wait() {
-                home.sleep();
+                halt(&home);
             }
             home.post.end_wait();
         }
@@ -39,10 +39,14 @@ fn disturbs(home: &Home, _: &AtomicU32) {
 
 #[test]
 fn kicks_end_a_wait_or_the_next() {
-    orders(Some(3), || waits_for(2, [comes; 2]));
+    for halt in [Home::sleep, Home::rest] {
+        orders(Some(3), move || waits_for(2, [comes; 2], halt));
+    }
 }
 
 #[test]
 fn a_kick_is_not_lost_beside_a_notice() {
-    orders(Some(3), || waits_for(1, [comes, disturbs]));
+    for halt in [Home::sleep, Home::rest] {
+        orders(Some(3), move || waits_for(1, [comes, disturbs], halt));
+    }
 }

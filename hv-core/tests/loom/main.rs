@@ -114,7 +114,7 @@ impl Home {
     fn fetch(&self, place: Place) {
         match place {
             Place::Queued => return,
-            Place::Running(cpu) => assert_eq!(cpu, CPU),
+            Place::Running(cpu) | Place::Resting(cpu) => assert_eq!(cpu, CPU),
             Place::Asleep { cpu, slot } => {
                 assert_eq!(cpu, CPU);
                 self.mail.put(slot);
@@ -131,6 +131,15 @@ impl Home {
             self.line.halt();
         }
         self.post.set_place(Place::Queued);
+        self.post.set_place(Place::Running(CPU));
+    }
+
+    /// It halts, and stays on its CPU until it has something.
+    fn rest(&self) {
+        self.post.set_place(Place::Resting(CPU));
+        while !self.post.waits() {
+            self.line.halt();
+        }
         self.post.set_place(Place::Running(CPU));
     }
 

@@ -48,6 +48,10 @@ pub struct Seen {
 struct Cpu {
     queue: Queue<usize>,
     running: Option<(Box<Member<usize>>, u64)>,
+    /// Who has halted and stays, and the ticks that it has had and is not yet charged for.
+    resting: Option<(Box<Member<usize>>, u64)>,
+    /// What the one that runs had before it last halted, likewise.
+    before: u64,
     /// Who woke up where nobody wanted to run, and the ticks that it may.
     woken: Option<(Box<Member<usize>>, u64)>,
     /// Counts decisions, so that an event of an earlier one is known.
@@ -81,7 +85,14 @@ impl Machine {
             Some(Box::new(Member::new(number, vcpu.weight, SLICE, vcpu.affinity)))
         };
         let queue = |cpu| Queue::new(cpu, vcpus.len(), SLICE);
-        let cpu = |cpu| Cpu { queue: queue(cpu), running: None, woken: None, decision: 0 };
+        let cpu = |cpu| Cpu {
+            queue: queue(cpu),
+            running: None,
+            resting: None,
+            before: 0,
+            woken: None,
+            decision: 0,
+        };
         let mut machine = Machine {
             now: 0,
             seen: vec![Seen::default(); vcpus.len()],
@@ -162,6 +173,12 @@ impl Machine {
     }
 
     fn wake(&mut self, number: usize) {
+        if let Some(cpu) = self.rests_on(number) {
+            if self.board.resume(cpu) {
+                return self.resume(cpu);
+            }
+            self.lie_down(cpu);
+        }
         let Some(mut member) = self.asleep[number].take() else { return };
         let cpu = self.board.place(self.seen[number].last, member.affinity());
         match self.cpus[cpu].queue.begin(&mut member) {
@@ -174,20 +191,54 @@ impl Machine {
         self.decide(cpu);
     }
 
+    fn rests_on(&self, number: usize) -> Option<usize> {
+        let rests = |cpu: &Cpu| cpu.resting.as_ref().is_some_and(|(m, _)| m.payload == number);
+        self.cpus.iter().position(rests)
+    }
+
+    /// The one that has halted there and stayed goes on.
+    fn resume(&mut self, cpu: usize) {
+        let Some((member, before)) = self.cpus[cpu].resting.take() else { return };
+        let seen = &mut self.seen[member.payload];
+        seen.work = self.vcpus[member.payload].work;
+        let ticks = seen.work.min(SLICE);
+        let of = &mut self.cpus[cpu];
+        (of.running, of.before) = (Some((member, self.now)), before);
+        of.decision += 1;
+        let decision = of.decision;
+        self.at(self.now + ticks, Event::Decides(cpu, decision));
+    }
+
+    /// The one that has halted there and stayed makes room.
+    fn lie_down(&mut self, cpu: usize) {
+        let Some((mut member, ran)) = self.cpus[cpu].resting.take() else { return };
+        self.board.resume(cpu);
+        self.cpus[cpu].queue.leave(&mut member, ran);
+        let number = member.payload;
+        self.asleep[number] = Some(member);
+    }
+
     /// The one that runs there has, until now; it, if it wants to go on.
     fn stop(&mut self, cpu: usize) -> Option<Box<Member<usize>>> {
         let (mut member, began) = self.cpus[cpu].running.take()?;
         let (number, ran) = (member.payload, self.now - began);
-        let queue = &mut self.cpus[cpu].queue;
         let seen = &mut self.seen[number];
         seen.had += ran;
         seen.work = seen.work.saturating_sub(ran);
-        if seen.work == 0 {
-            queue.leave(&mut member, ran);
-            self.asleep[number] = Some(member);
+        let over = seen.work == 0;
+        let ran = ran + core::mem::take(&mut self.cpus[cpu].before);
+        let queue = &mut self.cpus[cpu].queue;
+        if over {
+            if queue.rests(&self.board) {
+                self.cpus[cpu].resting = Some((member, ran));
+            } else {
+                queue.leave(&mut member, ran);
+                self.asleep[number] = Some(member);
+            }
             self.at(self.now + self.vcpus[number].sleep, Event::Wakes(number));
             return None;
         }
+        let seen = &mut self.seen[number];
         (seen.waits, seen.since) = (Some(cpu), self.now);
         queue.settle(&mut member, ran, false);
         Some(member)
@@ -209,7 +260,11 @@ impl Machine {
 
     fn decide(&mut self, cpu: usize) {
         self.decisions += 1;
+        self.lie_down(cpu);
         let mut last = self.stop(cpu);
+        if self.cpus[cpu].resting.is_some() {
+            return;
+        }
         self.pull(cpu);
         let (member, left) = loop {
             let of = &mut self.cpus[cpu];

@@ -5,8 +5,10 @@
 pub enum Place {
     /// On no CPU, but it will be: it looks at its post before.
     Queued,
-    /// It runs on this CPU, or is halted there: then no other vCPU is on it, nor one of its VM anywhere.
+    /// It runs on this CPU.
     Running(u16),
+    /// It is halted on this CPU, which is interrupted if it is left something.
+    Resting(u16),
     /// It sleeps, and belongs to this CPU under this number.
     Asleep {
         /// The CPU.
@@ -21,6 +23,7 @@ impl Place {
         match self {
             Place::Queued => 0,
             Place::Running(cpu) => 1 | (cpu as u64) << 8,
+            Place::Resting(cpu) => 3 | (cpu as u64) << 8,
             Place::Asleep { cpu, slot } => 2 | (cpu as u64) << 8 | (slot as u64) << 32,
         }
     }
@@ -30,6 +33,7 @@ impl Place {
         match packed as u8 {
             1 => Place::Running(cpu),
             2 => Place::Asleep { cpu, slot },
+            3 => Place::Resting(cpu),
             _ => Place::Queued,
         }
     }

@@ -43,7 +43,9 @@ fn a_vcpu_is_fetched_from_where_it_is_and_once() {
     let post = post(0);
     assert_eq!(post.leave(Notice::Nmi), Place::Queued);
     post.take();
-    for place in [Place::Running(31), Place::Asleep { cpu: 2, slot: 1023 }, Place::Queued] {
+    for place in
+        [Place::Running(31), Place::Resting(7), Place::Asleep { cpu: 2, slot: 1023 }, Place::Queued]
+    {
         post.set_place(place);
         assert_eq!(post.leave(Notice::Nmi), place);
         assert_eq!(post.leave(Notice::Vector(0x50, Trigger::Edge)), Place::Queued, "it is coming");
