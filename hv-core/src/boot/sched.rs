@@ -235,7 +235,18 @@ impl Vcpus<'_> {
         self.shares && unit.affinity() & !(1 << (self.index & 63)) != 0
     }
 
-    /// Another's state is to come to this CPU: that of whoever has it here goes.
+    /// The state of a vCPU is to come to this CPU, if it is not there.
+    #[inline]
+    fn make_way(&mut self, instance: &Instance) {
+        if !instance.state.is_loaded() {
+            if self.cpu.occupied {
+                self.make_room();
+            }
+            self.cpu.occupied = true;
+        }
+    }
+
+    /// That of whoever has it here goes.
     #[inline(never)]
     fn make_room(&mut self) {
         if let Some(mut resting) = self.resting.take() {
@@ -367,6 +378,8 @@ impl Vcpus<'_> {
             self.cpu.last = number;
             self.machine.speculation.at_switch();
         }
+        // Whoever rested here may have an alarm from now on.
+        self.make_way(instance);
         // One that runs alone looks once a slice for others that it could help.
         let until = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
         let yield_at = if self.others { until.min(began.saturating_add(left)) } else { until };
@@ -380,15 +393,9 @@ impl Vcpus<'_> {
         })
     }
 
-    /// Puts a vCPU on this CPU, with all of its state, and does `visit`.
+    /// Puts a vCPU on this CPU, with all of its state, and does `visit`; [way was made](Vcpus::make_way) for it.
     #[inline]
     fn visit<T: Visit>(&mut self, instance: &mut Instance, visit: T) -> Option<T::Answer> {
-        if !instance.state.is_loaded() {
-            if self.cpu.occupied {
-                self.make_room();
-            }
-            self.cpu.occupied = true;
-        }
         let Instance { vcpu, state, .. } = instance;
         self.machine.vendor.with_guest(&mut self.cpu.on, state, vcpu, visit)
     }
@@ -417,6 +424,7 @@ impl Vcpus<'_> {
                 let home = instance.home;
                 if leave != Leave::Stopped {
                     if begins(instance.vcpu, leave) {
+                        self.make_way(instance);
                         let report = self.visit(instance, Tell).flatten();
                         *home.report.lock() = report.map(Box::new);
                     }
