@@ -129,8 +129,12 @@ pub fn schedule(cpu: &mut Cpu, machine: &'static Machine) {
     vcpus.arrive();
     let mut now = tsc();
     while machine.vms.load(Ordering::Acquire) != 0 {
-        vcpus.read_mail();
-        vcpus.wake_due(now);
+        if vcpus.mail.waits() || vcpus.is_due(now) {
+            // Those that wake up come to a queue that knows what the one that ran last has had.
+            vcpus.settle_last();
+            vcpus.take_mail();
+            vcpus.wake_due(now);
+        }
         let next = match vcpus.last.take() {
             Some((unit, ran, gives_way)) => Some(vcpus.turn(unit, ran, gives_way)),
             None => vcpus.next(),
@@ -193,6 +197,14 @@ impl Vcpus<'_> {
             self.call(idle);
         }
         Some(woken)
+    }
+
+    #[inline(never)]
+    fn settle_last(&mut self) {
+        if let Some((unit, ran, gives_way)) = &mut self.last {
+            let (ran, gives_way) = (core::mem::take(ran), core::mem::take(gives_way));
+            self.queue.lock().settle(unit, ran, gives_way);
+        }
     }
 
     /// The one that ran last has run so long and wants to go on, perhaps behind others: who runs next, and for how

@@ -44,23 +44,23 @@ impl Vcpus<'_> {
     }
 
     /// Sees to those that others have told something, and to those that have come.
-    #[inline]
-    pub(super) fn read_mail(&mut self) {
-        if self.mail.waits() {
-            self.take_mail();
-        }
-    }
-
     #[inline(never)]
-    fn take_mail(&mut self) {
+    pub(super) fn take_mail(&mut self) {
         let (mail, now) = (self.mail, tsc());
         if mail.take(|slot| self.rouse(slot, now)) {
             self.arrive();
         }
     }
 
-    /// Wakes those for which something is due by themselves at the TSC `now`.
+    /// Whether something is due at the TSC `now` for one of those that sleep, by itself.
     #[inline]
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.resting.as_ref().is_some_and(|resting| resting.due <= now)
+            || self.alarms.first().is_some_and(|(due, _)| due <= now)
+    }
+
+    /// Wakes those for which it is.
+    #[inline(never)]
     pub(super) fn wake_due(&mut self, now: u64) {
         if let Some(Resting { unit, slot, .. }) = self.resting.take_if(|resting| resting.due <= now)
         {
