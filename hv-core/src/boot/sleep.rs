@@ -106,7 +106,8 @@ impl Vcpus<'_> {
                     unit.payload.start_up(&self.machine.vendor, page);
                 }
                 None if now < vcpu.vm.time_limit => return self.sleep(unit, now),
-                None => {}
+                // It leaves before it is entered.
+                None => vcpu.attend(),
             }
         } else {
             // What a VM has written is sent in time, whoever runs.
