@@ -99,6 +99,11 @@ impl Vcpus<'_> {
         {
             return self.left(unit, leave);
         }
+        // What a VM has written is sent in time, whoever runs, and by one as well that waits to be started: what woke it
+        // must not be due any more when it sleeps again.
+        if now >= vcpu.send_at {
+            send_output(vcpu);
+        }
         if vcpu.waits_for_startup {
             match vcpu.startup.take() {
                 Some(page) => {
@@ -109,14 +114,8 @@ impl Vcpus<'_> {
                 // It leaves before it is entered.
                 None => vcpu.attend(),
             }
-        } else {
-            // What a VM has written is sent in time, whoever runs.
-            if now >= vcpu.send_at {
-                send_output(vcpu);
-            }
-            if !wakes(vcpu, now) {
-                return self.sleep(unit, now);
-            }
+        } else if !wakes(vcpu, now) {
+            return self.sleep(unit, now);
         }
         self.join_at_once(unit);
     }
