@@ -342,13 +342,7 @@ impl Vcpus<'_> {
 
     /// A vCPU wants to run: here, or where nobody does.
     #[inline(never)]
-    fn join(&mut self, unit: Unit) {
-        self.join_at_once(unit);
-    }
-
-    /// The same, with no call.
-    #[inline(always)]
-    pub(super) fn join_at_once(&mut self, mut unit: Unit) {
+    pub(super) fn join(&mut self, mut unit: Unit) {
         let here = usize::from(self.index);
         let cpu = match self.shares {
             true => self.machine.board.place(here, unit.affinity()),

@@ -117,7 +117,7 @@ impl Vcpus<'_> {
         } else if !wakes(vcpu, now) {
             return self.sleep(unit, now);
         }
-        self.join_at_once(unit);
+        self.join(unit);
     }
 
     /// A vCPU has nothing to do at the TSC `now`.
@@ -155,7 +155,9 @@ impl Vcpus<'_> {
         }
         let send_at = instance.vcpu.send_at;
         self.writes |= send_at != u64::MAX;
-        let resting = Resting { unit, slot, due: alarm.min(send_at) };
+        // Whoever wakes all that is due until now comes to an end, whatever this one has left undone.
+        let due_at = alarm.min(send_at).max(now.saturating_add(1));
+        let resting = Resting { unit, slot, due: due_at };
         if resting.unit.payload.state.is_loaded() {
             self.resting = Some(resting);
         } else {

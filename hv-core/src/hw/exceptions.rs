@@ -45,7 +45,8 @@ unsafe extern "C" {
     static exception_stubs: u8;
 }
 
-// One 16-byte stub a vector. Those of interrupts have nothing to do. Vectors 8, 10-14, 17, 21, 29, 30 push an error code themselves.
+// One 16-byte stub a vector. Those of interrupts have nothing to do. Vectors 8, 10-14, 17, 21, 29, 30 push an error
+// code themselves.
 global_asm!(
     ".balign 16",
     ".global exception_stubs",
