@@ -1,5 +1,6 @@
 //! From the boot loader to running VMs: memory, tables, the other CPUs, the bundle.
 
+mod choose;
 mod clean;
 mod entry;
 mod finish;
@@ -12,6 +13,7 @@ mod sleep;
 mod smp;
 mod start;
 mod trampoline;
+mod turn;
 
 use core::fmt::Write;
 

@@ -13,7 +13,8 @@ use spin::Mutex;
 use super::finish::Report;
 use super::home::{Instance, Unit};
 use super::machine::Machine;
-use super::sleep::{Here, Resting, halts_here};
+use super::sleep::Resting;
+use super::turn::{Here, Turn};
 use crate::host::report::Cause;
 use crate::hw::extension;
 use crate::hw::instructions::tsc;
@@ -22,8 +23,7 @@ use crate::hw::vendor::Visit;
 use crate::sched::{Alarms, Member, Queue};
 use crate::vm::exit::Leave;
 use crate::vm::hardware::Backend;
-use crate::vm::post::{Mail, Notice, Place, Post, Then, lowest};
-use crate::vm::run::run;
+use crate::vm::post::{Mail, Notice, Place, Post, Then};
 use crate::vm::{Options, Vcpu};
 
 /// One CPU's own.
@@ -47,7 +47,12 @@ impl Cpu {
 
     /// The same, with no call.
     #[inline(always)]
-    fn put_away_here(&mut self, machine: &Machine, instance: &mut Instance, moves: bool) {
+    pub(super) fn put_away_here(
+        &mut self,
+        machine: &Machine,
+        instance: &mut Instance,
+        moves: bool,
+    ) {
         let Instance { vcpu, state, .. } = instance;
         self.occupied &= !state.is_loaded();
         machine.vendor.put_away(&mut self.on, state, vcpu, moves);
@@ -56,11 +61,11 @@ impl Cpu {
 
 /// What a CPU has done. Nobody else writes it or reads it, until the CPU says it at the end.
 #[derive(Default)]
-struct Account {
+pub(super) struct Account {
     /// Times that a vCPU ran until it left.
     turns: u64,
     /// vCPUs that were taken from other CPUs.
-    taken: u64,
+    pub(super) taken: u64,
     /// TSC ticks of those turns, and those in which there was nothing to run.
     busy: u64,
     idle: u64,
@@ -95,8 +100,8 @@ pub(super) struct Vcpus<'a> {
     /// Others may want to run beside the one that runs.
     pub(super) others: bool,
     /// Whom the one that ran last would have run next.
-    preferred: Option<&'static Post>,
-    account: Account,
+    pub(super) preferred: Option<&'static Post>,
+    pub(super) account: Account,
 }
 
 /// Runs vCPUs until the last VM of the machine has ended.
@@ -188,52 +193,6 @@ fn vcpus_of(machine: &Machine) -> usize {
 }
 
 impl Vcpus<'_> {
-    /// Who runs next and for how many ticks, where the one that ran last does not want to go on.
-    #[inline]
-    fn next(&mut self) -> Option<(Unit, u64)> {
-        let Some(woken) = self.woken.take() else { return self.decide() };
-        if self.shares {
-            let idle = self.queue.lock().publish(&self.machine.board);
-            self.call(idle);
-        }
-        Some(woken)
-    }
-
-    #[inline(never)]
-    fn settle_last(&mut self) {
-        if let Some((unit, ran, gives_way)) = &mut self.last {
-            let (ran, gives_way) = (core::mem::take(ran), core::mem::take(gives_way));
-            self.queue.lock().settle(unit, ran, gives_way);
-        }
-    }
-
-    /// The one that ran last has run so long and wants to go on, perhaps behind others: who runs next, and for how
-    /// many ticks.
-    #[inline]
-    fn turn(&mut self, mut unit: Unit, ran: u64, gives_way: bool) -> (Unit, u64) {
-        let preferred = self.preferred.take();
-        if let Some(post) = preferred {
-            self.fetch(post);
-        }
-        let mut queue = self.queue.lock();
-        queue.settle(&mut unit, ran, gives_way);
-        if self.shares {
-            drop(queue);
-            self.help();
-            queue = self.queue.lock();
-        }
-        let preferred = preferred.and_then(|post| queue.prefer(self.index.into(), &is(post)));
-        let next = queue.turn(unit, preferred, |unit| {
-            let moves = self.moves(unit);
-            self.cpu.put_away_here(self.machine, &mut unit.payload, moves);
-        });
-        let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
-        self.others = self.shares || !queue.is_empty();
-        drop(queue);
-        self.call(idle);
-        next
-    }
-
     /// A vCPU goes where others may take it from, or leaves: its state does not stay here.
     #[inline]
     pub(super) fn put_away(&mut self, unit: &mut Member<Instance>) {
@@ -243,7 +202,7 @@ impl Vcpus<'_> {
 
     /// Whether it may go to another CPU.
     #[inline]
-    fn moves(&self, unit: &Member<Instance>) -> bool {
+    pub(super) fn moves(&self, unit: &Member<Instance>) -> bool {
         self.shares && unit.affinity() & !(1 << (self.index & 63)) != 0
     }
 
@@ -269,101 +228,6 @@ impl Vcpus<'_> {
         let woken = self.woken.as_mut().map(|(unit, _)| unit);
         for unit in [last, woken].into_iter().flatten() {
             self.cpu.put_away(self.machine, &mut unit.payload, false);
-        }
-    }
-
-    /// Who runs next and for how many ticks; whoever is to move to this CPU has come then.
-    #[inline(never)]
-    fn decide(&mut self) -> Option<(Unit, u64)> {
-        let preferred = self.preferred.take();
-        if let Some(post) = preferred {
-            self.fetch(post);
-        }
-        // The first time nobody is found the others see this CPU idle, and only then it looks for the last time.
-        for _ in 0..2 {
-            self.help();
-            let mut queue = self.queue.lock();
-            let picked = preferred
-                .and_then(|post| queue.prefer(self.index.into(), &is(post)))
-                .or_else(|| queue.pick());
-            let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
-            self.others = self.shares || !queue.is_empty();
-            drop(queue);
-            self.call(idle);
-            if picked.is_some() || !self.shares {
-                return picked;
-            }
-        }
-        None
-    }
-
-    /// Has idle CPUs, a bit for each, look for work.
-    #[inline]
-    fn call(&self, mut idle: u64) {
-        while let Some(cpu) = lowest(&mut idle) {
-            self.machine.call(cpu.into());
-        }
-    }
-
-    /// Takes this one, if it waits for another CPU and may come.
-    #[inline(never)]
-    fn fetch(&mut self, post: &Post) {
-        let Some(from) = post.waits_for().filter(|&cpu| cpu != usize::from(self.index)) else {
-            return;
-        };
-        let other = self.machine.queues.get(from);
-        let found =
-            other.and_then(|other| other.lock().take_preferred(self.index.into(), &is(post)));
-        if let Some(unit) = found {
-            self.queue.lock().receive(unit);
-        }
-    }
-
-    /// Takes those that are to move to this CPU.
-    #[inline(never)]
-    fn help(&mut self) {
-        let mut tried = 0;
-        while let Some(from) = self.look(tried) {
-            let other = self.machine.queues.get(from);
-            match other.and_then(|other| other.lock().take_movable(self.index.into())) {
-                Some(unit) => {
-                    self.account.taken = self.account.taken.wrapping_add(1);
-                    self.queue.lock().receive(unit);
-                }
-                None => tried |= 1u64.checked_shl(from as u32).unwrap_or(0),
-            }
-        }
-    }
-
-    /// The CPU from which one is to be taken. The lock of the queue is free again when the other's is taken.
-    fn look(&self, tried: u64) -> Option<usize> {
-        if self.shares { self.queue.lock().look(&self.machine.board, tried) } else { None }
-    }
-
-    /// A vCPU wants to run: here, or where nobody does.
-    #[inline(never)]
-    pub(super) fn join(&mut self, mut unit: Unit) {
-        let here = usize::from(self.index);
-        let cpu = match self.shares {
-            true => self.machine.board.place(here, unit.affinity()),
-            false => here,
-        };
-        if cpu == here && self.woken.is_none() {
-            // Nobody else may want to run: then it need not go where others take it from.
-            let begins = self.queue.lock().begin(&mut unit);
-            if let Some(left) = begins {
-                self.others = self.shares;
-                self.woken = Some((unit, left));
-                return;
-            }
-        }
-        self.put_away(&mut unit);
-        let queue = self.machine.queues.get(cpu).unwrap_or(self.queue);
-        queue.lock().join(unit);
-        if cpu == here {
-            self.others = true;
-        } else {
-            self.machine.call(cpu);
         }
     }
 
@@ -447,39 +311,6 @@ impl Vcpus<'_> {
     }
 }
 
-/// A turn of a vCPU: it runs until it leaves; and for how long it has halted meanwhile.
-struct Turn {
-    /// The TSC at which it makes room; `u64::MAX` for never.
-    yield_at: u64,
-    /// The TSC.
-    began: u64,
-    /// The ticks that it may.
-    left: u64,
-    /// The TSC at which something is due for another that sleeps here.
-    until: u64,
-    /// Where it may halt without leaving the CPU.
-    here: &'static Here,
-}
-
-impl Visit for Turn {
-    type Answer = (Leave, u64);
-
-    #[inline]
-    fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> (Leave, u64) {
-        let before = vcpu.halted_ticks;
-        vcpu.begin_slice(self.yield_at, self.began);
-        loop {
-            vcpu.info.steal.preempted = 0;
-            let leave = run(vcpu, guest);
-            vcpu.info.steal.preempted = 1;
-            if leave != Leave::Halted || !halts_here(self.here, self.left, self.until, vcpu) {
-                return (leave, vcpu.halted_ticks.wrapping_sub(before));
-            }
-            guest.has_halted();
-        }
-    }
-}
-
 /// Makes the report of an end.
 struct Tell;
 
@@ -489,11 +320,6 @@ impl Visit for Tell {
     fn visit(self, vcpu: &mut Vcpu, guest: &mut impl Backend) -> Option<Report> {
         Report::of(vcpu, guest)
     }
-}
-
-/// Whether a vCPU is the one with this post.
-fn is(post: &Post) -> impl Fn(&Instance) -> bool {
-    move |instance| core::ptr::eq(instance.vcpu.post, post)
 }
 
 /// The VM of this vCPU stops if it did not already: whether `leave` is the first to say why.

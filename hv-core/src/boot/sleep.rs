@@ -5,15 +5,12 @@ extern crate alloc;
 use core::num::NonZeroU64;
 use core::sync::atomic::Ordering;
 
-use spin::Mutex;
-
-use super::home::{Instance, Unit};
+use super::home::Unit;
 use super::machine::Machine;
 use super::sched::Vcpus;
 use crate::host::report::Cause;
 use crate::hw::instructions::tsc;
 use crate::hw::output;
-use crate::sched::Queue;
 use crate::vm::post::{Mail, Place};
 use crate::vm::{Features, Vcpu};
 
@@ -194,13 +191,13 @@ impl Vcpus<'_> {
 
 /// When something is due for a vCPU that sleeps, by the host's TSC, which is `now`.
 #[inline]
-fn next(vcpu: &Vcpu, now: u64) -> u64 {
+pub(super) fn next(vcpu: &Vcpu, now: u64) -> u64 {
     vcpu.timer_due(now).unwrap_or(u64::MAX).min(vcpu.vm.time_limit).min(vcpu.board_due)
 }
 
 /// Whether a vCPU that sleeps has something to do at the TSC `now`, its time limit included.
 #[inline]
-fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
+pub(super) fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
     let link = &mut output::Host { vm: vcpu.vm.number };
     let wakes = vcpu.wakes(link, now) || now >= vcpu.vm.time_limit;
     if wakes {
@@ -211,7 +208,7 @@ fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
 
 /// Sends what a vCPU that sleeps has written.
 #[inline]
-fn send_output(vcpu: &mut Vcpu) {
+pub(super) fn send_output(vcpu: &mut Vcpu) {
     if vcpu.send_at != u64::MAX {
         vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });
     }
@@ -219,63 +216,11 @@ fn send_output(vcpu: &mut Vcpu) {
 
 /// Halts this CPU until something is due at the TSC `due`, or it is told something. Returns the TSC.
 #[inline]
-fn halt(machine: &Machine, mail: &Mail, due: u64) -> u64 {
+pub(super) fn halt(machine: &Machine, mail: &Mail, due: u64) -> u64 {
     let now = tsc();
     // Interrupts are off until the halt: what comes behind this look ends it.
     if mail.waits() {
         return now;
     }
     machine.timer.halt_until(due.min(now.saturating_add(machine.tsc_hz / 10)), now)
-}
-
-/// What a vCPU that halts has to know of its CPU.
-pub(super) struct Here {
-    pub(super) machine: &'static Machine,
-    pub(super) mail: &'static Mail,
-    pub(super) queue: &'static Mutex<Queue<Instance>>,
-    pub(super) index: u16,
-    /// There are other CPUs.
-    pub(super) shares: bool,
-}
-
-/// A vCPU that has its CPU for itself halts there: what is in the CPU of it stays there. Whether it has something to
-/// do, and then has a slice of `left` ticks where there are other CPUs; it has not if somebody else wants to run, nothing
-/// of its own is left that could end the halt, something is due for another at the TSC `until`, or the CPU is told
-/// something.
-#[inline(never)]
-pub(super) fn halts_here(here: &Here, left: u64, until: u64, vcpu: &mut Vcpu) -> bool {
-    let &Here { machine, mail, queue, index, shares } = here;
-    vcpu.post.set_place(Place::Resting(index));
-    let stays = match shares {
-        true => queue.lock().rests(&machine.board),
-        false => queue.lock().is_empty(),
-    };
-    if !stays {
-        return false;
-    }
-    let since = tsc();
-    if vcpu.vm.features.contains(Features::VIRTUAL_INTERRUPTS) {
-        vcpu.apic.resume_software();
-    }
-    let mut now = since;
-    let mut woken = loop {
-        if wakes(vcpu, now) {
-            break true;
-        }
-        let due = next(vcpu, now);
-        if due == u64::MAX || until <= now || mail.waits() {
-            break false;
-        }
-        send_output(vcpu);
-        now = halt(machine, mail, due.min(until));
-    };
-    if shares {
-        // Somebody who was sent here has announced it.
-        woken &= machine.board.resume(index.into());
-        vcpu.slice_end = until.min(now.saturating_add(left));
-    }
-    vcpu.go_on(now);
-    vcpu.post.set_place(Place::Running(index));
-    vcpu.halted_ticks = vcpu.halted_ticks.wrapping_add(now.wrapping_sub(since));
-    woken
 }
