@@ -111,7 +111,7 @@ global_asm!(
     "boot_gdtr:",
     ".short boot_gdtr - boot_gdt - 1",
     ".long boot_gdt",
-    ".section .bss.boot, \"aw\", @nobits",
+    ".section .pages, \"aw\", @nobits",
     ".balign 4096",
     ".global boot_pml4, boot_pdpt, boot_pd",
     "boot_pml4: .skip 4096",

@@ -35,6 +35,12 @@ extern "C" fn main(protocol: u32, information: u32) -> ! {
 
 /// Ends the run before any guest has started, with a reason for the user.
 fn refuse(reason: impl core::fmt::Display) -> ! {
+    refuse_for(&reason)
+}
+
+#[cold]
+#[inline(never)]
+fn refuse_for(reason: &dyn core::fmt::Display) -> ! {
     let mut text = output::Text::<512>::new();
     let _ = write!(text, "{reason}");
     let mut end = End::new_zeroed();

@@ -196,8 +196,14 @@ pub(super) fn next(vcpu: &Vcpu, now: u64) -> u64 {
 }
 
 /// Whether a vCPU that sleeps has something to do at the TSC `now`, its time limit included.
-#[inline]
-pub(super) fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
+#[inline(never)]
+fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
+    wakes_at_once(vcpu, now)
+}
+
+/// The same, with no call: it is on the way from a halt to the guest.
+#[inline(always)]
+pub(super) fn wakes_at_once(vcpu: &mut Vcpu, now: u64) -> bool {
     let link = &mut output::Host { vm: vcpu.vm.number };
     let wakes = vcpu.wakes(link, now) || now >= vcpu.vm.time_limit;
     if wakes {
@@ -207,7 +213,7 @@ pub(super) fn wakes(vcpu: &mut Vcpu, now: u64) -> bool {
 }
 
 /// Sends what a vCPU that sleeps has written.
-#[inline]
+#[inline(never)]
 pub(super) fn send_output(vcpu: &mut Vcpu) {
     if vcpu.send_at != u64::MAX {
         vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });

@@ -4,7 +4,7 @@ use spin::Mutex;
 
 use super::home::Instance;
 use super::machine::Machine;
-use super::sleep::{halt, next, send_output, wakes};
+use super::sleep::{halt, next, send_output, wakes_at_once};
 use crate::hw::instructions::tsc;
 use crate::hw::vendor::Visit;
 use crate::sched::Queue;
@@ -78,7 +78,7 @@ fn halts_here(here: &Here, left: u64, until: u64, vcpu: &mut Vcpu) -> bool {
     }
     let mut now = since;
     let mut woken = loop {
-        if wakes(vcpu, now) {
+        if wakes_at_once(vcpu, now) {
             break true;
         }
         let due = next(vcpu, now);

@@ -286,17 +286,13 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     if settles {
         vcpu.settle_board(hardware, now);
     }
-    vcpu.settle_eoi();
     hardware.sync_translations(&vm.generation);
     vcpu.settle_flush(hardware);
-    interrupts(vcpu, hardware);
-
-    let done = hardware.tsc();
+    let done = events(vcpu, hardware);
     if settles {
         // However long that took: with a timer that is faster the guest would execute nothing.
         vcpu.spare_board_after(done);
     }
-    vcpu.due = u64::MAX;
     vcpu.renew_horizon(now);
     // Every entry, or every exit: nothing is put off.
     if vm.options.intersects(Options::CHECK_ENTRIES | Options::PROFILE) {
@@ -392,7 +388,11 @@ impl Vcpu {
     /// Sends what waits in the outbox.
     pub fn send_output(&mut self, link: &mut dyn Link) {
         self.vm.outbox.lock().flush(link);
-        self.send_at = u64::MAX;
+        if self.send_at != u64::MAX {
+            self.send_at = u64::MAX;
+            // It would exit when that was due.
+            self.attend();
+        }
     }
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`. Where the CPU delivers interrupts

@@ -213,8 +213,14 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// Brings the timer up to `now`. If it fires, its vector is posted.
-    #[inline]
-    pub fn advance(&mut self, now: u64) -> Effect {
+    #[inline(never)]
+    fn advance(&mut self, now: u64) -> Effect {
+        self.expire(now)
+    }
+
+    /// The same, with no call.
+    #[inline(always)]
+    pub fn expire(&mut self, now: u64) -> Effect {
         if self.timer.expire(now) { self.raise(LocalInterrupt::Timer) } else { Effect::None }
     }
 }

@@ -42,7 +42,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// An interrupt from a source that has an entry in the local vector table.
-    #[inline]
+    #[inline(always)]
     pub fn raise(&mut self, source: LocalInterrupt) -> Effect {
         let entry = self.page.get(source.offset());
         if self.mode() == Mode::Disabled || entry & MASKED != 0 {
@@ -52,7 +52,7 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
             self.page.set(LVT_PMC, entry | MASKED);
         }
         match DeliveryMode::of(entry) {
-            DeliveryMode::Fixed => self.post(entry as u8, Trigger::Edge),
+            DeliveryMode::Fixed => self.post_at_once(entry as u8, Trigger::Edge),
             DeliveryMode::Nmi => Effect::Nmi,
             DeliveryMode::Init => Effect::Init,
             DeliveryMode::ExtInt => Effect::ExtInt,
@@ -70,8 +70,14 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// An interrupt message arrives for this APIC.
-    #[inline]
+    #[inline(never)]
     pub fn post(&mut self, vector: u8, trigger: Trigger) -> Effect {
+        self.post_at_once(vector, trigger)
+    }
+
+    /// The same, with no call: the interrupt of the timer is on the way from a halt to the guest.
+    #[inline(always)]
+    fn post_at_once(&mut self, vector: u8, trigger: Trigger) -> Effect {
         if self.mode() == Mode::Disabled || !self.enabled {
             return Effect::None;
         }
@@ -84,6 +90,8 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
     }
 
     /// Logs an error. Its interrupt comes once until the guest writes to the ESR.
+    #[cold]
+    #[inline(never)]
     pub(super) fn error(&mut self, error: u32) -> Effect {
         let armed = self.errors == 0;
         self.errors |= error;
