@@ -96,6 +96,7 @@ impl Rtc {
 
     /// When [`Rtc::interrupt`] next becomes true, if it is not and nobody writes; `None` if it stays
     /// as it is.
+    #[inline(never)]
     pub fn due(&self, now: u64) -> Option<u64> {
         if self.enabled() == 0 || self.interrupt(now) {
             return None;

@@ -247,6 +247,7 @@ impl<'a> Bundle<'a> {
 }
 
 /// A zero-padded name: not empty, UTF-8, nothing behind the first zero.
+#[inline(never)]
 pub fn name(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     let (text, padding) = bytes.split_at_checked(end)?;

@@ -69,6 +69,7 @@ impl<'a> Room<'a> {
     /// # Errors
     ///
     /// The VM's memory is too small even for that.
+    #[inline(never)]
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), ImageError> {
         self.memory
             .write(address, bytes)

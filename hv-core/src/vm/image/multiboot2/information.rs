@@ -75,6 +75,7 @@ struct Tags<'r, 'm> {
 
 impl Tags<'_, '_> {
     /// Writes bytes at an address, if the place for the boot information goes as far.
+    #[inline(never)]
     fn put(&self, at: u64, bytes: &[u8]) -> Result<u64, ImageError> {
         let end = at.saturating_add(bytes.len() as u64);
         if end > COMMAND_LINE {
@@ -85,6 +86,7 @@ impl Tags<'_, '_> {
     }
 
     /// A tag with this content.
+    #[inline(never)]
     fn tag(&mut self, kind: u32, content: &[&[u8]]) -> Result<(), ImageError> {
         let mut end = self.at.wrapping_add(8);
         for bytes in content {
