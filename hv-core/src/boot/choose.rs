@@ -40,7 +40,10 @@ impl Vcpus<'_> {
             queue = self.queue.lock();
         }
         let preferred = preferred.and_then(|post| queue.prefer(self.index.into(), &is(post)));
-        let next = queue.turn(unit, preferred, |unit| self.put_away(unit));
+        let next = queue.turn(unit, preferred, |unit| {
+            let moves = self.moves(unit);
+            self.cpu.put_away_here(self.machine, &mut unit.payload, moves);
+        });
         let idle = if self.shares { queue.publish(&self.machine.board) } else { 0 };
         self.others = self.shares || !queue.is_empty();
         drop(queue);

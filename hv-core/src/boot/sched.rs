@@ -42,6 +42,17 @@ impl Cpu {
     /// Takes the state of a vCPU from this CPU, if it is there. `moves`: the vCPU may go to another.
     #[inline(never)]
     fn put_away(&mut self, machine: &Machine, instance: &mut Instance, moves: bool) {
+        self.put_away_here(machine, instance, moves);
+    }
+
+    /// The same, with no call.
+    #[inline(always)]
+    pub(super) fn put_away_here(
+        &mut self,
+        machine: &Machine,
+        instance: &mut Instance,
+        moves: bool,
+    ) {
         let Instance { vcpu, state, .. } = instance;
         self.occupied &= !state.is_loaded();
         machine.vendor.put_away(&mut self.on, state, vcpu, moves);
