@@ -217,6 +217,8 @@ pub(super) fn wakes_at_once(vcpu: &mut Vcpu, now: u64) -> bool {
 pub(super) fn send_output(vcpu: &mut Vcpu) {
     if vcpu.send_at != u64::MAX {
         vcpu.send_output(&mut output::Host { vm: vcpu.vm.number });
+        // It would still exit when that was due.
+        vcpu.attend();
     }
 }
 

@@ -25,10 +25,12 @@ pub(super) fn call(
         stat::MARK => {
             vcpu.reason = Reason::Mark;
             vcpu.call = 0;
-            // The next look at the vCPU that nothing but time asks for is far from here, so that a
-            // section holds none by chance.
-            vcpu.renew_horizon(hardware.tsc());
+            let now = hardware.tsc();
             mark(vcpu, hardware, first, phase);
+            // The next look at the vCPU that nothing but time asks for is far from here, so that a
+            // section holds none by chance. What had to be sent has been.
+            vcpu.renew_horizon(now);
+            vcpu.follow_timer(now);
             Reply::Uncounted(vcpu.exits())
         }
         stat::READ => match read(vcpu, first) {

@@ -999,8 +999,10 @@ fn marks_are_stamped_outside_of_the_section() {
     v.exited = STARTED + 77;
     v.vm.memory.write(0x100, b"before").unwrap();
     value(&mut v, &mut h, console::WRITE, &[0x100, 6]);
+    let due = v.send_at;
     assert_eq!(make(&mut v, &mut h, stat::MARK, &[1, 0]).0, Outcome::AdvanceUncounted);
     assert!(!h.sent.is_empty(), "what waited went out before the section");
+    assert!(v.slice_due > due, "and the guest does not exit for it");
     let during = h.time.get();
     v.exited = during + 500;
     h.time.set(during + 900);

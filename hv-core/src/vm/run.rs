@@ -288,12 +288,14 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     }
     hardware.sync_translations(&vm.generation);
     vcpu.settle_flush(hardware);
+    vcpu.renew_horizon(now);
     let done = events(vcpu, hardware);
     if settles {
         // However long that took: with a timer that is faster the guest would execute nothing.
         vcpu.spare_board_after(done);
+        vcpu.renew_horizon(done);
+        vcpu.follow_timer(done);
     }
-    vcpu.renew_horizon(now);
     // Every entry, or every exit: nothing is put off.
     if vm.options.intersects(Options::CHECK_ENTRIES | Options::PROFILE) {
         vcpu.attend();
@@ -388,11 +390,7 @@ impl Vcpu {
     /// Sends what waits in the outbox.
     pub fn send_output(&mut self, link: &mut dyn Link) {
         self.vm.outbox.lock().flush(link);
-        if self.send_at != u64::MAX {
-            self.send_at = u64::MAX;
-            // It would exit when that was due.
-            self.attend();
-        }
+        self.send_at = u64::MAX;
     }
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`. Where the CPU delivers interrupts

@@ -247,12 +247,12 @@ impl Vcpu {
         self.due = self.due.min(EVENTS);
     }
 
-    /// Nothing is due now: when the guest must exit, seen from the host's TSC `now`.
+    /// Nothing is due now: when the guest must exit, seen from the host's TSC `now`, leaving its timer out.
     pub fn renew_horizon(&mut self, now: u64) {
         let vm = self.vm;
         let far = now.saturating_add(vm.ticks(HORIZON_US));
         self.far = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
-        self.begin_slice(self.slice_end, now);
+        self.go_on(now);
     }
 
     /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest; `u64::MAX` if
