@@ -17,10 +17,11 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 /// On how many CPUs the VMs run, what they do, and the most that both exit for [`OPS`] of it. On one CPU a receiver
-/// that is told runs at once, and finds few messages; on two the ring, of 32, fills meanwhile, and takes three exits.
+/// that is told runs at once if it has had less than the sender, and finds few messages: from 1.5 to 3 of them, as it
+/// happens to come out with what a turn costs. On two the ring, of 32, fills meanwhile, and takes three exits.
 const ROWS: &[(u32, &str, u64)] = &[
     (1, "vm-message", 2 * OPS),
-    (1, "vm-throughput", OPS * 3 / 4),
+    (1, "vm-throughput", OPS - 2 * SLACK),
     (2, "vm-message", 2 * OPS),
     (2, "vm-message-poll", 0),
     (2, "vm-throughput", OPS / 8),
