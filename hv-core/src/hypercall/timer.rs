@@ -47,5 +47,5 @@ pub fn expire(vcpu: &mut Vcpu, now: u64) {
         }
     }
     // A posted vector is looked for right after this.
-    let _ = vcpu.apic.expire(now);
+    let _ = vcpu.apic.advance_at_once(now);
 }

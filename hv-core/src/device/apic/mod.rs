@@ -214,13 +214,13 @@ impl<P: Deref<Target = ApicPage>> VirtualApic<P> {
 
     /// Brings the timer up to `now`. If it fires, its vector is posted.
     #[inline(never)]
-    fn advance(&mut self, now: u64) -> Effect {
-        self.expire(now)
+    pub fn advance(&mut self, now: u64) -> Effect {
+        self.advance_at_once(now)
     }
 
     /// The same, with no call.
     #[inline(always)]
-    pub fn expire(&mut self, now: u64) -> Effect {
+    pub fn advance_at_once(&mut self, now: u64) -> Effect {
         if self.timer.expire(now) { self.raise(LocalInterrupt::Timer) } else { Effect::None }
     }
 }
