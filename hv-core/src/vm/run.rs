@@ -395,7 +395,7 @@ impl Vcpu {
 
     /// Whether a halted vCPU has something to wake up for at the host's TSC `now`. Where the CPU delivers interrupts
     /// itself, [`resume_software`](crate::device::apic::VirtualApic::resume_software) is called once before.
-    #[inline]
+    #[inline(always)]
     pub fn wakes(&mut self, link: &mut dyn Link, now: u64) -> bool {
         if self.post.waits() {
             return true;
