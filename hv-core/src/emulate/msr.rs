@@ -290,10 +290,8 @@ fn move_tsc(vcpu: &mut Vcpu, hardware: &mut impl Hardware, delta: u64) {
         vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(delta);
         hardware.set_tsc_offset(vcpu.tsc_offset);
         vcpu.apic.time_moved(delta);
-        // The clock goes on from where it was. Its reader is this vCPU, which does not run now.
-        let clock = &mut vcpu.info.clock;
-        clock.tsc_base = clock.tsc_base.wrapping_add(delta);
-        clock.sequence = clock.sequence.wrapping_add(2);
+        // The clock goes on from where it was.
+        vcpu.tell_clock(hardware);
         vcpu.attend();
     }
 }

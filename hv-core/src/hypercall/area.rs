@@ -39,8 +39,7 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
     if vcpu.registered.area.is_some() {
         return Err(Status::AlreadyDone);
     }
-    let since = hardware.tsc().saturating_sub(vcpu.vm.started);
-    vcpu.info.clock = clock(vcpu.vm.tsc_hz, vcpu.now(hardware), since);
+    vcpu.tell_clock(hardware);
     vcpu.info.vcpu = vcpu.number;
     let _none_owed = hardware.show_info(true);
     vcpu.registered.area = Some(gpa);
@@ -62,10 +61,19 @@ fn clock(tsc_hz: u64, now: u64, since: u64) -> Clock {
     let base = u128::from(since.wrapping_sub(ago));
     let ns_base = (base.wrapping_mul(multiplier.into()) >> SHIFT) as u64;
     let tsc_base = now.wrapping_sub(ago);
-    Clock { sequence: 2, tsc_base, ns_base, multiplier, shift: SHIFT, ..Clock::default() }
+    Clock { tsc_base, ns_base, multiplier, shift: SHIFT, ..Clock::default() }
 }
 
 impl Vcpu {
+    /// Writes the clock's tuple for what the TSC is now. Its reader is this vCPU, which does not run.
+    pub fn tell_clock(&mut self, hardware: &impl Hardware) {
+        let host = hardware.tsc();
+        let (now, since) =
+            (host.wrapping_add(self.tsc_offset), host.saturating_sub(self.vm.started));
+        let sequence = self.info.clock.sequence.wrapping_add(2);
+        self.info.clock = Clock { sequence, ..clock(self.vm.tsc_hz, now, since) };
+    }
+
     fn shared(&self, offset: usize) -> Option<u64> {
         self.registered.area?.checked_add(offset as u64)
     }

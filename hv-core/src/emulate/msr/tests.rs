@@ -162,6 +162,26 @@ fn tsc_and_its_adjustment_move_together() {
 }
 
 #[test]
+fn the_clock_goes_on_where_it_was_when_the_tsc_is_set() {
+    let (mut v, mut h) = vcpu();
+    h.pass(5_000_000);
+    v.tell_clock(&h);
+    let read = |v: &Vcpu, h: &Fake| {
+        let clock = &v.info.clock;
+        let ticks = v.now(h).checked_sub(clock.tsc_base).expect("no time is before the base");
+        clock.ns_base + (u128::from(ticks) * u128::from(clock.multiplier) >> clock.shift) as u64
+    };
+    let first = read(&v, &h);
+    assert_ne!(first, 0);
+    for (msr, value) in [(TSC, 0), (TSC, 1 << 50), (TSC_ADJUST, 1000), (TSC, 7)] {
+        let before = v.info.clock.sequence;
+        accepted(&mut v, &mut h, msr, value);
+        assert_eq!(read(&v, &h), first, "{msr:#x} = {value:#x}");
+        assert_eq!(v.info.clock.sequence, before + 2, "its readers read again");
+    }
+}
+
+#[test]
 fn a_moved_tsc_moves_the_timer() {
     let (mut v, mut h) = vcpu();
     with_timer(&mut v);
