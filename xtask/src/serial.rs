@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hv_core::host::link::{Channel, Header};
@@ -11,30 +11,38 @@ use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use zerocopy::IntoBytes;
 
-/// Between two pieces of what is typed at once: long enough for an emulator on a busy computer.
-const PAUSE: Duration = Duration::from_millis(150);
+/// Between two pieces of what is typed: long enough for an emulator on a busy computer.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The way to type into a run.
 pub struct Input {
-    pub to: Box<dyn Write + Send>,
-    pub framed: bool,
+    to: Box<dyn Write + Send>,
+    framed: bool,
+    /// When the last piece was sent.
+    sent: Option<Instant>,
 }
 
 impl Input {
+    /// `framed`: it goes to one of several VMs.
+    pub fn new(to: Box<dyn Write + Send>, framed: bool) -> Input {
+        Input { to, framed, sent: None }
+    }
+
     /// Types bytes into the console of a VM.
     pub fn send(&mut self, vm: u8, bytes: &[u8]) -> Result<()> {
         // The receiver of a UART holds 16 bytes, a header takes 8, and nobody takes them out before the
         // guest looks, which Linux does every 20 ms where its UART has no interrupt.
         let piece = if self.framed { 8 } else { 256 };
-        for (nth, piece) in bytes.chunks(piece).enumerate() {
+        for piece in bytes.chunks(piece) {
             if self.framed {
-                if nth > 0 {
-                    thread::sleep(PAUSE);
+                if let Some(sent) = self.sent {
+                    thread::sleep(PAUSE.saturating_sub(sent.elapsed()));
                 }
                 let header = Header::new(vm, Channel::Console, u16::try_from(piece.len())?);
                 self.to.write_all(header.as_bytes())?;
             }
             self.to.write_all(piece)?;
+            self.sent = Some(Instant::now());
         }
         self.to.flush().context("the machine takes no input")
     }

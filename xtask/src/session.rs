@@ -95,7 +95,7 @@ impl Session {
             child,
             events,
             reader: Some(reader),
-            input: input.map(|to| Input { to, framed: !bare }),
+            input: input.map(|to| Input::new(to, !bare)),
             deadline: Instant::now() + boot.limit,
             grace: if boot.hardware.machine.ends_by_itself() { GRACE } else { Duration::ZERO },
             done: false,

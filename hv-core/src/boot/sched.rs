@@ -254,7 +254,11 @@ impl Vcpus<'_> {
         let until = self.alarms.first().map_or(u64::MAX, |(due, _)| due);
         let yield_at = if self.others { until.min(began.saturating_add(left)) } else { until };
         instance.vcpu.post.set_place(Place::Running(self.index));
-        let turn = Turn { yield_at, began, left, until, here: self.here };
+        if self.mail.waits() {
+            // Who woke up has told another one here, for which no interrupt comes.
+            instance.vcpu.attend();
+        }
+        let turn = Turn { yield_at, began, until, here: self.here };
         let leave = self.visit(instance, turn);
         instance.vcpu.post.set_place(Place::Queued);
         leave.unwrap_or_else(|| {

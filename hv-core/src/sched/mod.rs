@@ -30,6 +30,10 @@
 //! then on, and it has to look once more before it halts. A queue is changed under its own lock, and nobody holds
 //! two: who is taken from one is received by the other when the first is free. A CPU whose only vCPU runs still
 //! comes to a decision in each slice, as it could not help the others otherwise.
+//!
+//! One that has a CPU for itself may halt there: the others see that CPU idle from [then](Queue::rests) until it
+//! [resumes](Board::resume). What it has had is charged when it leaves, and it leaves before that is more than a slice:
+//! who comes from another CPU meanwhile comes to a time that knows nothing of it.
 
 mod alarms;
 mod balance;

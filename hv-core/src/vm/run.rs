@@ -269,6 +269,8 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
         ));
     }
     if vcpu.post.has_notices() {
+        // It may leave before what it takes is looked at.
+        vcpu.attend();
         vcpu.take_post()?;
     }
     if now >= vcpu.slice_end {

@@ -209,7 +209,7 @@ pub struct Vcpu {
     pub exited: u64,
     /// Added to the host's TSC, modulo 2^64, gives the guest's.
     pub tsc_offset: u64,
-    /// The host's TSC at which the slice is over; `u64::MAX` if nobody waits for its CPU.
+    /// The host's TSC at which its CPU decides anew who runs; `u64::MAX` if it need not while the vCPU runs.
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
     pub halted_ticks: u64,
@@ -255,8 +255,7 @@ impl Vcpu {
         self.go_on(now);
     }
 
-    /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest; `u64::MAX` if
-    /// nobody waits for it.
+    /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest.
     #[inline]
     pub fn begin_slice(&mut self, slice_end: u64, now: u64) {
         self.slice_end = slice_end;
@@ -275,7 +274,7 @@ impl Vcpu {
         }
     }
 
-    /// Whether others wait for its CPU.
+    /// Whether its CPU has somebody else to look for.
     #[inline]
     pub fn contended(&self) -> bool {
         self.slice_end != u64::MAX
@@ -412,6 +411,7 @@ impl Vcpu {
             self.send_at = link.tsc().saturating_add(self.vm.ticks(OUTPUT_DELAY_US));
             self.far = self.far.min(self.send_at);
             self.horizon = self.horizon.min(self.send_at);
+            self.slice_due = self.slice_due.min(self.send_at);
             self.due = self.due.min(self.send_at);
         }
     }

@@ -67,6 +67,8 @@ impl Vcpu {
             self.extint = intr;
             self.board_due = due;
             self.spare_board_after(now);
+            self.far = self.far.min(self.board_due);
+            self.horizon = self.horizon.min(self.board_due);
             vm.board_due.store(self.board_due, Ordering::Relaxed);
             return;
         }

@@ -90,7 +90,9 @@ fn switches<const N: usize>(stage: &Stage<'_>, vms: [VmSpec; N]) -> Result<()> {
 fn wake(stage: &Stage<'_>) -> Result<()> {
     let most = if stage.machine == BochsSvm { WAKE_BY_SOFTWARE } else { WAKE };
     for (name, cpus) in [("one", 1), ("two", 2)] {
-        let wakes = vm("wakes", "shim=pv workload=turn-wake", 2);
+        // Once a slice it lies down, to be charged.
+        let slice_us = Slice::default();
+        let wakes = VmSpec { slice_us, ..vm("wakes", "shim=pv workload=turn-wake", 2) };
         let late = ticks_per_op(stage, name, [wakes], cpus)?;
         within(&format!("a wake by the timer, CPUs: {cpus},"), late, most)?;
     }

@@ -169,7 +169,7 @@ fn the_clock_goes_on_where_it_was_when_the_tsc_is_set() {
     let read = |v: &Vcpu, h: &Fake| {
         let clock = &v.info.clock;
         let ticks = v.now(h).checked_sub(clock.tsc_base).expect("no time is before the base");
-        clock.ns_base + (u128::from(ticks) * u128::from(clock.multiplier) >> clock.shift) as u64
+        clock.ns_base + ((u128::from(ticks) * u128::from(clock.multiplier)) >> clock.shift) as u64
     };
     let first = read(&v, &h);
     assert_ne!(first, 0);

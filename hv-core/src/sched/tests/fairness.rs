@@ -138,6 +138,25 @@ fn a_cpu_that_was_idle_neither_gains_nor_loses() {
 }
 
 #[test]
+fn who_has_halted_for_long_owes_no_more_than_a_slice() {
+    // One on each CPU, and the first works a little and often. After a long time a third wants to run, then all do.
+    let often = Vcpu { work: SLICE / 16, sleep: SLICE, ..Vcpu::busy(NORMAL) };
+    let late = Vcpu { work: 1, sleep: 20_000 * SLICE, ..Vcpu::busy(NORMAL) };
+    let mut vcpus = [often, Vcpu::busy(NORMAL), late];
+    let mut machine = Machine::new(2, &vcpus, |n| n);
+    machine.run(19_000 * SLICE);
+    vcpus[2] = Vcpu::busy(NORMAL);
+    machine.work(&vcpus);
+    machine.run(20_001 * SLICE);
+    vcpus[0] = Vcpu::busy(NORMAL);
+    machine.work(&vcpus);
+    machine.run(20_003 * SLICE);
+    let (slices, _) = off(&mut machine, 2, &vcpus, 100);
+    std::println!("{slices:.2} slices");
+    assert!(slices < (SPREAD + 2) as f64, "off by {slices} slices");
+}
+
+#[test]
 fn a_call_to_a_cpu_that_is_joined_meanwhile_reaches_another() {
     // The first waits on CPU 0 for the second, which may run nowhere else. CPU 1 is called, and the third joins it.
     let all = [u64::MAX, 0b01, 0b10];

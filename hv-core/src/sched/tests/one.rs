@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sched::member::ahead;
 
 /// A CPU with a clock of its own, whose vCPUs run until their slices are over. There is one more than there
 /// are weights, of normal weight, which is away.
@@ -50,6 +51,17 @@ impl Cpu {
 
     fn joins(&mut self) {
         self.queue.join(self.away.take().unwrap());
+    }
+
+    /// If time has gone back: who might start still may, so the order hangs on when each was looked at. All are looked
+    /// at now.
+    fn line_up_anew(&mut self, before: u64) {
+        if ahead(self.queue.time, before) < 0 {
+            let waiting = core::iter::from_fn(|| self.queue.pick());
+            let mut waiting: Vec<_> = waiting.map(|(member, _)| member).collect();
+            waiting.sort_by_key(|member| member.payload);
+            waiting.into_iter().for_each(|member| self.queue.insert(member));
+        }
     }
 }
 
@@ -244,11 +256,12 @@ proptest! {
         for (next, ticks) in steps {
             for two in [false, true] {
                 let (cpu, away) = (&mut cpus[usize::from(two)], &mut away[usize::from(two)]);
-                let now = &mut running[usize::from(two)];
+                let (now, before) = (&mut running[usize::from(two)], cpu.queue.time);
                 *now = match (now.take(), next) {
                     (Some((mut member, _)), Next::Leaves) => {
                         cpu.queue.leave(&mut member, ticks);
                         away.push(member);
+                        cpu.line_up_anew(before);
                         cpu.queue.pick()
                     }
                     (now, Next::Joins) => {
@@ -259,6 +272,7 @@ proptest! {
                                 Some(left) => begins = Some((member, left)),
                                 None => cpu.queue.join(member),
                             }
+                            cpu.line_up_anew(before);
                         }
                         now.or(begins).or_else(|| cpu.queue.pick())
                     }

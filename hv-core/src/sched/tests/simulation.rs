@@ -201,7 +201,7 @@ impl Machine {
         let Some((member, before)) = self.cpus[cpu].resting.take() else { return };
         let seen = &mut self.seen[member.payload];
         seen.work = self.vcpus[member.payload].work;
-        let ticks = seen.work.min(SLICE);
+        let ticks = seen.work.min(SLICE - before);
         let of = &mut self.cpus[cpu];
         (of.running, of.before) = (Some((member, self.now)), before);
         of.decision += 1;
@@ -229,7 +229,7 @@ impl Machine {
         let ran = ran + core::mem::take(&mut self.cpus[cpu].before);
         let queue = &mut self.cpus[cpu].queue;
         if over {
-            if queue.rests(&self.board) {
+            if ran < SLICE && queue.rests(&self.board) {
                 self.cpus[cpu].resting = Some((member, ran));
             } else {
                 queue.leave(&mut member, ran);

@@ -354,8 +354,12 @@ fn what_waits_for_the_host_is_sent_in_time() {
         h.pass(wait + 1);
         Exit::Port(port)
     });
-    h.then(|_, h| {
+    h.then(move |_, h| {
         assert!(!h.sent.is_empty());
+        Exit::Port(port)
+    });
+    h.then(|v, h| {
+        assert_eq!(h.slices.last(), Some(&v.send_at.wrapping_sub(h.time.get())), "behind any exit");
         Exit::Pause
     });
     go(&mut v, &mut h);
@@ -495,6 +499,30 @@ fn a_timer_that_is_faster_than_the_hypervisor_leaves_the_guest_time() {
     assert!(h.slices.iter().all(|&slice| slice > 0), "{:?}", h.slices);
 }
 
+#[test]
+fn a_timer_of_the_board_fires_in_time_though_the_guest_exits_no_more() {
+    let mut v = Setup { machine: MachineType::Pc, ..Setup::default() }.vcpu();
+    let mut h = Fake::new();
+    h.time.set(STARTED);
+    // Pin 2, and one interrupt in 4,096 / 1,193,182 seconds.
+    v.write_io_apic(0x00, 0x14, &mut h);
+    v.write_io_apic(0x10, 0x30, &mut h);
+    h.then(|_, _| Exit::Pause);
+    for (port, value) in [(0x43, 0x30), (0x40, 0x00), (0x40, 0x10)] {
+        h.then(move |v, _| {
+            v.registers.set(Gpr::Rax, value);
+            let (size, input, string, repeated) = (1, false, false, false);
+            Exit::Port(PortAccess { port, size, input, string, repeated })
+        });
+    }
+    h.then(|v, h| {
+        let last = *h.slices.last().unwrap();
+        assert!(last <= v.vm.ticks(3_500), "{last}");
+        Exit::Pause
+    });
+    go(&mut v, &mut h);
+}
+
 /// A vCPU whose timer is due at [`STARTED`] + 10,000.
 fn armed() -> (Vcpu, Fake) {
     let (mut v, mut h) = vcpu();
@@ -571,6 +599,22 @@ fn one_that_comes_back_finds_what_has_happened_meanwhile() {
     v.begin_slice(STARTED + 100_000, h.time.get());
     h.then(|_, _| panic!("entered"));
     assert_eq!(run(&mut v, &mut h), Leave::Ended);
+}
+
+#[test]
+fn what_was_taken_when_the_turn_was_over_is_given_in_the_next() {
+    let (mut v, mut h) = away();
+    let _ = v.post.leave(Notice::Vector(0x51, Trigger::Edge));
+    let now = h.time.get();
+    v.begin_slice(now, now);
+    assert_eq!(run(&mut v, &mut h), Leave::Preempted);
+    assert!(!v.post.has_notices());
+    v.begin_slice(now + 100_000, now);
+    h.then(|_, h| {
+        assert_eq!(h.delivered, [Event::interrupt(0x51)]);
+        Exit::Pause
+    });
+    assert_eq!(run(&mut v, &mut h), Leave::Yielded);
 }
 
 #[test]
