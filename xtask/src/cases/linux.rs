@@ -74,8 +74,9 @@ const LOAD: [(&str, &str); 5] = [
         "for i in 1 2 3 4 5 6; do (n=0; while [ $n -lt 5 ]; do /bin/true; n=$((n+1)); done; \
          dd if=/dev/zero bs=64k count=16 of=/dev/null 2>/dev/null) & done; wait; echo $((6 * 8)) done\r",
     ),
-    ("48 done", "dmesg -r | grep '^<[0-4]>'\r"),
-    (PROMPT, "echo $((6 * 7)) of $(grep -c ^processor /proc/cpuinfo)\r"),
+    // What is typed while the kernel's words are shown would stand between them.
+    ("48 done", "dmesg -r | grep '^<[0-4]>'; echo $((6 * 6)) said\r"),
+    ("36 said", "echo $((6 * 7)) of $(grep -c ^processor /proc/cpuinfo)\r"),
     ("42 of 4", "poweroff\r"),
 ];
 
