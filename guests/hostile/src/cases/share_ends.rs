@@ -194,6 +194,10 @@ fn use_deaf(cpu: usize) {
     for count in 1u64.. {
         lent[cpu].store(count, Ordering::Relaxed);
         hint::black_box(lent[count as usize % lent.len()].load(Ordering::Relaxed));
+        // Machines on which CPUs take turns may give others none before it. So seldom it is no loop of PAUSEs.
+        if count.is_multiple_of(4096) {
+            hint::spin_loop();
+        }
     }
 }
 
