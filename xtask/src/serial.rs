@@ -13,11 +13,14 @@ use zerocopy::IntoBytes;
 
 /// Between two pieces of what is typed: long enough for an emulator on a busy computer.
 const PAUSE: Duration = Duration::from_millis(300);
+/// The same where somebody types, who sees what comes of it.
+const BY_HAND: Duration = Duration::from_millis(40);
 
 /// The way to type into a run.
 pub struct Input {
     to: Box<dyn Write + Send>,
     framed: bool,
+    pause: Duration,
     /// When the last piece was sent.
     sent: Option<Instant>,
 }
@@ -25,7 +28,12 @@ pub struct Input {
 impl Input {
     /// `framed`: it goes to one of several VMs.
     pub fn new(to: Box<dyn Write + Send>, framed: bool) -> Input {
-        Input { to, framed, sent: None }
+        Input { to, framed, pause: PAUSE, sent: None }
+    }
+
+    /// The same for somebody who types.
+    pub fn by_hand(self) -> Input {
+        Input { pause: BY_HAND, ..self }
     }
 
     /// Types bytes into the console of a VM.
@@ -36,7 +44,7 @@ impl Input {
         for piece in bytes.chunks(piece) {
             if self.framed {
                 if let Some(sent) = self.sent {
-                    thread::sleep(PAUSE.saturating_sub(sent.elapsed()));
+                    thread::sleep(self.pause.saturating_sub(sent.elapsed()));
                 }
                 let header = Header::new(vm, Channel::Console, u16::try_from(piece.len())?);
                 self.to.write_all(header.as_bytes())?;

@@ -48,7 +48,8 @@ pub struct Keyboard {
 
 impl Keyboard {
     /// Types into VM 0 from now on.
-    pub fn start(mut input: Input) -> Keyboard {
+    pub fn start(input: Input) -> Keyboard {
+        let mut input = input.by_hand();
         let leave = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&leave);
         thread::spawn(move || {

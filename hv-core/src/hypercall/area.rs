@@ -1,6 +1,7 @@
 //! *area*: what is shared instead of asked for.
 
 use core::mem::offset_of;
+use core::sync::atomic::{Ordering, fence};
 
 use pv_abi::Status;
 use pv_abi::area::{Clock, VcpuShared};
@@ -52,7 +53,7 @@ fn register(vcpu: &mut Vcpu, hardware: &mut impl Hardware, gpa: u64) -> Result<u
 ///
 /// Whoever registers, and whenever, gets a tuple of the same line, to the nanosecond: it is 2 to the power of `SHIFT`
 /// ticks from base to base, of which each is a whole number of nanoseconds by the multiplier. A base has to be a TSC
-/// that was; after a reset there may be none yet, and it is the TSC's start.
+/// that was; after a reset, or when the guest has set its TSC back, there may be none yet, and it is the TSC's start.
 fn clock(tsc_hz: u64, now: u64, since: u64) -> Clock {
     const SHIFT: u32 = 32;
     let multiplier =
@@ -65,13 +66,17 @@ fn clock(tsc_hz: u64, now: u64, since: u64) -> Clock {
 }
 
 impl Vcpu {
-    /// Writes the clock's tuple for what the TSC is now. Its reader is this vCPU, which does not run.
+    /// Writes the clock's tuple for what the TSC is now. Other vCPUs may read it meanwhile.
     pub fn tell_clock(&mut self, hardware: &impl Hardware) {
         let host = hardware.tsc();
         let (now, since) =
             (host.wrapping_add(self.tsc_offset), host.saturating_sub(self.vm.started));
-        let sequence = self.info.clock.sequence.wrapping_add(2);
-        self.info.clock = Clock { sequence, ..clock(self.vm.tsc_hz, now, since) };
+        let odd = self.info.clock.sequence.wrapping_add(1);
+        self.info.clock.sequence = odd;
+        fence(Ordering::SeqCst);
+        self.info.clock = Clock { sequence: odd, ..clock(self.vm.tsc_hz, now, since) };
+        fence(Ordering::SeqCst);
+        self.info.clock.sequence = odd.wrapping_add(1);
     }
 
     fn shared(&self, offset: usize) -> Option<u64> {

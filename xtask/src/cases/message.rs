@@ -17,8 +17,9 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 /// On how many CPUs the VMs run, what they do, and the most that both exit for [`OPS`] of it. On one CPU a receiver
-/// that is told runs at once if it has had less than the sender, and finds few messages: from 1.5 to 3 of them, as it
-/// happens to come out with what a turn costs. On two the ring, of 32, fills meanwhile, and takes three exits.
+/// that is told runs at once if it has had less than the sender, and finds few messages: two or three for two exits, as
+/// it happens to come out with what a turn costs. On two there are few exits if the receiver keeps up, and three in the
+/// time of a ring, of 32, if it does not.
 const ROWS: &[(u32, &str, u64)] = &[
     (1, "vm-message", 2 * OPS),
     (1, "vm-throughput", OPS - 2 * SLACK),
