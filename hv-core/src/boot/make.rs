@@ -332,6 +332,7 @@ impl Basis<'_> {
             exited: 0,
             // The guest's TSC starts at 0.
             tsc_offset: vm.started.wrapping_neg(),
+            began: 0,
             slice_end: u64::MAX,
             halted_ticks: 0,
             recent: Recent::default(),

@@ -18,6 +18,9 @@
 //! slice in an eighth of the time that a slice takes at its share. A decision costs O(log n), taken over many; a look
 //! at the other CPUs costs O(CPUs), and there is one in a round and one for each vCPU that moves.
 //!
+//! Whom another one wakes gets to a queue when the turn of the one that runs there has lasted a 64th of a slice, or is
+//! over: who tells another one something again and again would be stopped each time otherwise. That is not seen here.
+//!
 //! One that gives way to another by name has that one [preferred](Queue::prefer), on this CPU, unless it is ahead of
 //! its share by a slice already: so it is ahead by two at most, and others have theirs all the same.
 //!

@@ -276,7 +276,7 @@ fn attend(vcpu: &mut Vcpu, hardware: &mut impl Backend, now: u64) -> Result<u64,
     if now >= vcpu.slice_end {
         return Err(Leave::Preempted);
     }
-    if vcpu.has_mail() {
+    if now >= vcpu.makes_way_at() {
         return Err(Leave::Mail);
     }
     console::drain(vcpu, hardware);

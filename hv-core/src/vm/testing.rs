@@ -632,6 +632,7 @@ impl Setup {
             send_at: u64::MAX,
             exited: STARTED,
             tsc_offset: STARTED.wrapping_neg(),
+            began: 0,
             slice_end: u64::MAX,
             halted_ticks: 0,
             recent: Recent::default(),

@@ -45,6 +45,11 @@ pub const EVENTS: u64 = 1;
 /// time-slice timer.
 const HORIZON_US: u64 = 500_000;
 
+/// The part of a slice that a turn lasts at least, if the vCPU does not end it: who is told something on the same CPU
+/// waits so long. Without it a vCPU that tells another one something again and again is stopped each time, and the
+/// other one finds one thing to do, and not all that has come together.
+const SHORTEST_TURN: u64 = 64;
+
 /// What the vCPUs of a VM share.
 pub struct Vm {
     /// Its number on the link.
@@ -209,6 +214,8 @@ pub struct Vcpu {
     pub exited: u64,
     /// Added to the host's TSC, modulo 2^64, gives the guest's.
     pub tsc_offset: u64,
+    /// The host's TSC at which it came to its CPU.
+    pub began: u64,
     /// The host's TSC at which its CPU decides anew who runs; `u64::MAX` if it need not while the vCPU runs.
     pub slice_end: u64,
     /// Host TSC ticks in which it has waited for an interrupt.
@@ -253,12 +260,24 @@ impl Vcpu {
         let far = now.saturating_add(vm.ticks(HORIZON_US));
         self.far = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
         self.go_on(now);
+        self.horizon = self.horizon.min(self.makes_way_at());
+    }
+
+    /// The host's TSC at which it makes way for those that have been told something on its CPU; `u64::MAX` if there are
+    /// none.
+    pub fn makes_way_at(&self) -> u64 {
+        if self.has_mail() {
+            self.began.saturating_add(self.vm.slice.wrapping_div(SHORTEST_TURN))
+        } else {
+            u64::MAX
+        }
     }
 
     /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest.
     #[inline]
     pub fn begin_slice(&mut self, slice_end: u64, now: u64) {
         self.slice_end = slice_end;
+        self.began = now;
         self.go_on(now);
         self.follow_timer(now);
     }

@@ -618,6 +618,30 @@ fn what_was_taken_when_the_turn_was_over_is_given_in_the_next() {
 }
 
 #[test]
+fn who_is_told_something_on_its_cpu_waits_for_a_part_of_a_slice() {
+    let (mut v, mut h) = away();
+    let (part, now) = (v.vm.slice / 64, h.time.get());
+    v.mails[0].put(3);
+    v.attend();
+    v.begin_slice(u64::MAX, now);
+    h.then(move |_, h| {
+        assert!(h.slices.last().is_some_and(|&slice| slice <= part), "{:?}", h.slices);
+        h.time.set(now + part - 1);
+        Exit::Pause
+    });
+    h.then(move |v, h| {
+        assert!(v.has_mail());
+        h.time.set(now + part);
+        Exit::TimeSlice
+    });
+    assert_eq!(run(&mut v, &mut h), Leave::Mail);
+    // In a turn that has lasted for so long it waits no more.
+    v.attend();
+    h.then(|_, _| panic!("entered"));
+    assert_eq!(run(&mut v, &mut h), Leave::Mail);
+}
+
+#[test]
 fn one_that_wakes_up_is_given_the_interrupt_that_woke_it() {
     let (mut v, mut h) = armed();
     v.begin_slice(u64::MAX, STARTED);
