@@ -93,8 +93,9 @@ struct Lease {
     /// The page is offered; the other one is to be gone.
     offered: AtomicU64,
     go: AtomicU64,
-    /// The other one has mapped it, has it no more, and has been alive for the last time.
+    /// The other one has mapped it, knows that it is to be gone, has it no more, and has been alive for the last time.
     mapped: AtomicU64,
+    goes: AtomicU64,
     lost: AtomicU64,
     last: AtomicU64,
     cpus: AtomicU64,
@@ -118,6 +119,8 @@ fn owner() -> Verdict {
             let cpus = lease.cpus.load(Ordering::Relaxed);
             sound(all_write(words, cpus), "what is offered is not written")?;
             lease.go.store(life, Ordering::Release);
+            let goes = || lease.goes.load(Ordering::Acquire) == life;
+            comes(goes, "a VM does not hear that it is to be gone")?;
             timer::delay(random.below(AHEAD));
             let again = revoke(slot).map_err(|_| Wrong::Other("a page is not given back"))?;
             (revoked, waited) = (revoked + 1, waited + again.min(1));
@@ -171,6 +174,7 @@ fn tenant() -> Verdict {
         lease.go.load(Ordering::Acquire) == life
     };
     comes(go, "the owner does not go on")?;
+    lease.goes.store(life, Ordering::Release);
     timer::delay(Random::new(timer::now(), life).below(AHEAD));
     match way {
         "triple-fault" => triple_fault(),
