@@ -25,6 +25,10 @@ const TIMES: u64 = 100;
 /// What the ends of time slices may take in all the times of a deed.
 const SLACK: u64 = 60;
 
+/// Interrupts that QEMU delivers twice in all the times of a deed, as vCPUs take turns: the second time the flag has been
+/// used (`qemu-delivers-an-interrupt-twice`).
+const TWICE: u64 = 3;
+
 /// What the guest does, and how many calls each time takes, writes to registers of the local APIC without APIC
 /// virtualization, and further exits: the timer's, and that for an interrupt that waits.
 const DEEDS: &[(&str, u64, u64, u64)] = &[
@@ -36,8 +40,8 @@ const DEEDS: &[(&str, u64, u64, u64)] = &[
 ];
 
 fn each_its_own(stage: &Stage<'_>) -> Result<()> {
-    // Emulated by QEMU, an interrupt that is ended by the flag comes twice where there are several CPUs.
-    let cpus = if stage.machine == Machine::QemuTcg { 1 } else { VCPUS };
+    // Emulated by QEMU, an interrupt that is ended by the flag often comes twice where there are several CPUs.
+    let (cpus, twice) = if stage.machine == Machine::QemuTcg { (1, TWICE) } else { (VCPUS, 0) };
     let vm = VmSpec {
         vcpus: Vcpus(VCPUS),
         policy: PolicyName(Policy::Pv),
@@ -53,7 +57,7 @@ fn each_its_own(stage: &Stage<'_>) -> Result<()> {
                 let begin = format!("@hostile area life={life} cpu={vcpu} {name} ");
                 let row = console.lines().find_map(|line| line.trim().strip_prefix(&begin));
                 let most = [calls, registers, calls + registers + further].map(|n| n * TIMES);
-                check(row.unwrap_or_default(), most).map_err(|e| e.context(begin))?;
+                check(row.unwrap_or_default(), most, twice).map_err(|e| e.context(begin))?;
             }
         }
     }
@@ -61,13 +65,13 @@ fn each_its_own(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// The row of a deed has the exits that it may have.
-fn check(row: &str, [calls, registers, all]: [u64; 3]) -> Result<()> {
+fn check(row: &str, [calls, registers, all]: [u64; 3], twice: u64) -> Result<()> {
     let mut numbers = row.split(' ').filter_map(|word| word.split_once('=')?.1.parse().ok());
     let [made, written, exits]: [u64; 3] =
         std::array::from_fn(|_| numbers.next().unwrap_or(u64::MAX));
     ensure!(
-        made <= calls && written <= registers && exits <= all + SLACK,
-        "{row:?}: the limits are {calls}, {registers} and {all} with {SLACK}"
+        made <= calls && written <= registers + twice && exits <= all + SLACK,
+        "{row:?}: the limits are {calls}, {registers} with {twice}, and {all} with {SLACK}"
     );
     Ok(())
 }
