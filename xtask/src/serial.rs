@@ -26,7 +26,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// `framed`: it goes to one of several VMs.
+    /// `framed`: a header says before each piece for which VM it is.
     pub fn new(to: Box<dyn Write + Send>, framed: bool) -> Input {
         Input { to, framed, pause: PAUSE, sent: None }
     }

@@ -8,6 +8,11 @@ use super::{Leave, Vcpu};
 use crate::device::apic::{DeliveryMode, Effect, Ipi, Trigger};
 use crate::host::report::Cause;
 
+/// The part of a slice that a turn lasts at least, if the vCPU does not end it: who is told something on the same CPU
+/// waits so long. Without it a vCPU that tells another one something again and again is stopped each time, and the
+/// other one finds one thing to do, and not all that has come together.
+const SHORTEST_TURN: u64 = 64;
+
 impl Notice {
     /// What an APIC that an interrupt is for is told of it; `None` for what nobody takes.
     fn of(ipi: &Ipi, trigger: Trigger) -> Option<Notice> {
@@ -195,6 +200,16 @@ impl Vcpu {
     #[inline]
     pub fn has_mail(&self) -> bool {
         self.mails.get(usize::from(self.cpu)).is_some_and(Mail::waits)
+    }
+
+    /// The host's TSC at which it makes way for those that have been told something on its CPU; `u64::MAX` if there are
+    /// none.
+    pub fn makes_way_at(&self) -> u64 {
+        if self.has_mail() {
+            self.began.saturating_add(self.vm.slice.wrapping_div(SHORTEST_TURN))
+        } else {
+            u64::MAX
+        }
     }
 
     /// Takes what others have left.

@@ -45,11 +45,6 @@ pub const EVENTS: u64 = 1;
 /// time-slice timer.
 const HORIZON_US: u64 = 500_000;
 
-/// The part of a slice that a turn lasts at least, if the vCPU does not end it: who is told something on the same CPU
-/// waits so long. Without it a vCPU that tells another one something again and again is stopped each time, and the
-/// other one finds one thing to do, and not all that has come together.
-const SHORTEST_TURN: u64 = 64;
-
 /// What the vCPUs of a VM share.
 pub struct Vm {
     /// Its number on the link.
@@ -261,16 +256,6 @@ impl Vcpu {
         self.far = far.min(vm.time_limit).min(self.send_at).min(self.board_due);
         self.go_on(now);
         self.horizon = self.horizon.min(self.makes_way_at());
-    }
-
-    /// The host's TSC at which it makes way for those that have been told something on its CPU; `u64::MAX` if there are
-    /// none.
-    pub fn makes_way_at(&self) -> u64 {
-        if self.has_mail() {
-            self.began.saturating_add(self.vm.slice.wrapping_div(SHORTEST_TURN))
-        } else {
-            u64::MAX
-        }
     }
 
     /// The vCPU has a CPU from the host's TSC `now` on, which it leaves at `slice_end` at the latest.
